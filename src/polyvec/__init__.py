@@ -1,0 +1,1 @@
+"""polyvec: general user and item embeddings for e-commerce."""

@@ -1,0 +1,5 @@
+"""``python -m polyvec``."""
+
+from polyvec.cli.main import main
+
+main()

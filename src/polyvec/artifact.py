@@ -1,0 +1,271 @@
+"""Folders on disk that are whole or absent.
+
+An artefact is written into a hidden staging folder beside its final place; every file is flushed to disk
+and hashed into ``manifest.json``; then one rename makes it visible. Whatever interrupts the writer, readers
+see the previous state or the new one, never a part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from polyvec.errors import ArtifactError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+FULL_HASH_LIMIT = 256 * 2**20  # larger files are hashed by verify() only, smaller ones at every opening
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artefact folder holds.
+
+    Attributes
+    ----------
+    kind
+        ``dataset``, ``model``, ``embeddings``, ``report`` or ``checkpoint``.
+    files
+        Size in bytes and SHA-256 of every file, by path relative to the folder.
+    parents
+        Fingerprint of every artefact this one was made from, by role.
+    meta
+        Whatever the kind wants to remember (JSON values).
+    fingerprint
+        SHA-256 over kind, files and meta: the identity of the content.
+    """
+
+    kind: str
+    files: dict[str, dict[str, Any]]
+    parents: dict[str, str]
+    meta: dict[str, Any]
+    fingerprint: str
+    created: str
+    polyvec: str
+
+
+def stage_path(path: Path) -> Path:
+    """Return the hidden folder in which the artefact ``path`` is made."""
+    return path.with_name(f".{path.name}.partial")
+
+
+@contextmanager
+def writing(
+    path: Path,
+    kind: str,
+    *,
+    meta: dict[str, Any],
+    parents: Mapping[str, Manifest] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+) -> Iterator[Path]:
+    """Yield a staging folder that becomes the artefact ``path`` if the block ends without an exception.
+
+    ``meta`` is read when the block ends, so the block may fill it. With ``resume`` files left by an
+    interrupted writer stay in the staging folder; without it the folder starts empty.
+
+    Raises
+    ------
+    ArtifactError
+        If ``path`` exists and ``overwrite`` is false, or holds something that polyvec did not write.
+    """
+    refuse_existing(path, overwrite=overwrite)
+    stage = stage_path(path)
+    if stage.exists() and not resume:
+        shutil.rmtree(stage)
+    stage.mkdir(parents=True, exist_ok=True)
+    try:
+        yield stage
+        _seal(stage, kind, meta, {role: parent.fingerprint for role, parent in (parents or {}).items()})
+    except BaseException:
+        if not resume:
+            shutil.rmtree(stage, ignore_errors=True)
+        raise
+    _publish(stage, path)
+
+
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Raise :class:`ArtifactError` if ``path`` is in the way and may not be replaced."""
+    if not path.exists():
+        return
+    if not (path / MANIFEST).is_file():
+        raise ArtifactError(
+            f"{path} exists and was not written by polyvec",
+            file=path,
+            expected="a new path",
+            mend="choose another output path",
+        )
+    if not overwrite:
+        raise ArtifactError(
+            f"{path} exists already",
+            file=path,
+            expected="a new path",
+            mend="choose another output path or pass --overwrite",
+        )
+
+
+def read_manifest(path: Path, kind: str) -> Manifest:
+    """Open the artefact at ``path``: check kind, version, the presence and size of every file, and hashes.
+
+    Files over 256 MiB are checked by size only; :func:`verify` hashes everything.
+
+    Raises
+    ------
+    ArtifactError
+        If the folder is missing, incomplete, damaged, of another kind or of a newer format.
+    """
+    manifest = _parse_manifest(path, kind)
+    _check_files(path, manifest, hash_limit=FULL_HASH_LIMIT)
+    return manifest
+
+
+def verify(path: Path, kind: str) -> Manifest:
+    """As :func:`read_manifest`, and hash every file whatever its size."""
+    manifest = _parse_manifest(path, kind)
+    _check_files(path, manifest, hash_limit=None)
+    return manifest
+
+
+def kind_of(path: Path) -> str | None:
+    """Kind of the artefact at ``path``, or None if there is none."""
+    file = path / MANIFEST
+    if not file.is_file():
+        return None
+    try:
+        return str(json.loads(file.read_text("utf-8"))["kind"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _parse_manifest(path: Path, kind: str) -> Manifest:
+    file = path / MANIFEST
+    if not file.is_file():
+        what = f"{path} does not exist" if not path.exists() else f"{path} is not a polyvec folder"
+        raise ArtifactError(
+            what, file=path, expected=f"a folder of kind '{kind}' with a {MANIFEST}", mend=_how_to_make(kind)
+        )
+    try:
+        raw = json.loads(file.read_text("utf-8"))
+        stored_format, stored_kind = raw.pop("format"), raw["kind"]
+        manifest = Manifest(**raw)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{MANIFEST} is damaged: {error}", file=file, mend="restore the folder or make it again"
+        ) from error
+    if stored_format > FORMAT:
+        raise ArtifactError(
+            f"{path} was written in format {stored_format}",
+            file=file,
+            expected=f"format {FORMAT} or older",
+            mend="upgrade polyvec",
+        )
+    if stored_kind != kind:
+        raise ArtifactError(
+            f"{path} is a folder of kind '{stored_kind}'",
+            file=path,
+            expected=f"kind '{kind}'",
+            mend=_how_to_make(kind),
+        )
+    return manifest
+
+
+def _how_to_make(kind: str) -> str:
+    verbs = {"dataset": "prepare", "model": "fit", "embeddings": "embed", "report": "evaluate"}
+    return f"make one with: polyvec {verbs[kind]}" if kind in verbs else "check the path"
+
+
+def _check_files(path: Path, manifest: Manifest, hash_limit: int | None) -> None:
+    for name, entry in manifest.files.items():
+        file = path / name
+        if not file.is_file():
+            raise ArtifactError(f"{name} is missing", file=file, mend="restore the folder or make it again")
+        size = file.stat().st_size
+        if size != entry["bytes"]:
+            raise ArtifactError(
+                f"{name} has {size} bytes",
+                file=file,
+                expected=f"{entry['bytes']} bytes",
+                mend="restore the folder or make it again",
+            )
+        if (hash_limit is None or size <= hash_limit) and _sha256(file) != entry["sha256"]:
+            raise ArtifactError(
+                f"{name} has changed since it was written",
+                file=file,
+                expected=f"SHA-256 {entry['sha256'][:12]}…",
+                mend="restore the folder or make it again",
+            )
+
+
+def _seal(stage: Path, kind: str, meta: dict[str, Any], parents: dict[str, str]) -> None:
+    """Flush and hash every file of the staging folder and write its manifest."""
+    (stage / MANIFEST).unlink(missing_ok=True)
+    files = {}
+    for file in sorted(stage.rglob("*")):
+        if file.is_file():
+            _flush(file)
+            files[file.relative_to(stage).as_posix()] = {
+                "bytes": file.stat().st_size,
+                "sha256": _sha256(file),
+            }
+    identity = json.dumps([kind, files, meta], sort_keys=True).encode()
+    manifest = {
+        "format": FORMAT,
+        "kind": kind,
+        "fingerprint": hashlib.sha256(identity).hexdigest(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "polyvec": _own_version(),
+        "parents": parents,
+        "meta": meta,
+        "files": files,
+    }
+    (stage / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    _flush(stage / MANIFEST)
+    for folder in [stage, *(entry for entry in stage.rglob("*") if entry.is_dir())]:
+        _flush(folder)
+
+
+def _publish(stage: Path, path: Path) -> None:
+    """Make the staging folder visible at ``path``; a folder that stood there is moved aside, then removed."""
+    aside = path.with_name(f".{path.name}.replaced")
+    if path.exists():
+        if aside.exists():
+            shutil.rmtree(aside)
+        path.rename(aside)
+    try:
+        stage.rename(path)
+    except BaseException:
+        if aside.exists() and not path.exists():
+            aside.rename(path)
+        raise
+    _flush(path.parent)
+    if aside.exists():
+        shutil.rmtree(aside)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _own_version() -> str:
+    try:
+        return version("polyvec")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,1 @@
+"""The command polyvec: one file per verb."""

@@ -1,0 +1,82 @@
+"""The command ``polyvec``: the one place where errors become exit codes.
+
+A verb lives in ``polyvec/cli/VERB.py`` as a click command called ``command``; it is imported only when
+asked for, so that ``polyvec --help`` loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from polyvec.errors import PolyvecError, UsageError, nearest_name
+
+VERBS = {
+    "prepare": "Check an event log and write a Dataset.",
+    "synth": "Make a synthetic shop whose truth is known.",
+    "fit": "Train a system on a Dataset and write a Model.",
+    "embed": "Encode users and items with a Model and write Embeddings.",
+    "search": "Find the items nearest to an item.",
+    "recommend": "Find the best items of users.",
+    "export": "Write Embeddings as npy or Parquet files.",
+    "evaluate": "Ask Embeddings the downstream tasks and write a Report.",
+    "verify": "Check every byte of a polyvec folder against its manifest.",
+}
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A click group that imports a verb when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Verbs in the order of the straight path."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return the command of a verb."""
+        if cmd_name not in VERBS:
+            raise UsageError(f"there is no verb '{cmd_name}'", expected=nearest_name(cmd_name, VERBS))
+        command: click.Command = importlib.import_module(f"polyvec.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Verbs, in the order of the straight path"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(package_name="polyvec")
+def cli() -> None:
+    """Learn general user and item embeddings from a shop's event log, once.
+
+    \b
+    polyvec prepare events.parquet --items items.parquet --out shop.dataset
+    polyvec fit guim shop.dataset --out shop.model
+    polyvec embed shop.model shop.dataset --out shop.emb
+    polyvec recommend shop.emb --user 17850
+    """  # noqa: D301
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exit with 0, the error's own code, 2 for wrong usage or 130 when interrupted."""
+    try:
+        code = cli.main(args=arguments, prog_name="polyvec", standalone_mode=False)
+    except PolyvecError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)

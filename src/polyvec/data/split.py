@@ -1,0 +1,143 @@
+"""Cuts: what a model may see of every user (history) and what it must foretell (target)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polyvec.data.dataset import Dataset, days, require_timestamps
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Windows:
+    """For W (user, cut-off) pairs: which events are history and which are targets.
+
+    Event ranges index the flat arrays of the Dataset the windows were cut from. All arrays are int64 ``[W]``.
+
+    Attributes
+    ----------
+    user_rows
+        User of every window.
+    history_start, history_end
+        Events visible to the model: ``history_start : history_end``.
+    target_start, target_end
+        Events to foretell: ``target_start : target_end``, never before ``history_end``.
+    cutoffs
+        Time T of every window: history ends before it, targets begin at or after it.
+    """
+
+    user_rows: npt.NDArray[np.int64]
+    history_start: npt.NDArray[np.int64]
+    history_end: npt.NDArray[np.int64]
+    target_start: npt.NDArray[np.int64]
+    target_end: npt.NDArray[np.int64]
+    cutoffs: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.user_rows)
+
+    def __getitem__(self, index: npt.NDArray[Any] | slice) -> Windows:
+        return Windows(*(array[index] for array in self._arrays()))
+
+    def _arrays(self) -> tuple[npt.NDArray[np.int64], ...]:
+        return (
+            self.user_rows,
+            self.history_start,
+            self.history_end,
+            self.target_start,
+            self.target_end,
+            self.cutoffs,
+        )
+
+    def with_targets(self) -> Windows:
+        """Only windows with at least one target event."""
+        return self[np.flatnonzero(self.target_end > self.target_start)]
+
+    def with_history(self) -> Windows:
+        """Only windows with at least one history event."""
+        return self[np.flatnonzero(self.history_end > self.history_start)]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Windows]) -> Windows:
+        """All windows of the parts, in order."""
+        return cls(*(np.concatenate(arrays) for arrays in zip(*(p._arrays() for p in parts), strict=True)))
+
+
+def cut(dataset: Dataset, cutoff: int, history_days: float | None, target_days: float) -> Windows:
+    """Cut every user's events at one time T: history [T − D1, T), targets [T, T + D2). GUIM section 3.1.
+
+    Parameters
+    ----------
+    dataset
+        Data with timestamps.
+    cutoff
+        T in microseconds since 1970 UTC.
+    history_days
+        D1 in days; None means everything before T.
+    target_days
+        D2 in days.
+
+    Returns
+    -------
+    Windows
+        One per user of the Dataset, in row order, empty ones included.
+
+    Raises
+    ------
+    DataError
+        If the data has only an order column.
+    """
+    require_timestamps(dataset, "a window in days")
+    if history_days is None:
+        start = dataset.user_offsets[:-1]
+    else:
+        start = first_at_or_after(dataset, cutoff - days(history_days))
+    middle = first_at_or_after(dataset, cutoff)
+    end = first_at_or_after(dataset, cutoff + days(target_days))
+    return Windows(
+        user_rows=np.arange(dataset.num_users),
+        history_start=start,
+        history_end=middle,
+        target_start=middle,
+        target_end=end,
+        cutoffs=np.full(dataset.num_users, cutoff),
+    )
+
+
+def leave_last_out(dataset: Dataset, skip: int = 0, targets: int = 1) -> Windows:
+    """Hold out ``targets`` events of each user, leaving out the ``skip`` events after them.
+
+    ``skip=0`` gives the customary test split of leave-one-out, ``skip=1`` its validation split. It lets a
+    model learn from other users' future: use it to compare with published tables, and :func:`cut` otherwise.
+    Users with fewer than ``skip + targets + 1`` events have no target.
+    """
+    start, stop = dataset.user_offsets[:-1], dataset.user_offsets[1:]
+    long_enough = stop - start > skip + targets
+    end = np.where(long_enough, stop - skip, start)
+    middle = np.where(long_enough, stop - skip - targets, start)
+    last = np.maximum(stop - 1, 0)
+    cutoffs = dataset.times[np.minimum(middle, last)] if dataset.num_events else np.zeros(0, np.int64)
+    return Windows(np.arange(dataset.num_users), start, middle, middle, end, np.asarray(cutoffs, np.int64))
+
+
+def first_at_or_after(dataset: Dataset, time: int) -> npt.NDArray[np.int64]:
+    """For every user the index of the first event at or after ``time`` (its end if there is none).
+
+    A binary search in all histories at once: O(U log L) work and O(U) memory.
+    """
+    low, high = dataset.user_offsets[:-1].copy(), dataset.user_offsets[1:].copy()
+    while True:
+        open_rows = np.flatnonzero(low < high)
+        if not len(open_rows):
+            return low
+        middle = (low[open_rows] + high[open_rows]) // 2
+        before = dataset.times[middle] < time
+        low[open_rows[before]] = middle[before] + 1
+        high[open_rows[~before]] = middle[~before]

@@ -1,0 +1,1 @@
+"""Tasks asked of Embeddings, and the report of the answers."""

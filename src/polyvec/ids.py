@@ -1,0 +1,186 @@
+"""Raw ids and row numbers, and the one class that translates between them.
+
+A *raw id* is what the shop calls a user or an item: text or an integer, kept exactly as given
+(``"007"`` is not ``7``). A *row* is a position in our arrays. Nothing else may index by raw id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from polyvec.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+RawId = int | str
+UNKNOWN = -1
+
+
+class Vocabulary:
+    """Distinct raw ids in row order; translates ids to int64 rows and back.
+
+    Parameters
+    ----------
+    ids
+        Distinct, non-null raw ids: text or integers, never floating point.
+    name
+        What the ids name, for error texts (``user_id``, ``item_id``).
+
+    Raises
+    ------
+    DataError
+        If ids repeat, are null, or are neither text nor integers.
+
+    Examples
+    --------
+    >>> vocabulary = Vocabulary(["b", "a", "007"], name="item_id")
+    >>> vocabulary.rows(["007", "a", "7"])
+    array([ 2,  1, -1])
+    >>> vocabulary.ids([0, 2])
+    ['b', '007']
+    """
+
+    def __init__(self, ids: pl.Series | Iterable[RawId], name: str = "id") -> None:
+        series = ids if isinstance(ids, pl.Series) else pl.Series(name, list(ids), dtype=_dtype_of(ids, name))
+        self.name = name
+        self._ids = normalise_ids(series, name).alias(name).rechunk()
+        if self._ids.null_count():
+            raise DataError(f"{name} has empty values", column=name, expected="an id in every row")
+        if self._ids.n_unique() != len(self._ids):
+            repeated = self._ids.filter(self._ids.is_duplicated())[0]
+            raise DataError(f"{name} {repeated!r} appears twice", column=name, expected="distinct ids")
+        self._rows: pl.DataFrame | None = None
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self._ids.equals(other._ids)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({self.name}: {len(self):,} ids of type {self._ids.dtype})"
+
+    @property
+    def series(self) -> pl.Series:
+        """All raw ids in row order."""
+        return self._ids
+
+    @property
+    def is_text(self) -> bool:
+        """Whether raw ids are text (otherwise integers)."""
+        return self._ids.dtype == pl.String
+
+    def rows(self, ids: pl.Series | Iterable[RawId]) -> npt.NDArray[np.int64]:
+        """Row of every raw id, ``-1`` where the id is unknown. Never raises for an unknown id."""
+        series = ids if isinstance(ids, pl.Series) else pl.Series("id", list(ids), strict=False)
+        if series.len() == 0:
+            return np.empty(0, dtype=np.int64)
+        asked = _as_type_of(series, self._ids.dtype)
+        if self._rows is None:
+            self._rows = pl.DataFrame({"id": self._ids}).with_row_index("row").cast({"row": pl.Int64})
+        found = pl.DataFrame({"id": asked}).join(self._rows, on="id", how="left", maintain_order="left")
+        return found["row"].fill_null(UNKNOWN).to_numpy().copy()
+
+    def ids(self, rows: npt.ArrayLike) -> list[RawId]:
+        """Raw ids of rows."""
+        return self.take(rows).to_list()
+
+    def take(self, rows: npt.ArrayLike) -> pl.Series:
+        """Raw ids of rows, as a Polars series."""
+        return self._ids.gather(np.asarray(rows, dtype=np.int64))
+
+    def parse(self, text: str) -> RawId:
+        """Turn an id typed by a person into a raw id of this vocabulary's type.
+
+        Raises
+        ------
+        DataError
+            If ids are integers and the text is not exactly one (``007`` is not ``7``).
+        """
+        if self.is_text:
+            return text
+        if str(_int_or_none(text)) != text:
+            raise DataError(
+                f"{text!r} is not a {self.name} of this data",
+                column=self.name,
+                expected="an integer, written without leading zeros",
+            )
+        return int(text)
+
+    def save(self, path: Path) -> None:
+        """Write the ids as one Parquet column, in row order."""
+        pl.DataFrame({self.name: self._ids}).write_parquet(path)
+
+    @classmethod
+    def load(cls, path: Path, name: str) -> Vocabulary:
+        """Read what :meth:`save` wrote."""
+        return cls(pl.read_parquet(path)[name], name)
+
+
+def normalise_ids(ids: pl.Series, name: str) -> pl.Series:
+    """Bring ids to text, Int64 or (where they do not fit) UInt64, exactly; refuse everything else.
+
+    Raises
+    ------
+    DataError
+        If ids are floating point, dates, lists or anything else that is not text or integers.
+    """
+    if isinstance(ids.dtype, pl.Categorical | pl.Enum):
+        return ids.cast(pl.String)
+    if ids.dtype == pl.UInt64:
+        return ids.cast(pl.Int64, strict=False) if _fits_int64(ids) else ids
+    if ids.dtype.is_integer():
+        return ids.cast(pl.Int64)
+    if ids.dtype == pl.Null:
+        return ids.cast(pl.String)
+    if ids.dtype != pl.String:
+        raise DataError(
+            f"{name} is of type {ids.dtype}",
+            column=name,
+            expected="text or integers: floating point cannot hold every id exactly",
+            mend="store the column as text or as a 64-bit integer (in pandas: df[c].astype('Int64'))",
+        )
+    return ids
+
+
+def _fits_int64(ids: pl.Series) -> bool:
+    largest = ids.max()
+    return largest is None or int(str(largest)) < 2**63
+
+
+def _as_type_of(asked: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """Asked ids in the vocabulary's type; what cannot be converted exactly becomes null (unknown)."""
+    if dtype == pl.String:
+        return asked.cast(pl.String)
+    if asked.dtype == pl.String:
+        numbers = asked.cast(dtype, strict=False)
+        return numbers.set(numbers.cast(pl.String).ne_missing(asked), None)
+    return asked.cast(dtype, strict=False)
+
+
+def _dtype_of(ids: Iterable[RawId], name: str) -> pl.DataType | None:
+    kinds = {type(value) for value in ids} if isinstance(ids, list | tuple) else set()
+    if kinds == {int, str}:
+        raise DataError(
+            f"{name} mixes text and integers",
+            column=name,
+            expected="one type of id",
+            mend="make all ids text",
+        )
+    return None
+
+
+def _int_or_none(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None

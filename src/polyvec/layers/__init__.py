@@ -1,0 +1,1 @@
+"""Building blocks: modules that know no loss, loop or file."""

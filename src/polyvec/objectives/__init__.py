@@ -1,0 +1,1 @@
+"""Functions from vectors and masks to a scalar."""

@@ -1,0 +1,1 @@
+"""Nearest items of users: exact and approximate."""

@@ -1,0 +1,1 @@
+"""One system per paper, each reading like its paper."""
