@@ -2,7 +2,8 @@
 
 An artefact is written into a hidden staging folder beside its final place; every file is flushed to disk
 and hashed into ``manifest.json``; then one rename makes it visible. Whatever interrupts the writer, readers
-see the previous state or the new one, never a part.
+see a whole folder or none, never a part. Replacing a folder takes two renames; a crash exactly between them
+leaves the previous folder whole under the name ``.NAME.replaced``.
 """
 
 from __future__ import annotations
@@ -128,11 +129,17 @@ def read_manifest(path: Path, kind: str) -> Manifest:
     return manifest
 
 
-def verify(path: Path, kind: str) -> Manifest:
-    """As :func:`read_manifest`, and hash every file whatever its size."""
+def verify(path: Path, kind: str | None = None) -> Manifest:
+    """As :func:`read_manifest`, for any kind if none is given, and hash every file whatever its size."""
     manifest = _parse_manifest(path, kind)
     _check_files(path, manifest, hash_limit=None)
     return manifest
+
+
+def unlisted_files(path: Path, manifest: Manifest) -> list[str]:
+    """Files in the folder that the manifest does not know, relative to it: no reader looks at them."""
+    present = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
+    return sorted(present - set(manifest.files) - {MANIFEST})
 
 
 def kind_of(path: Path) -> str | None:
@@ -146,31 +153,22 @@ def kind_of(path: Path) -> str | None:
         return None
 
 
-def _parse_manifest(path: Path, kind: str) -> Manifest:
+def _parse_manifest(path: Path, kind: str | None) -> Manifest:
     file = path / MANIFEST
     if not file.is_file():
-        what = f"{path} does not exist" if not path.exists() else f"{path} is not a polyvec folder"
-        raise ArtifactError(
-            what, file=path, expected=f"a folder of kind '{kind}' with a {MANIFEST}", mend=_how_to_make(kind)
-        )
+        raise _not_an_artifact(path, kind)
     try:
         raw = json.loads(file.read_text("utf-8"))
-        stored_format, stored_kind = raw.pop("format"), raw["kind"]
-        manifest = Manifest(**raw)
+        _check_format(path, raw["format"])
+        _check_checksum(raw)
+        manifest = Manifest(**{key: value for key, value in raw.items() if key not in ("format", "checksum")})
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"{MANIFEST} is damaged: {error}", file=file, mend="restore the folder or make it again"
         ) from error
-    if stored_format > FORMAT:
+    if kind not in (None, manifest.kind):
         raise ArtifactError(
-            f"{path} was written in format {stored_format}",
-            file=file,
-            expected=f"format {FORMAT} or older",
-            mend="upgrade polyvec",
-        )
-    if stored_kind != kind:
-        raise ArtifactError(
-            f"{path} is a folder of kind '{stored_kind}'",
+            f"{path} is a folder of kind '{manifest.kind}'",
             file=path,
             expected=f"kind '{kind}'",
             mend=_how_to_make(kind),
@@ -178,9 +176,42 @@ def _parse_manifest(path: Path, kind: str) -> Manifest:
     return manifest
 
 
-def _how_to_make(kind: str) -> str:
+def _not_an_artifact(path: Path, kind: str | None) -> ArtifactError:
+    aside = _aside_path(path)
+    return ArtifactError(
+        f"{path} is not a polyvec folder" if path.exists() else f"{path} does not exist",
+        file=path / MANIFEST,
+        expected=f"a folder of kind '{kind}' with a {MANIFEST}" if kind else f"a folder with a {MANIFEST}",
+        mend=f"it was being replaced when something stopped: rename {aside} to {path}"
+        if aside.exists() and not path.exists()
+        else _how_to_make(kind),
+    )
+
+
+def _check_format(path: Path, stored: int) -> None:
+    if stored > FORMAT:
+        raise ArtifactError(
+            f"{path} was written in format {stored}",
+            file=path / MANIFEST,
+            expected=f"format {FORMAT} or older",
+            mend="upgrade polyvec",
+        )
+
+
+def _check_checksum(raw: dict[str, Any]) -> None:
+    if raw["checksum"] != _checksum(raw):
+        raise ValueError("its entries do not match its checksum")
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    """SHA-256 over every entry but the checksum itself."""
+    entries = {key: value for key, value in manifest.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
+def _how_to_make(kind: str | None) -> str:
     verbs = {"dataset": "prepare", "model": "fit", "embeddings": "embed", "report": "evaluate"}
-    return f"make one with: polyvec {verbs[kind]}" if kind in verbs else "check the path"
+    return f"make one with: polyvec {verbs[kind]}" if kind and kind in verbs else "check the path"
 
 
 def _check_files(path: Path, manifest: Manifest, hash_limit: int | None) -> None:
@@ -227,6 +258,7 @@ def _seal(stage: Path, kind: str, meta: dict[str, Any], parents: dict[str, str])
         "meta": meta,
         "files": files,
     }
+    manifest["checksum"] = _checksum(json.loads(json.dumps(manifest)))  # as a reader will see the entries
     (stage / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
     _flush(stage / MANIFEST)
     for folder in [stage, *(entry for entry in stage.rglob("*") if entry.is_dir())]:
@@ -235,7 +267,7 @@ def _seal(stage: Path, kind: str, meta: dict[str, Any], parents: dict[str, str])
 
 def _publish(stage: Path, path: Path) -> None:
     """Make the staging folder visible at ``path``; a folder that stood there is moved aside, then removed."""
-    aside = path.with_name(f".{path.name}.replaced")
+    aside = _aside_path(path)
     if path.exists():
         if aside.exists():
             shutil.rmtree(aside)
@@ -249,6 +281,10 @@ def _publish(stage: Path, path: Path) -> None:
     _flush(path.parent)
     if aside.exists():
         shutil.rmtree(aside)
+
+
+def _aside_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.replaced")
 
 
 def _flush(path: Path) -> None:

@@ -101,7 +101,8 @@ class Embeddings:
     def __post_init__(self) -> None:
         if self.users.vectors.ndim != 3 or self.items.vectors.ndim != 2:
             raise DataError(
-                f"user vectors have shape {self.users.vectors.shape}, item vectors {self.items.vectors.shape}",
+                f"user vectors have shape {self.users.vectors.shape}, "
+                f"item vectors {self.items.vectors.shape}",
                 expected="[users, C, D] and [items, D]",
             )
         if self.users.vectors.shape[2] != self.items.vectors.shape[1]:
@@ -173,9 +174,12 @@ class Embeddings:
         ArtifactError
             If the folder is missing, damaged or of another kind.
         """
-        meta = read_manifest(path, "embeddings").meta
-        users = _read_side(path / "users", "user_id", (meta["C"], meta["D"]))
-        items = _read_side(path / "items", "item_id", (meta["D"],))
+        manifest = read_manifest(path, "embeddings")
+        meta, parts = manifest.meta, sorted(manifest.files)
+        users = _read_side(
+            [path / f for f in parts if f.startswith("users/")], "user_id", meta["C"], meta["D"]
+        )
+        items = _read_side([path / f for f in parts if f.startswith("items/")], "item_id", meta["D"])
         return cls(users, items, meta["score"], meta["provenance"])
 
 
@@ -196,7 +200,7 @@ def write_part(
     events: npt.NDArray[Any],
     state: npt.NDArray[np.uint8],
 ) -> None:
-    """Write one part of a side: ids ``[rows]``, vectors ``[rows, ...]``, events ``[rows]``, state ``[rows]``."""
+    """Write one part of a side: vectors ``[rows, ...]``; ids, events and state ``[rows]``."""
     flat = np.ascontiguousarray(vectors).reshape(len(ids), int(np.prod(vectors.shape[1:])))
     numbers = pa.array(flat.reshape(-1))
     table = pa.table(
@@ -218,8 +222,10 @@ def unit(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return np.asarray(vectors / np.where(norms == 0, 1, norms), dtype=np.float32)
 
 
-def check_finite(vectors: npt.NDArray[Any], ids: Vocabulary) -> None:
-    """Refuse NaN and infinity, naming the first id that has one.
+def check_finite(
+    vectors: npt.NDArray[Any], ids: Vocabulary, first_row: int = 0, expected: str = "finite numbers"
+) -> None:
+    """Refuse NaN and infinity in the vectors of rows from ``first_row`` on, naming the first id that has one.
 
     Raises
     ------
@@ -228,12 +234,12 @@ def check_finite(vectors: npt.NDArray[Any], ids: Vocabulary) -> None:
     """
     finite = np.isfinite(vectors).all(axis=tuple(range(1, vectors.ndim)))
     if not finite.all():
-        row = int(np.argmin(finite))
+        row = first_row + int(np.argmin(finite))
         raise DataError(
             f"the vector of {ids.name} {ids.ids([row])[0]!r} is not finite",
             column=ids.name,
             row=row + 1,
-            expected="finite numbers",
+            expected=expected,
         )
 
 
@@ -244,11 +250,18 @@ def _float32(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 def _side(ids: list[Any] | pl.Series, vectors: npt.NDArray[Any], name: str) -> Side:
     vocabulary = Vocabulary(ids, name)
     rows = len(vocabulary)
+    if vectors.dtype not in (np.float16, np.float32):
+        vectors = _float32(vectors)
     return Side(vocabulary, vectors, np.zeros(rows, np.int64), np.zeros(rows, np.uint8))
 
 
-def _read_side(folder: Path, name: str, shape: tuple[int, ...]) -> Side:
-    table = pa.concat_tables([pq.read_table(file) for file in sorted(folder.glob("part-*.parquet"))])
+def _parts(path: Path, manifest: Manifest, side: str) -> list[Path]:
+    """Parts of a side that the manifest lists, in row order; other files in the folder are not ours."""
+    return [path / name for name in sorted(manifest.files) if name.startswith(f"{side}/")]
+
+
+def _read_side(parts: list[Path], name: str, *shape: int) -> Side:
+    table = pa.concat_tables([pq.read_table(part) for part in parts])
     numbers = pa.concat_arrays([chunk.flatten() for chunk in table["vectors"].chunks])
     states = pl.Series(table["state"].to_pylist(), dtype=pl.Enum(STATES))
     return Side(

@@ -48,7 +48,7 @@ class Vocabulary:
     """
 
     def __init__(self, ids: pl.Series | Iterable[RawId], name: str = "id") -> None:
-        series = ids if isinstance(ids, pl.Series) else pl.Series(name, list(ids), dtype=_dtype_of(ids, name))
+        series = ids if isinstance(ids, pl.Series) else _series(ids, name)
         self.name = name
         self._ids = normalise_ids(series, name).alias(name).rechunk()
         if self._ids.null_count():
@@ -95,8 +95,17 @@ class Vocabulary:
         return self.take(rows).to_list()
 
     def take(self, rows: npt.ArrayLike) -> pl.Series:
-        """Raw ids of rows, as a Polars series."""
-        return self._ids.gather(np.asarray(rows, dtype=np.int64))
+        """Raw ids of rows, as a Polars series.
+
+        Raises
+        ------
+        IndexError
+            If a row is negative (as ``UNKNOWN`` is) or past the end: no id would be an honest answer.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)} {self.name}s")
+        return self._ids.gather(rows)
 
     def parse(self, text: str) -> RawId:
         """Turn an id typed by a person into a raw id of this vocabulary's type.
@@ -132,16 +141,13 @@ def normalise_ids(ids: pl.Series, name: str) -> pl.Series:
     Raises
     ------
     DataError
-        If ids are floating point, dates, lists or anything else that is not text or integers.
+        If ids are floating point, dates, lists or anything else that is not text or integers, or integers
+        that neither type holds.
     """
-    if isinstance(ids.dtype, pl.Categorical | pl.Enum):
+    if isinstance(ids.dtype, pl.Categorical | pl.Enum | pl.Null):
         return ids.cast(pl.String)
-    if ids.dtype == pl.UInt64:
-        return ids.cast(pl.Int64, strict=False) if _fits_int64(ids) else ids
     if ids.dtype.is_integer():
-        return ids.cast(pl.Int64)
-    if ids.dtype == pl.Null:
-        return ids.cast(pl.String)
+        return _as_64_bits(ids, name)
     if ids.dtype != pl.String:
         raise DataError(
             f"{name} is of type {ids.dtype}",
@@ -152,31 +158,41 @@ def normalise_ids(ids: pl.Series, name: str) -> pl.Series:
     return ids
 
 
-def _fits_int64(ids: pl.Series) -> bool:
-    largest = ids.max()
-    return largest is None or int(str(largest)) < 2**63
+def _as_64_bits(ids: pl.Series, name: str) -> pl.Series:
+    for dtype in (pl.Int64, pl.UInt64):
+        numbers = ids.cast(dtype, strict=False)
+        if numbers.null_count() == ids.null_count():
+            return numbers
+    raise DataError(
+        f"{name} has integers from {ids.min()!r} to {ids.max()!r}",
+        column=name,
+        expected="integers that fit into 64 bits, all with or all without a sign",
+        mend="make all ids text",
+    )
 
 
 def _as_type_of(asked: pl.Series, dtype: pl.DataType) -> pl.Series:
     """Asked ids in the vocabulary's type; what cannot be converted exactly becomes null (unknown)."""
-    if dtype == pl.String:
-        return asked.cast(pl.String)
-    if asked.dtype == pl.String:
+    if isinstance(asked.dtype, pl.Categorical | pl.Enum):
+        asked = asked.cast(pl.String)
+    if asked.dtype != pl.String and not asked.dtype.is_integer():  # never through float: 1.5 is not 1
+        return pl.Series(asked.name, [None], dtype=dtype).new_from_index(0, len(asked))
+    if asked.dtype == pl.String and dtype != pl.String:
         numbers = asked.cast(dtype, strict=False)
         return numbers.set(numbers.cast(pl.String).ne_missing(asked), None)
     return asked.cast(dtype, strict=False)
 
 
-def _dtype_of(ids: Iterable[RawId], name: str) -> pl.DataType | None:
-    kinds = {type(value) for value in ids} if isinstance(ids, list | tuple) else set()
-    if kinds == {int, str}:
+def _series(ids: Iterable[RawId], name: str) -> pl.Series:
+    try:
+        return pl.Series(name, list(ids))
+    except (TypeError, OverflowError) as error:
         raise DataError(
-            f"{name} mixes text and integers",
+            f"{name} mixes types",
             column=name,
-            expected="one type of id",
+            expected="all text, or all integers of at most 64 bits",
             mend="make all ids text",
-        )
-    return None
+        ) from error
 
 
 def _int_or_none(text: str) -> int | None:

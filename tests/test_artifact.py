@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from polyvec.artifact import (
+    MANIFEST,
+    kind_of,
+    read_manifest,
+    stage_path,
+    unlisted_files,
+    verify,
+    writing,
+)
+from polyvec.errors import ArtifactError
+
+Faults = Callable[..., Iterator[tuple[Path, str]]]
+
+
+def write(path: Path, text: str = "new", *, overwrite: bool = False) -> None:
+    with writing(path, "dataset", meta={"text": text}, overwrite=overwrite) as stage:
+        (stage / "a.txt").write_text(text * 10)
+        (stage / "sub").mkdir()
+        (stage / "sub" / "b.bin").write_bytes(text.encode())
+
+
+def write_and_interrupt(path: Path, *, resume: bool) -> None:
+    with writing(path, "model", meta={}, resume=resume) as stage:
+        (stage / "part-0").write_text("done")
+        raise KeyboardInterrupt
+
+
+def state(path: Path) -> str:
+    """Return what a reader sees: absent, or the text of a whole artefact."""
+    if not path.exists():
+        return "absent"
+    text = str(read_manifest(path, "dataset").meta["text"])
+    whole = (path / "a.txt").read_text() == text * 10 and (path / "sub/b.bin").read_bytes() == text.encode()
+    return text if whole else "broken"
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.name.startswith("."))
+
+
+# --- whole or absent
+
+
+def test_a_new_folder_is_absent_or_whole_whatever_fails(fail_at_operation: Faults) -> None:
+    seen = set()
+    for folder, fault in fail_at_operation(lambda folder: write(folder / "shop")):
+        after = state(folder / "shop")
+        seen.add(after)
+        assert after in ("absent", "new"), fault
+        write(folder / "shop", overwrite=True)
+        assert state(folder / "shop") == "new", fault
+        assert leftovers(folder) == [], fault
+    assert seen == {"absent", "new"}
+
+
+def test_a_replaced_folder_is_old_or_new_or_whole_beside_its_place_whatever_fails(
+    fail_at_operation: Faults,
+) -> None:
+    seen = set()
+    for folder, fault in fail_at_operation(
+        lambda folder: write(folder / "shop", overwrite=True), lambda folder: write(folder / "shop", "old")
+    ):
+        after = state(folder / "shop")
+        seen.add(after)
+        if after == "absent":
+            assert "crash" in fault
+            assert state(folder / ".shop.replaced") == "old", fault
+        else:
+            assert after in ("old", "new"), fault
+        write(folder / "shop", overwrite=True)
+        assert state(folder / "shop") == "new", fault
+        assert leftovers(folder) == [], fault
+    assert seen == {"absent", "old", "new"}
+
+
+def test_the_injected_faults_do_break_a_naive_writer(fail_at_operation: Faults) -> None:
+    def naive(folder: Path) -> None:
+        write(folder / "made elsewhere")
+        (folder / "shop").mkdir()
+        for file in (folder / "made elsewhere").rglob("*.*"):
+            (folder / "shop" / file.name).write_bytes(file.read_bytes())
+
+    torn = [
+        fault
+        for folder, fault in fail_at_operation(naive)
+        if (folder / "shop").exists() and kind_of(folder / "shop") is None
+    ]
+    assert any("write" in fault for fault in torn)
+
+
+def test_an_interrupted_block_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        write_and_interrupt(tmp_path / "shop", resume=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_is_told_where_the_old_folder_lies_after_a_crash_between_two_renames(tmp_path: Path) -> None:
+    write(tmp_path / "shop", "old")
+    (tmp_path / "shop").rename(tmp_path / ".shop.replaced")
+    with pytest.raises(ArtifactError, match="does not exist") as caught:
+        read_manifest(tmp_path / "shop", "dataset")
+    assert f"rename {tmp_path / '.shop.replaced'} to {tmp_path / 'shop'}" in str(caught.value.mend)
+
+
+# --- resume
+
+
+def test_with_resume_an_interrupted_writer_finds_its_files_again(tmp_path: Path) -> None:
+    path = tmp_path / "shop"
+    with pytest.raises(KeyboardInterrupt):
+        write_and_interrupt(path, resume=True)
+    assert not path.exists()
+    with writing(path, "model", meta={}, resume=True) as stage:
+        assert (stage / "part-0").read_text() == "done"
+        (stage / "part-1").write_text("done")
+    assert set(read_manifest(path, "model").files) == {"part-0", "part-1"}
+
+
+def test_without_resume_the_staging_folder_starts_empty(tmp_path: Path) -> None:
+    stage_path(tmp_path / "shop").mkdir()
+    (stage_path(tmp_path / "shop") / "stale.txt").write_text("stale")
+    write(tmp_path / "shop")
+    assert set(read_manifest(tmp_path / "shop", "dataset").files) == {"a.txt", "sub/b.bin"}
+
+
+# --- what is in the way
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_polyvec_did_not_write_is_never_replaced(tmp_path: Path, *, overwrite: bool) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "file").write_text("mine")
+    for name in ("photos", "file"):
+        with pytest.raises(ArtifactError, match="was not written by polyvec"):
+            write(tmp_path / name, overwrite=overwrite)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_artefact_is_replaced_only_on_request(tmp_path: Path) -> None:
+    write(tmp_path / "shop", "old")
+    with pytest.raises(ArtifactError, match="exists already"):
+        write(tmp_path / "shop")
+    assert state(tmp_path / "shop") == "old"
+    write(tmp_path / "shop", overwrite=True)
+    assert state(tmp_path / "shop") == "new"
+
+
+# --- damage
+
+
+def test_every_flipped_bit_is_detected(tmp_path: Path) -> None:
+    write(tmp_path / "shop")
+    for file in [f for f in (tmp_path / "shop").rglob("*") if f.is_file()]:
+        content = file.read_bytes()
+        for position in range(len(content)):
+            bit = 1 << (position % 8)
+            file.write_bytes(content[:position] + bytes([content[position] ^ bit]) + content[position + 1 :])
+            with pytest.raises(ArtifactError):
+                read_manifest(tmp_path / "shop", "dataset")
+        file.write_bytes(content)
+    assert state(tmp_path / "shop") == "new"
+
+
+def test_every_truncation_is_detected(tmp_path: Path) -> None:
+    write(tmp_path / "shop")
+    for file in [f for f in (tmp_path / "shop").rglob("*") if f.is_file()]:
+        content = file.read_bytes()
+        for length in {0, 1, len(content) // 2, len(content) - 2}:
+            file.write_bytes(content[:length])
+            with pytest.raises(ArtifactError):
+                read_manifest(tmp_path / "shop", "dataset")
+        file.write_bytes(content)
+
+
+def test_damage_is_named_with_file_and_mend(tmp_path: Path) -> None:
+    write(tmp_path / "shop")
+    (tmp_path / "shop" / "a.txt").write_text("wen" * 10)
+    with pytest.raises(ArtifactError) as changed:
+        read_manifest(tmp_path / "shop", "dataset")
+    assert changed.value.what == "a.txt has changed since it was written"
+    assert changed.value.file == str(tmp_path / "shop" / "a.txt")
+    (tmp_path / "shop" / "a.txt").write_text("new")
+    with pytest.raises(ArtifactError, match=r"a\.txt has 3 bytes") as short:
+        read_manifest(tmp_path / "shop", "dataset")
+    assert short.value.expected == "30 bytes"
+    (tmp_path / "shop" / "a.txt").unlink()
+    with pytest.raises(ArtifactError, match=r"a\.txt is missing") as missing:
+        read_manifest(tmp_path / "shop", "dataset")
+    assert missing.value.mend == "restore the folder or make it again"
+
+
+def test_large_files_are_hashed_by_verify_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "shop")
+    (tmp_path / "shop" / "a.txt").write_text("wen" * 10)
+    monkeypatch.setattr("polyvec.artifact.FULL_HASH_LIMIT", 29)
+    read_manifest(tmp_path / "shop", "dataset")
+    with pytest.raises(ArtifactError, match="has changed"):
+        verify(tmp_path / "shop")
+
+
+def test_a_file_beside_the_listed_ones_is_not_damage_but_can_be_listed(tmp_path: Path) -> None:
+    write(tmp_path / "shop")
+    (tmp_path / "shop" / "sub" / "notes.txt").write_text("mine")
+    assert unlisted_files(tmp_path / "shop", verify(tmp_path / "shop")) == ["sub/notes.txt"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "1", "null", '{"kind": "dataset"}', '{"format": "one"}', "\udcff"]
+)
+def test_a_manifest_that_is_not_one_is_damage(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "shop")
+    (tmp_path / "shop" / MANIFEST).write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ArtifactError, match=r"manifest.json is damaged"):
+        read_manifest(tmp_path / "shop", "dataset")
+
+
+# --- what it is
+
+
+def test_a_missing_folder_and_a_strange_one_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="does not exist") as missing:
+        read_manifest(tmp_path / "no", "dataset")
+    assert missing.value.mend == "make one with: polyvec prepare"
+    with pytest.raises(ArtifactError, match="is not a polyvec folder"):
+        verify(tmp_path)
+    assert kind_of(tmp_path) is None
+
+
+def test_another_kind_is_refused_with_the_verb_that_makes_the_right_one(tmp_path: Path) -> None:
+    write(tmp_path / "shop")
+    with pytest.raises(ArtifactError, match="is a folder of kind 'dataset'") as caught:
+        read_manifest(tmp_path / "shop", "embeddings")
+    assert caught.value.mend == "make one with: polyvec embed"
+    assert kind_of(tmp_path / "shop") == "dataset"
+
+
+def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path) -> None:
+    write(tmp_path / "shop")
+    manifest = json.loads((tmp_path / "shop" / MANIFEST).read_text())
+    (tmp_path / "shop" / MANIFEST).write_text(json.dumps(manifest | {"format": 2, "new": True}))
+    with pytest.raises(ArtifactError, match="was written in format 2") as caught:
+        read_manifest(tmp_path / "shop", "dataset")
+    assert caught.value.mend == "upgrade polyvec"
+
+
+def test_the_fingerprint_is_of_the_content_alone(tmp_path: Path) -> None:
+    write(tmp_path / "one")
+    write(tmp_path / "two")
+    write(tmp_path / "three", "other")
+    one, two, three = (read_manifest(tmp_path / name, "dataset") for name in ("one", "two", "three"))
+    assert one.fingerprint == two.fingerprint != three.fingerprint
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    assert read_manifest(tmp_path / "copy", "dataset") == one
+
+
+def test_meta_filled_in_the_block_and_parents_are_remembered(tmp_path: Path) -> None:
+    write(tmp_path / "shop")
+    parent = read_manifest(tmp_path / "shop", "dataset")
+    meta: dict[str, object] = {}
+    with writing(tmp_path / "model", "model", meta=meta, parents={"dataset": parent}):
+        meta.update({"rows": {10: 1.5, 9: float("nan")}, "name": "Ω"})
+    manifest = read_manifest(tmp_path / "model", "model")
+    assert manifest.parents == {"dataset": parent.fingerprint}
+    assert manifest.meta["name"] == "Ω"
+    assert manifest.meta["rows"]["10"] == 1.5
