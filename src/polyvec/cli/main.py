@@ -79,4 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # a full disk, a folder that may not be written
+        click.echo(f"error: {PolyvecError(error.strerror or str(error), file=error.filename)}", err=True)
+        sys.exit(PolyvecError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
