@@ -7,7 +7,6 @@ asked for, so that ``polyvec --help`` loads nothing heavy.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 
 import click
@@ -64,7 +63,10 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit with 0, the error's own code, 2 for wrong usage or 130 when interrupted."""
+    """Run the command line; exit with 0, the error's own code, 2 for wrong usage or 130 when interrupted.
+
+    If the reader of the output has gone, as with ``| head``, click ends silently with 1.
+    """
     try:
         code = cli.main(args=arguments, prog_name="polyvec", standalone_mode=False)
     except PolyvecError as error:
@@ -76,9 +78,6 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as error:  # a full disk, a folder that may not be written
         click.echo(f"error: {PolyvecError(error.strerror or str(error), file=error.filename)}", err=True)
         sys.exit(PolyvecError.exit_code)
