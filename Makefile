@@ -1,6 +1,7 @@
 # Two doors: `make demo` and `make test`. Both set everything up first and are safe to repeat.
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint types rules unit wheel format clean
 
@@ -10,27 +11,27 @@ help:  ## list the targets
 setup: .venv/.ready  ## make .venv with polyvec and the tested versions of everything
 
 .venv/.ready: pyproject.toml constraints.txt
+	@echo "setting up .venv: this takes some minutes the first time"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 test: lint types rules unit wheel  ## everything that CI checks
 
-lint: setup
+lint: setup  ## ruff: format and lint
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: setup
+types: setup  ## mypy, strict
 	$(BIN)/mypy
 
-rules: setup
+rules: setup  ## import-linter: which layer may import which
 	$(BIN)/lint-imports
 
-unit: setup
-	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --doctest-modules src tests
+unit: setup  ## pytest: tests and doctests, with coverage
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --cov --cov-report=term:skip-covered --doctest-modules src tests
 
-wheel: setup
+wheel: setup  ## the built wheel, installed and run outside the source tree
 	sh tests/wheel.sh $(BIN)/python
 
 format: setup  ## bring the code into shape
@@ -38,4 +39,4 @@ format: setup  ## bring the code into shape
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove everything that was made
-	rm -rf .venv build dist demo
+	rm -rf .venv build dist demo src/*.egg-info .coverage .hypothesis .*_cache
