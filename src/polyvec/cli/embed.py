@@ -1,0 +1,69 @@
+"""``polyvec embed``: encode users and items with a Model and write Embeddings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Embeddings folder to write.")
+@click.option("--until", help="Read nothing at or after this date, e.g. 2011-11-01.")
+@click.option("--held-back", default=0, help="Ordered data: leave out the last events of every user.")
+@click.option("--dtype", "number_type", type=click.Choice(["float32", "float16"]), default="float32")
+@click.option("--resume", is_flag=True, help="Keep what an interrupted call of the same command has written.")
+@click.option("--overwrite", is_flag=True, help="Replace existing Embeddings.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def command(
+    model: Path,
+    dataset: Path,
+    out: Path,
+    until: str | None,
+    held_back: int,
+    number_type: str,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Encode all users and items of a Dataset with a Model and write Embeddings.
+
+    \b
+    polyvec embed shop.model shop.dataset --out shop.emb
+    polyvec embed shop.model shop.dataset --out november.emb --until 2011-11-01 --dtype float16
+    """  # noqa: D301
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from polyvec.data.dataset import Dataset, parse_time
+    from polyvec.systems.guim import GUIM, embed
+
+    data = Dataset.open(dataset)
+    fitted = GUIM.open(model)
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("encoding", total=None)
+        embeddings = embed(
+            fitted,
+            data,
+            out,
+            until=None if until is None else parse_time(until, data),
+            held_back=held_back,
+            number_type=number_type,  # type: ignore[arg-type]
+            resume=resume,
+            overwrite=overwrite,
+            on_part=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    summary = {
+        "path": str(out),
+        "users": len(embeddings.users),
+        "items": len(embeddings.items),
+        "C": embeddings.num_vectors,
+        "D": embeddings.width,
+    }
+    if as_json:
+        click.echo(json.dumps(summary))
+    else:
+        click.echo("{path}: {users:,} users of {C} vectors and {items:,} items, {D} wide".format(**summary))

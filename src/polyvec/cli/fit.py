@@ -1,0 +1,88 @@
+"""``polyvec fit``: train a system on a Dataset and write a Model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+SYSTEMS = ("guim",)
+
+
+@click.command()
+@click.argument("system", type=click.Choice(SYSTEMS))
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Model folder to write.")
+@click.option("--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True)
+@click.option("--until", help="Read nothing at or after this date, e.g. 2011-10-01.")
+@click.option("--held-back", default=0, help="Ordered data: leave out the last events of every user.")
+@click.option(
+    "--validation",
+    type=click.Choice(["users", "window", "none"]),
+    default="users",
+    show_default=True,
+    help="Choose the best epoch on held-out users, on the latest window of all users, or train all epochs.",
+)
+@click.option("--config", "config_file", help="TOML file with tables [guim] and [training].")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting; repeatable.")
+@click.option("--show-config", is_flag=True, help="Print the resolved configuration and stop.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same command.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing Model.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def command(
+    system: str,
+    dataset: Path,
+    out: Path,
+    preset: str,
+    until: str | None,
+    held_back: int,
+    validation: str,
+    config_file: str | None,
+    settings: tuple[str, ...],
+    show_config: bool,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Train a system on a Dataset and write a Model.
+
+    \b
+    polyvec fit guim shop.dataset --out shop.model
+    polyvec fit guim shop.dataset --out shop.model --until 2011-10-01 --set num_vectors=8 --set epochs=10
+    polyvec fit guim shop.dataset --out shop.model --preset paper --resume
+    """  # noqa: D301
+    from polyvec.cli.configuration import configure
+    from polyvec.data.dataset import Dataset, parse_time
+    from polyvec.systems.guim import PRESETS, fit
+
+    model_config, options = PRESETS[preset]()
+    configured = configure({system: model_config, "training": options}, config_file, settings)
+    if show_config:
+        click.echo(json.dumps({table: asdict(values) for table, values in configured.items()}, indent=1))
+        return
+    data = Dataset.open(dataset)
+    model = fit(
+        data,
+        out,
+        configured[system],
+        configured["training"],
+        until=None if until is None else parse_time(until, data),
+        held_back=held_back,
+        validation=validation,  # type: ignore[arg-type]
+        resume=resume,
+        overwrite=overwrite,
+    )
+    _say(out, model.manifest.meta if model.manifest else {}, as_json=as_json)
+
+
+def _say(out: Path, meta: dict[str, object], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"path": str(out), **meta}))
+        return
+    click.echo(
+        f"{out}: {meta['system']}, {meta['C']} vectors of {meta['D']} per user, "
+        f"{meta['parameters']:,} weights, {meta['steps']:,} steps; "
+        f"best validation recall@100: {meta['validation']}"
+    )

@@ -1,0 +1,151 @@
+"""An item's fields as numbers: id slot, category and title words, from a catalogue (GUIM section 3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from polyvec.ids import Vocabulary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+SHARED = 0
+"""Slot of everything that has no row of its own: rare ids, unknown categories."""
+WORD = r"[\p{L}\p{N}]+"
+
+
+@dataclass(frozen=True)
+class ItemFields:
+    """Fields of N items.
+
+    Attributes
+    ----------
+    slots
+        Row in the id table, 0 for ids without a row of their own; int64 ``[N]``.
+    categories
+        Row in the category table, 0 if unknown; int64 ``[N]``.
+    words
+        Title words of all items one after the other; int64 ``[W]``.
+    word_offsets
+        Item n owns ``words[word_offsets[n] : word_offsets[n + 1]]``; int64 ``[N + 1]``.
+    """
+
+    slots: npt.NDArray[np.int64]
+    categories: npt.NDArray[np.int64]
+    words: npt.NDArray[np.int64]
+    word_offsets: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def take(self, rows: npt.NDArray[Any]) -> ItemFields:
+        """Fields of some items."""
+        starts, stops = self.word_offsets[rows], self.word_offsets[rows + 1]
+        offsets = np.concatenate([[0], np.cumsum(stops - starts)])
+        words = self.words[ranges(starts, stops)]
+        return ItemFields(self.slots[rows], self.categories[rows], words, offsets)
+
+    @property
+    def is_known(self) -> npt.NDArray[np.bool_]:
+        """Whether anything at all is known of each item, bool ``[N]``."""
+        return (self.slots > 0) | (self.categories > 0) | (np.diff(self.word_offsets) > 0)
+
+
+@dataclass(frozen=True)
+class FieldVocabulary:
+    """Which ids, categories and words have a row; turns any catalogue into :class:`ItemFields`.
+
+    Attributes
+    ----------
+    popular
+        Ids with a row of their own, most popular first.
+    categories
+        Known categories.
+    words
+        Known title words, lower case.
+    """
+
+    popular: Vocabulary
+    categories: Vocabulary
+    words: Vocabulary
+
+    @classmethod
+    def learn(
+        cls, item_table: pl.DataFrame, counts: npt.NDArray[np.int64], max_popular: int, max_words: int
+    ) -> FieldVocabulary:
+        """Choose rows from a catalogue ``[N]`` and the training events of each item, int64 ``[N]``.
+
+        The ``max_popular`` items with the most events get a row (items without events get none), as do all
+        categories and the ``max_words`` most frequent words of the titles.
+        """
+        order = np.argsort(-counts, kind="stable")[:max_popular]
+        popular = item_table["item_id"].gather(order[counts[order] > 0])
+        return cls(
+            Vocabulary(popular, "item_id"),
+            Vocabulary(_texts(item_table, "category").drop_nulls().unique().sort(), "category"),
+            Vocabulary(_frequent_words(item_table, max_words), "word"),
+        )
+
+    def encode(self, item_table: pl.DataFrame) -> ItemFields:
+        """Fields of any catalogue ``[N]``; ids, categories and words without a row fall back to none."""
+        words, word_offsets = self._words(item_table)
+        return ItemFields(
+            slots=self.popular.rows(item_table["item_id"]) + 1,
+            categories=self.categories.rows(_texts(item_table, "category")) + 1,
+            words=words,
+            word_offsets=word_offsets,
+        )
+
+    def _words(self, item_table: pl.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        lists = _titles_as_words(item_table)
+        per_item = lists.list.len().fill_null(0).to_numpy()
+        item_of_word = np.repeat(np.arange(len(lists)), per_item)
+        rows = self.words.rows(lists.explode(empty_as_null=False, keep_nulls=False))
+        known = rows >= 0
+        kept = np.bincount(item_of_word[known], minlength=len(lists))
+        return rows[known], np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
+
+    def save(self, folder: Path) -> None:
+        """Write three Parquet files."""
+        folder.mkdir()
+        for vocabulary in (self.popular, self.categories, self.words):
+            vocabulary.save(folder / f"{vocabulary.name}.parquet")
+
+    @classmethod
+    def load(cls, folder: Path) -> FieldVocabulary:
+        """Read what :meth:`save` wrote."""
+        names = ("item_id", "category", "word")
+        return cls(*(Vocabulary.load(folder / f"{name}.parquet", name) for name in names))
+
+
+def ranges(starts: npt.NDArray[Any], stops: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """All integers of several ranges, one after the other.
+
+    >>> ranges(np.array([5, 0]), np.array([8, 2])).tolist()
+    [5, 6, 7, 0, 1]
+    """
+    lengths = stops - starts
+    ends = np.cumsum(lengths)
+    return np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
+
+
+def _texts(item_table: pl.DataFrame, column: str) -> pl.Series:
+    if column not in item_table.columns:
+        return pl.Series(column, [None] * len(item_table), dtype=pl.String)
+    return item_table[column].cast(pl.String)
+
+
+def _titles_as_words(item_table: pl.DataFrame) -> pl.Series:
+    return _texts(item_table, "title").str.to_lowercase().str.extract_all(WORD)
+
+
+def _frequent_words(item_table: pl.DataFrame, max_words: int) -> pl.Series:
+    words = _titles_as_words(item_table).explode(empty_as_null=False, keep_nulls=False).drop_nulls()
+    counts = words.alias("word").value_counts().sort(["count", "word"], descending=[True, False])
+    return counts["word"].head(max_words)

@@ -1,0 +1,85 @@
+"""The item embedding layer f_i: from an item's fields to its vector (GUIM section 3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from polyvec.layers.tables import INITIAL_STD, PopularTable, WordTable
+
+if TYPE_CHECKING:
+    from polyvec.data.fields import ItemFields
+
+
+@dataclass(frozen=True)
+class FieldTensors:
+    """Fields of M items as tensors: see :class:`polyvec.data.fields.ItemFields`."""
+
+    slots_M: Tensor
+    categories_M: Tensor
+    words_W: Tensor
+    offsets_M: Tensor
+
+    @classmethod
+    def of(cls, fields: ItemFields, device: torch.device) -> FieldTensors:
+        """Copy fields to a device."""
+        return cls(
+            torch.from_numpy(fields.slots).to(device),
+            torch.from_numpy(fields.categories).to(device),
+            torch.from_numpy(fields.words).to(device),
+            torch.from_numpy(fields.word_offsets[:-1]).to(device),
+        )
+
+
+class ItemEncoder(nn.Module):
+    """Category, id and mean title-word embeddings, concatenated, through one linear layer and GELU.
+
+    Parameters
+    ----------
+    num_popular
+        X, ids with a row of their own.
+    num_categories
+        Known categories; 0 leaves the part out.
+    num_words
+        Known title words; 0 leaves the part out.
+    widths
+        (d_i, d_c, d_w): widths of the id, category and word tables.
+    width
+        D, width of the item's vector.
+    gelu
+        Whether GELU follows the linear layer, as in the paper.
+    """
+
+    def __init__(
+        self,
+        num_popular: int,
+        num_categories: int,
+        num_words: int,
+        widths: tuple[int, int, int],
+        width: int,
+        *,
+        gelu: bool,
+    ) -> None:
+        super().__init__()
+        id_width, category_width, word_width = widths
+        self.ids = PopularTable(num_popular, id_width)
+        self.categories = PopularTable(num_categories, category_width) if num_categories else None
+        self.words = WordTable(num_words, word_width) if num_words else None
+        parts_width = id_width + category_width * bool(num_categories) + word_width * bool(num_words)
+        self.projection = nn.Linear(parts_width, width)
+        nn.init.normal_(self.projection.weight, std=INITIAL_STD)
+        nn.init.zeros_(self.projection.bias)
+        self.activation = nn.GELU() if gelu else nn.Identity()
+
+    def forward(self, fields: FieldTensors) -> Tensor:
+        """Vectors v_j of items. ``→ [M, D]``."""
+        parts = [self.ids(fields.slots_M)]
+        if self.categories is not None:
+            parts.append(self.categories(fields.categories_M))
+        if self.words is not None:
+            parts.append(self.words(fields.words_W, fields.offsets_M))
+        vectors: Tensor = self.activation(self.projection(torch.cat(parts, dim=-1)))
+        return vectors

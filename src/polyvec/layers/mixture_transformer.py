@@ -1,0 +1,178 @@
+"""GUIM's user encoder: C CLS tokens ahead of a history, through BERT layers (GUIM section 3.2).
+
+T = C + L tokens: the CLS tokens first, then the events, then padding.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from polyvec.layers.attention import attend
+from polyvec.layers.dropout import Dropout
+from polyvec.layers.tables import INITIAL_STD
+
+
+class EncoderLayer(nn.Module):
+    """One layer of BERT: self-attention and a 4·D feed-forward network, each with residual and LayerNorm.
+
+    Dropout is on the residuals only: inside the attention kernel it triples its time on a CPU.
+
+    Parameters
+    ----------
+    width
+        D.
+    num_heads
+        Heads; must divide D.
+    dropout
+        Share of residual activations that are dropped while training.
+    """
+
+    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.output = nn.Linear(width, width)
+        self.attention_norm = nn.LayerNorm(width, eps=1e-12)
+        self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.feed_forward_norm = nn.LayerNorm(width, eps=1e-12)
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self, tokens_BTD: Tensor, visible_BT: Tensor | None, readers_BQD: Tensor | None = None
+    ) -> Tensor:
+        """Let every reader attend to all visible tokens. ``→ [B, Q, D]``.
+
+        Parameters
+        ----------
+        tokens_BTD
+            What is attended to.
+        visible_BT
+            False where a token is padding; None if nothing is.
+        readers_BQD
+            The tokens whose outputs are wanted; None means all of them (Q = T).
+        """
+        readers_BQD = tokens_BTD if readers_BQD is None else readers_BQD
+        attended_BQD = self.output(self._attend(readers_BQD, tokens_BTD, visible_BT))
+        hidden_BQD: Tensor = self.attention_norm(readers_BQD + self.dropout(attended_BQD))
+        result_BQD: Tensor = self.feed_forward_norm(hidden_BQD + self.dropout(self.feed_forward(hidden_BQD)))
+        return result_BQD
+
+    def _attend(self, readers_BQD: Tensor, tokens_BTD: Tensor, visible_BT: Tensor | None) -> Tensor:
+        queries_BHQE = self._heads(self.query(readers_BQD))
+        keys_BTD, values_BTD = self.key_value(tokens_BTD).chunk(2, dim=-1)
+        attended_BHQE = attend(queries_BHQE, self._heads(keys_BTD), self._heads(values_BTD), visible_BT)
+        return attended_BHQE.transpose(1, 2).flatten(2)
+
+    def _heads(self, tokens_BTD: Tensor) -> Tensor:
+        return tokens_BTD.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+class MixtureTransformer(nn.Module):
+    """Masking and time fusion, CLS tokens and L encoder layers.
+
+    Parameters
+    ----------
+    width
+        D.
+    num_cls
+        C, CLS tokens per user.
+    num_layers, num_heads, dropout
+        As in BERT.
+    num_ages
+        Distinct ages of an event (365 days); one more row stands for t0, the time of the CLS tokens.
+    """
+
+    def __init__(
+        self, width: int, num_cls: int, num_layers: int, num_heads: int, dropout: float, num_ages: int = 365
+    ) -> None:
+        super().__init__()
+        self.cls = nn.Embedding(num_cls, width)
+        self.mask = nn.Parameter(torch.empty(width).normal_(std=INITIAL_STD))
+        self.time = nn.Embedding(num_ages + 1, width)
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+        self.dropout = Dropout(dropout)
+        self.layers = nn.ModuleList(EncoderLayer(width, num_heads, dropout) for _ in range(num_layers))
+        self.apply(_initialise)
+
+    def forward(
+        self, items_BLD: Tensor, ages_BL: Tensor, lengths_B: Tensor, masked_BL: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Encode histories.
+
+        Parameters
+        ----------
+        items_BLD
+            v_j of every event, oldest first, padded at the end.
+        ages_BL
+            Age of every event in days before the cut-off, 0 … num_ages − 1.
+        lengths_B
+            Events of every history; 0 is allowed.
+        masked_BL
+            Events hidden behind the MASK embedding; None means none.
+
+        Returns
+        -------
+        tuple of Tensor
+            h_CLS ``[B, C, D]``, and h_n of the masked events in row-major order ``[P, D]``.
+        """
+        tokens_BTD = self._embed(items_BLD, ages_BL, masked_BL)
+        visible_BT = self._visible(lengths_B, items_BLD.shape[1])
+        for layer in list(self.layers)[:-1]:
+            tokens_BTD = layer(tokens_BTD, visible_BT)
+        return self._read_out(tokens_BTD, visible_BT, masked_BL)
+
+    def all_tokens(
+        self, items_BLD: Tensor, ages_BL: Tensor, lengths_B: Tensor, masked_BL: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Outputs of all tokens ``[B, T, D]`` and which are real ``[B, T]`` (None: all); inputs as above."""
+        tokens_BTD = self._embed(items_BLD, ages_BL, masked_BL)
+        visible_BT = self._visible(lengths_B, items_BLD.shape[1])
+        for layer in self.layers:
+            tokens_BTD = layer(tokens_BTD, visible_BT)
+        return tokens_BTD, visible_BT
+
+    def _embed(self, items_BLD: Tensor, ages_BL: Tensor, masked_BL: Tensor | None) -> Tensor:
+        if masked_BL is not None:
+            items_BLD = torch.where(masked_BL[:, :, None], self.mask.to(items_BLD.dtype), items_BLD)
+        start_CD = self.cls.weight + self.time.weight[-1]
+        start_BCD = start_CD.to(items_BLD.dtype).expand(len(items_BLD), -1, -1)
+        events_BLD = items_BLD + self.time(ages_BL).to(items_BLD.dtype)
+        tokens_BTD: Tensor = self.dropout(self.norm(torch.cat([start_BCD, events_BLD], dim=1)))
+        return tokens_BTD
+
+    def _visible(self, lengths_B: Tensor, length: int) -> Tensor | None:
+        if bool((lengths_B == length).all()):
+            return None
+        num_cls = self.cls.num_embeddings
+        return torch.arange(num_cls + length, device=lengths_B.device) < (num_cls + lengths_B)[:, None]
+
+    def _read_out(
+        self, tokens_BTD: Tensor, visible_BT: Tensor | None, masked_BL: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Last layer, computed only for the tokens that are read: the CLS tokens and the masked events."""
+        num_cls = self.cls.num_embeddings
+        readers_BQD, is_read_BQ = tokens_BTD[:, :num_cls], None
+        if masked_BL is not None:
+            positions_BQ, is_read_BQ = _positions(masked_BL)
+            index_BQD = (num_cls + positions_BQ)[:, :, None].expand(-1, -1, tokens_BTD.shape[2])
+            readers_BQD = torch.cat([readers_BQD, tokens_BTD.gather(1, index_BQD)], dim=1)
+        hidden_BQD = self.layers[-1](tokens_BTD, visible_BT, readers_BQD)
+        masked_PD = hidden_BQD[:, num_cls:][is_read_BQ] if is_read_BQ is not None else hidden_BQD[:0, 0]
+        return hidden_BQD[:, :num_cls], masked_PD
+
+
+def _positions(chosen_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions of the chosen events of every row, padded: ``[B, Q]`` positions and which of them count."""
+    counts_B = chosen_BL.sum(dim=1)
+    widest = int(counts_B.max()) if len(counts_B) else 0
+    positions_BQ = torch.argsort(chosen_BL.to(torch.uint8), dim=1, descending=True, stable=True)[:, :widest]
+    return positions_BQ, torch.arange(widest, device=chosen_BL.device) < counts_B[:, None]
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=INITIAL_STD)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

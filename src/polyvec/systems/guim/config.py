@@ -1,0 +1,132 @@
+"""What a GUIM model is, and two presets: ``paper`` as published, ``default`` our best on validation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from polyvec.objectives.matching import Mixture
+from polyvec.training.options import TrainingOptions
+
+Width = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class GUIMConfig:
+    """GUIM (Yang et al. 2022), section and equation in brackets.
+
+    Attributes
+    ----------
+    num_vectors
+        C, vectors per user (3.1).
+    width
+        D, width of every vector (d in the paper).
+    num_layers, num_heads, dropout
+        L transformer layers as in BERT (3.2); the paper gives no number of heads.
+    id_width, category_width, word_width
+        d_i, d_c, d_w: widths of the item's three tables (4.1).
+    max_popular, max_words
+        X most popular item ids, and title words, with a row of their own (3.2).
+    gelu
+        Whether GELU follows the linear layers of f_i, f_o and f_u (3.2).
+    user_heads
+        0 is GUIM. H > 0 with ``num_vectors=1`` is GUIM-MH: the user's vectors are the H heads of one more
+        self-attention layer (4.3.2).
+    alpha
+        α, scale of the cosine (eq. 2, 3).
+    mixture, sharpness
+        How C cosines become a score while training: see :func:`polyvec.objectives.matching.mix`.
+    masking
+        Share of history items behind the MASK embedding (3.2).
+    masked_weight, matching_weight
+        Weights of the two pre-training tasks; 0 switches a task off. Without matching the user's vector is o
+        at a MASK appended to the history, as in BERT4Rec.
+    weighting
+        ``pairs``: every masked item and every target counts the same, as in the paper. ``users``: every user
+        counts the same.
+    negatives
+        ``sampled``: K drawn from the other users' events in the batch, for every positive, as in the paper.
+        ``shared``: all distinct items of the batch. ``catalogue``: all items, for small catalogues.
+    num_negatives
+        K of ``sampled``.
+    log_q
+        Exponent of the sampled-softmax correction: 0 leaves it out, 1 corrects in full.
+    history_days, target_days
+        D_1 and D_2 (3.1).
+    num_cutoffs, stride_days
+        Training cut-offs: the latest and those every ``stride_days`` before it.
+    target_events
+        Events in the target window where the data has an order instead of timestamps.
+    max_length, max_targets
+        Latest events of a history and first events of a target window that are used.
+    """
+
+    num_vectors: Width = 4
+    width: Width = 128
+    num_layers: Width = 3
+    num_heads: Width = 4
+    dropout: Share = 0.1
+    id_width: Width = 128
+    category_width: Width = 128
+    word_width: Width = 32
+    max_popular: Annotated[int, Field(ge=0)] = 200_000
+    max_words: Annotated[int, Field(ge=0)] = 530_000
+    gelu: bool = False
+    user_heads: Annotated[int, Field(ge=0)] = 0
+    alpha: Annotated[float, Field(gt=0)] = 20.0
+    mixture: Mixture = "soft_max"
+    sharpness: Annotated[float, Field(gt=0)] = 20.0
+    masking: Share = 0.15
+    masked_weight: Annotated[float, Field(ge=0)] = 1.0
+    matching_weight: Annotated[float, Field(ge=0)] = 1.0
+    weighting: Literal["pairs", "users"] = "users"
+    negatives: Literal["sampled", "shared", "catalogue"] = "shared"
+    num_negatives: Width = 31
+    log_q: Annotated[float, Field(ge=0, le=1)] = 0.0
+    history_days: Annotated[float, Field(gt=0)] = 365
+    target_days: Annotated[float, Field(gt=0)] = 30
+    num_cutoffs: Width = 12
+    stride_days: Annotated[float, Field(gt=0)] = 7
+    target_events: Width = 10
+    max_length: Width = 256
+    max_targets: Width = 64
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.width % self.num_heads:
+            raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
+        if self.user_heads and self.num_vectors != 1:
+            raise ValueError("user_heads needs num_vectors=1: GUIM-MH has one CLS token")
+        if not self.masked_weight and not self.matching_weight:
+            raise ValueError("masked_weight and matching_weight are both 0: nothing would be learned")
+        return self
+
+    @property
+    def vectors_per_user(self) -> int:
+        """Vectors that every user gets."""
+        return self.user_heads or (self.num_vectors if self.matching_weight else 1)
+
+
+def paper(num_vectors: int = 4) -> tuple[GUIMConfig, TrainingOptions]:
+    """GUIM as published: batch 32, K = 31 drawn negatives, the max of eq. 3, one cut-off."""
+    config = GUIMConfig(
+        num_vectors=num_vectors,
+        gelu=True,
+        mixture="max",
+        weighting="pairs",
+        negatives="sampled",
+        num_cutoffs=1,
+        max_length=512,
+    )
+    return config, TrainingOptions(batch_size=32)
+
+
+def default() -> tuple[GUIMConfig, TrainingOptions]:
+    """Our best on validation: shared negatives, every vector trained, cut-offs that slide by the week."""
+    return GUIMConfig(), TrainingOptions()
+
+
+PRESETS = {"default": default, "paper": paper}

@@ -1,0 +1,179 @@
+"""Encode every user and item of a Dataset with a fitted GUIM and write Embeddings, part by part."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from polyvec.artifact import writing
+from polyvec.data.split import Windows, cut, leave_last_out
+from polyvec.embeddings import PART_ROWS, Embeddings, describe, part_name, write_part
+from polyvec.errors import ArtifactError, UsageError
+from polyvec.systems.guim.model import COLD, EMPTY, GUIM, SYSTEM, WARM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy.typing as npt
+    import polars as pl
+
+    from polyvec.data.dataset import Dataset
+
+NumberType = Literal["float32", "float16"]
+REQUEST = "request.json"
+
+
+def embed(
+    model: GUIM,
+    dataset: Dataset,
+    out: Path,
+    *,
+    until: int | None = None,
+    held_back: int = 0,
+    number_type: NumberType = "float32",
+    resume: bool = False,
+    overwrite: bool = False,
+    on_part: Callable[[int, int], None] | None = None,
+) -> Embeddings:
+    """Write the Embeddings of all users and items of a Dataset, at a moment.
+
+    Users are encoded from their purchases in the ``history_days`` before ``until``; users without any get the
+    learned prior. At most 65,536 users or items are in memory at once.
+
+    Parameters
+    ----------
+    model
+        The fitted model.
+    dataset
+        Histories and catalogue; need not be what the model was trained on.
+    out
+        Folder to write, whole or absent.
+    until
+        For timestamps: no event at or after it is read. None reads everything.
+    held_back
+        For ordered data: last events of every user that are not read.
+    number_type
+        ``float32`` or ``float16``.
+    resume
+        Keep the parts that an interrupted call of the same request has written.
+    overwrite
+        Replace existing Embeddings.
+    on_part
+        Called with rows done and rows in total after every part.
+
+    Raises
+    ------
+    UsageError
+        If the model was trained on timestamps and the data has an order, or the other way round.
+    ArtifactError
+        If ``out`` exists, or the call to resume was another one.
+    """
+    if model.time_kind != dataset.time_kind:
+        raise UsageError(
+            f"the model was trained on data with a {model.time_kind}",
+            expected=f"data with a {model.time_kind}; this Dataset has a {dataset.time_kind}",
+        )
+    purchases = dataset.only_action()
+    until = purchases.time_span[1] + 1 if until is None else until
+    report = on_part or _say_nothing
+    provenance = _provenance(model, dataset, until, held_back)
+    parents = {role: m for role, m in [("model", model.manifest), ("dataset", dataset.manifest)] if m}
+    meta = describe(model.config.vectors_per_user, model.config.width, "max_cosine", provenance)
+    with writing(out, "embeddings", meta=meta, parents=parents, overwrite=overwrite, resume=True) as stage:
+        _prepare_stage(stage, meta | {"number_type": number_type}, resume=resume)
+        windows = _histories(purchases, model.config.history_days, until, held_back)
+        total = len(windows) + purchases.num_items
+        for part, rows in _parts(len(windows)):
+            if not (stage / "users" / part).exists():
+                _write_users(stage / "users" / part, model, purchases, windows[rows], number_type)
+            report(rows.stop, total)
+        for part, rows in _parts(purchases.num_items):
+            if not (stage / "items" / part).exists():
+                _write_items(stage / "items" / part, model, purchases.item_table[rows], number_type)
+            report(len(windows) + rows.stop, total)
+        (stage / REQUEST).unlink()
+    return Embeddings.open(out)
+
+
+def _say_nothing(_done: int, _total: int) -> None:
+    pass
+
+
+def _provenance(model: GUIM, dataset: Dataset, until: int, held_back: int) -> dict[str, Any]:
+    return {
+        "system": SYSTEM,
+        "model": model.manifest.fingerprint if model.manifest else None,
+        "dataset": dataset.manifest.fingerprint if dataset.manifest else None,
+        "time_kind": dataset.time_kind,
+        "events_until": until,
+        "held_back": held_back,
+        "trained_until": model.trained_until,
+        "history_days": model.config.history_days,
+    }
+
+
+def _prepare_stage(stage: Path, request: dict[str, Any], *, resume: bool) -> None:
+    record = stage / REQUEST
+    if resume and record.is_file():
+        if json.loads(record.read_text("utf-8")) != json.loads(json.dumps(request)):
+            raise ArtifactError(
+                "the interrupted call had another model, Dataset or moment",
+                file=record,
+                expected="the same request",
+                mend="repeat the first command with --resume, or start afresh without it",
+            )
+        return
+    for stale in [*stage.glob("*/part-*.parquet"), *stage.glob("*/*.writing")]:
+        stale.unlink()
+    record.write_text(json.dumps(request) + "\n", "utf-8")
+
+
+def _histories(dataset: Dataset, history_days: float, until: int, held_back: int) -> Windows:
+    if dataset.time_kind == "timestamp":
+        return cut(dataset, until, history_days, target_days=0)
+    return leave_last_out(dataset, held_back, targets=0)
+
+
+def _parts(rows: int) -> list[tuple[str, slice]]:
+    starts = range(0, max(rows, 1), PART_ROWS)
+    return [(part_name(n), slice(start, min(start + PART_ROWS, rows))) for n, start in enumerate(starts)]
+
+
+def _write_users(
+    file: Path, model: GUIM, dataset: Dataset, windows: Windows, number_type: NumberType
+) -> None:
+    vectors = model.encode_users(dataset, windows)
+    events = windows.history_end - windows.history_start
+    is_trained = _had_events_before(dataset, windows, model.trained_until)
+    state = np.where(events == 0, EMPTY, np.where(is_trained, WARM, COLD)).astype(np.uint8)
+    _write(file, dataset.users.take(windows.user_rows), vectors, events, state, number_type)
+
+
+def _had_events_before(dataset: Dataset, windows: Windows, time: int) -> npt.NDArray[np.bool_]:
+    """Whether a user's first event lies before the end of training."""
+    starts = dataset.user_offsets[windows.user_rows]
+    has_any = dataset.user_offsets[windows.user_rows + 1] > starts
+    first = np.minimum(starts, max(dataset.num_events - 1, 0))
+    return has_any & (dataset.times[first] < time) if dataset.num_events else has_any
+
+
+def _write_items(file: Path, model: GUIM, item_table: pl.DataFrame, number_type: NumberType) -> None:
+    state, events = model.item_states(item_table)
+    _write(file, item_table["item_id"], model.encode_items(item_table), events, state, number_type)
+
+
+def _write(
+    file: Path,
+    ids: pl.Series,
+    vectors: npt.NDArray[np.float32],
+    events: npt.NDArray[np.int64],
+    state: npt.NDArray[np.uint8],
+    number_type: NumberType,
+) -> None:
+    """Write a part under another name first, so that a resumed call never takes a torn one for whole."""
+    unfinished = file.with_suffix(".writing")
+    write_part(unfinished, ids, vectors.astype(number_type), events, state)
+    unfinished.rename(file)

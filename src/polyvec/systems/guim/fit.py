@@ -1,0 +1,172 @@
+"""Train a GUIM: from a Dataset to a Model folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from polyvec.artifact import writing
+from polyvec.data.batches import BatchPlan, BatchShape
+from polyvec.data.fields import FieldVocabulary, ranges
+from polyvec.errors import ArtifactError
+from polyvec.systems.guim.config import GUIMConfig
+from polyvec.systems.guim.model import GUIM
+from polyvec.systems.guim.objective import Objective
+from polyvec.systems.guim.windows import TrainingWindows, Validation, training_windows
+from polyvec.training.loop import Trainer, choose_device, clean_up
+from polyvec.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from polyvec.data.dataset import Dataset
+    from polyvec.data.split import Windows
+
+VALIDATION_K = 100
+RUN = "run.json"
+
+
+def fit(
+    dataset: Dataset,
+    out: Path,
+    config: GUIMConfig | None = None,
+    options: TrainingOptions | None = None,
+    *,
+    until: int | None = None,
+    held_back: int = 0,
+    validation: Validation = "users",
+    resume: bool = False,
+    overwrite: bool = False,
+) -> GUIM:
+    """Train GUIM on the purchases of a Dataset and write a Model folder.
+
+    Parameters
+    ----------
+    dataset
+        Data; if it has actions, only purchases are read.
+    out
+        The Model folder, whole or absent. While training, all that a resumed run needs lies in a hidden
+        folder beside it.
+    config, options
+        What to train, and how.
+    until
+        For timestamps: nothing at or after this time is read. None reads everything.
+    held_back
+        For ordered data: last events of every user that are not read.
+    validation
+        See :func:`polyvec.systems.guim.windows.training_windows`.
+    resume
+        Go on from the latest checkpoint of an interrupted run of the same configuration.
+    overwrite
+        Replace an existing Model.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to learn from.
+    TrainingError
+        If the loss is not finite.
+    ArtifactError
+        If ``out`` exists, or the run to resume was another one.
+    """
+    config, options = config or GUIMConfig(), options or TrainingOptions()
+    purchases = dataset.only_action()
+    until = purchases.time_span[1] + 1 if until is None else until
+    windows = training_windows(purchases, config, until, held_back, validation, options.seed)
+    parents = {"dataset": dataset.manifest} if dataset.manifest else {}
+    meta: dict[str, Any] = {}
+    request = {"guim": asdict(config), "training": asdict(options), "until": until, "validation": validation}
+    with writing(out, "model", meta=meta, parents=parents, overwrite=overwrite, resume=True) as stage:
+        _prepare_stage(stage, request | {"data": [purchases.num_events, held_back]}, resume=resume)
+        model = _untrained(purchases, windows, config, options)
+        model.network.to(choose_device(options.device))
+        trainer = _trainer(model, purchases, windows, stage)
+        progress = trainer.run()
+        model.save_into(stage)
+        meta.update(model.meta, steps=progress.step, validation=progress.best, best_epoch=progress.best_epoch)
+        (stage / RUN).unlink()
+        clean_up(stage)
+    return GUIM.open(out)
+
+
+def _prepare_stage(stage: Path, request: dict[str, Any], *, resume: bool) -> None:
+    """Empty the staging folder, or check that the run in it is the one to resume."""
+    record = stage / RUN
+    if resume and record.is_file():
+        if json.loads(record.read_text("utf-8")) != json.loads(json.dumps(request)):
+            raise ArtifactError(
+                "the interrupted run had another configuration or other data",
+                file=record,
+                expected="the same Dataset, configuration and options",
+                mend="repeat the first command with --resume, or start afresh without it",
+            )
+        return
+    clean_up(stage)
+    (stage / "training.jsonl").unlink(missing_ok=True)
+    record.write_text(json.dumps(request) + "\n", "utf-8")
+
+
+def _untrained(
+    dataset: Dataset, windows: TrainingWindows, config: GUIMConfig, options: TrainingOptions
+) -> GUIM:
+    counts = _training_counts(dataset, windows.training)
+    fields = FieldVocabulary.learn(dataset.item_table, counts, config.max_popular, config.max_words)
+    seen = np.flatnonzero(counts)
+    trained_items = pl.DataFrame({"item_id": dataset.items.take(seen), "events": counts[seen]})
+    return GUIM.new(config, options, fields, trained_items, windows.learned_until, dataset.time_kind)
+
+
+def _training_counts(dataset: Dataset, windows: Windows) -> npt.NDArray[np.int64]:
+    """Events of every item in any training window, each event once; int64 ``[N]``."""
+    touched = np.zeros(dataset.num_events, dtype=bool)
+    first = np.full(dataset.num_users, dataset.num_events)
+    last = np.zeros(dataset.num_users, dtype=np.int64)
+    np.minimum.at(first, windows.user_rows, windows.history_start)
+    np.maximum.at(last, windows.user_rows, windows.target_end)
+    touched[ranges(first, np.maximum(first, last))] = True
+    return np.bincount(dataset.item_rows[touched], minlength=dataset.num_items).astype(np.int64)
+
+
+def _trainer(model: GUIM, dataset: Dataset, windows: TrainingWindows, stage: Path) -> Trainer:
+    config, options = model.config, model.options
+    shape = BatchShape(
+        max_length=config.max_length,
+        max_targets=config.max_targets if config.matching_weight else 0,
+        masking=config.masking if config.masked_weight else 0.0,
+        num_negatives=config.num_negatives if config.negatives == "sampled" else 0,
+        whole_catalogue=config.negatives == "catalogue",
+    )
+    counts = _training_counts(dataset, windows.training)
+    objective = Objective(
+        network=model.network,
+        config=config,
+        fields=model.fields.encode(dataset.item_table),
+        frequencies=counts / max(counts.sum(), 1),
+        device=choose_device(options.device),
+    )
+    plan = BatchPlan(dataset, windows.training, options.batch_size, shape, options.seed)
+    checked = windows.validation
+    validate = (lambda: recall(model, dataset, checked)) if len(checked) else None
+    return Trainer(model.network, objective, plan, validate, options, stage)
+
+
+def recall(model: GUIM, dataset: Dataset, windows: Windows, k: int = VALIDATION_K) -> float:
+    """Mean over users of recall@k of their target items (eq. 5), among all items of the Dataset."""
+    import torch
+
+    users = torch.nn.functional.normalize(torch.from_numpy(model.encode_users(dataset, windows)), dim=-1)
+    items = torch.nn.functional.normalize(torch.from_numpy(model.encode_items(dataset.item_table)), dim=-1)
+    total = 0.0
+    for start in range(0, len(windows), 512):
+        sc = torch.einsum("bcd,nd->bcn", users[start : start + 512], items).max(1).values
+        top = sc.topk(min(k, sc.shape[1])).indices.numpy()
+        for row, w in enumerate(range(start, min(start + 512, len(windows)))):
+            t = np.unique(dataset.item_rows[windows.target_start[w] : windows.target_end[w]])
+            total += np.isin(t, top[row]).mean()
+    return total / max(len(windows), 1)

@@ -1,0 +1,117 @@
+"""Checkpoints: everything a run needs to go on bit for bit, without pickle.
+
+A checkpoint is a folder ``checkpoint-STEP`` with ``network.safetensors``, ``optimizers.safetensors`` and the
+run's progress in its manifest. The new one is whole before the old one goes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from polyvec.artifact import read_manifest, writing
+from polyvec.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+NETWORK = "network.safetensors"
+OPTIMIZERS = "optimizers.safetensors"
+
+
+@dataclass
+class Progress:
+    """Where a run stands.
+
+    Attributes
+    ----------
+    step
+        Steps done.
+    best
+        Best validation so far; None before the first.
+    best_epoch
+        Epoch after which it was reached.
+    stale
+        Validations since then.
+    finished
+        Whether the run has ended.
+    """
+
+    step: int = 0
+    best: float | None = None
+    best_epoch: int = -1
+    stale: int = 0
+    finished: bool = False
+
+
+def save_checkpoint(
+    folder: Path, network: nn.Module, optimizers: list[Optimizer], progress: Progress
+) -> None:
+    """Write the checkpoint of this step into ``folder``, then remove older ones."""
+    path = folder / f"checkpoint-{progress.step:09d}"
+    with writing(path, "checkpoint", meta=asdict(progress), overwrite=True) as stage:
+        save_file(copies(network.state_dict()), stage / NETWORK)
+        save_file(_flatten(optimizers), stage / OPTIMIZERS)
+    for older in _checkpoints(folder):
+        if older != path:
+            shutil.rmtree(older)
+
+
+def load_checkpoint(folder: Path, network: nn.Module, optimizers: list[Optimizer]) -> Progress:
+    """Bring network and optimizers to the latest whole checkpoint in ``folder``; start afresh without one."""
+    for path in reversed(_checkpoints(folder)):
+        try:
+            progress = Progress(**read_manifest(path, "checkpoint").meta)
+        except ArtifactError:
+            continue  # damaged: an older one may be whole
+        network.load_state_dict(load_file(path / NETWORK))
+        _unflatten(load_file(path / OPTIMIZERS), optimizers)
+        return progress
+    return Progress()
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove all checkpoints: the run has ended."""
+    for path in _checkpoints(folder):
+        shutil.rmtree(path)
+
+
+def copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous copies on the CPU, as safetensors wants them."""
+    return {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*"))
+
+
+def _flatten(optimizers: list[Optimizer]) -> dict[str, Tensor]:
+    flat = {}
+    for number, optimizer in enumerate(optimizers):
+        for index, state in optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                flat[f"{number}.{index}.{name}"] = (
+                    torch.as_tensor(value, dtype=_counter_type(value)).cpu().contiguous()
+                )
+    return flat
+
+
+def _counter_type(value: Any) -> torch.dtype | None:
+    return torch.int64 if isinstance(value, int) else None
+
+
+def _unflatten(flat: dict[str, Tensor], optimizers: list[Optimizer]) -> None:
+    states: list[dict[int, dict[str, Any]]] = [{} for _ in optimizers]
+    for key, tensor in flat.items():
+        number, index, name = key.split(".")
+        is_counter = tensor.ndim == 0 and tensor.dtype == torch.int64
+        states[int(number)].setdefault(int(index), {})[name] = int(tensor) if is_counter else tensor
+    for optimizer, state in zip(optimizers, states, strict=True):
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,268 @@
+"""The one visible training loop.
+
+A step is a pure function of the weights, the optimizer's state and (seed, step): the order of samples, masks
+and dropout follow from them. A run that was killed and resumed ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from polyvec.errors import TrainingError
+from polyvec.training.checkpoint import Progress, copies, load_checkpoint, remove_checkpoints, save_checkpoint
+from polyvec.training.journal import Journal
+from polyvec.training.optimizers import clip_gradients, learning_rate_factor, make_optimizers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from polyvec.training.options import TrainingOptions
+
+BEST = "best.safetensors"
+RECORD_EVERY = 20  # steps between records of the loss
+SEED_STRIDE = 1_000_003  # keeps the seeds of neighbouring runs apart
+
+
+class HasTokens(Protocol):
+    """A batch."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Events that were computed on, padding not counted."""
+
+
+class Plan(Protocol):
+    """Batches whose order is a pure function of (seed, epoch)."""
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Any]:
+        """Batches of an epoch from number ``skip`` on."""
+
+
+def clean_up(workspace: Path) -> None:
+    """Remove what only a resumed run needs, once the weights are safe elsewhere."""
+    (workspace / BEST).unlink(missing_ok=True)
+    remove_checkpoints(workspace)
+
+
+@dataclass
+class Trainer:
+    """One run.
+
+    Attributes
+    ----------
+    network
+        What is trained, in place.
+    loss_of
+        Loss and figures to report of a batch.
+    plan
+        The batches.
+    validate
+        Returns a figure to maximise; None trains all epochs and keeps the last weights.
+    options
+        Learning rate, epochs, seed …
+    workspace
+        Folder for checkpoints, the journal and the best weights; whatever a resumed run needs lies there.
+    """
+
+    network: nn.Module
+    loss_of: Callable[[Any], tuple[Tensor, dict[str, Tensor]]]
+    plan: Plan
+    validate: Callable[[], float] | None
+    options: TrainingOptions
+    workspace: Path
+
+    def run(self) -> Progress:
+        """Train to the end, from the latest checkpoint in the workspace if there is one.
+
+        Returns
+        -------
+        Progress
+            Steps done and the best validation. The network holds the best weights.
+
+        Raises
+        ------
+        TrainingError
+            If the loss or the gradients are not finite.
+        KeyboardInterrupt
+            After an interrupt or a termination signal, once a checkpoint is written.
+        """
+        optimizers = make_optimizers(self.network, self.options)
+        progress = load_checkpoint(self.workspace, self.network, optimizers)
+        journal = Journal(self.workspace, self.options.epochs * len(self.plan), progress.step)
+        try:
+            with _interruptions() as interrupted:
+                while not progress.finished:
+                    self._epoch(progress, optimizers, journal, interrupted)
+        finally:
+            journal.close()
+        if (self.workspace / BEST).exists():
+            self.network.load_state_dict(load_file(self.workspace / BEST))
+        return progress
+
+    def _epoch(
+        self, progress: Progress, optimizers: list[Optimizer], journal: Journal, interrupted: threading.Event
+    ) -> None:
+        epoch, skip = divmod(progress.step, len(self.plan))
+        meter = Meter()
+        for batch in meter.waiting(self.plan.epoch(epoch, skip)):
+            figures = self._step(batch, progress.step, optimizers)
+            progress.step += 1
+            meter.add(batch.num_tokens, figures)
+            journal.advance(progress.step)
+            if progress.step % RECORD_EVERY == 0:
+                journal.record("step", progress.step, {"epoch": epoch, **as_numbers(figures)})
+            is_due = progress.step % self.options.checkpoint_every == 0
+            if interrupted.is_set() or is_due:
+                save_checkpoint(self.workspace, self.network, optimizers, progress)
+            if interrupted.is_set():
+                raise KeyboardInterrupt
+        self._end_epoch(epoch, progress, journal, meter)
+        save_checkpoint(self.workspace, self.network, optimizers, progress)
+
+    def _step(self, batch: HasTokens, step: int, optimizers: list[Optimizer]) -> dict[str, Tensor]:
+        torch.manual_seed(self.options.seed * SEED_STRIDE + step)
+        factor = learning_rate_factor(step, self.options.epochs * len(self.plan), self.options)
+        self.network.train()
+        with autocast(self.options, next(self.network.parameters()).device):
+            loss, figures = self.loss_of(batch)
+        loss.backward()
+        norm = clip_gradients(self.network, self.options.clip)
+        if not (loss.isfinite() and norm.isfinite()):
+            raise self._not_finite(step, factor)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.options.learning_rate * factor
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return figures | {"loss": loss.detach(), "gradient_norm": norm}
+
+    def _end_epoch(self, epoch: int, progress: Progress, journal: Journal, meter: Meter) -> None:
+        figures = {"epoch": epoch, **meter.summary()}
+        is_last = epoch + 1 == self.options.epochs
+        if self.validate is not None and ((epoch + 1) % self.options.validate_every == 0 or is_last):
+            self.network.eval()
+            value = self.validate()
+            figures["validation"] = value
+            progress.stale += 1
+            if progress.best is None or value > progress.best:
+                progress.best, progress.best_epoch, progress.stale = value, epoch, 0
+                save_file(copies(self.network.state_dict()), self.workspace / BEST)
+        progress.finished = is_last or 0 < self.options.patience <= progress.stale
+        journal.record("epoch", progress.step, figures)
+
+    def _not_finite(self, step: int, factor: float) -> TrainingError:
+        broken = [name for name, p in self.network.named_parameters() if not torch.isfinite(p).all()]
+        cause = (
+            f"the weights {broken[0]} were not finite before it" if broken else "the gradients exploded in it"
+        )
+        return TrainingError(
+            f"the loss is not finite at step {step + 1}: {cause}",
+            expected="a finite loss and finite gradients",
+            mend=f"lower learning_rate (it was {self.options.learning_rate * factor:.2g}), "
+            "raise warmup, lower clip, or train in float32",
+        )
+
+
+class Meter:
+    """Sums over an epoch: figures, tokens and the time spent waiting for batches."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._waited = 0.0
+        self._tokens = 0
+        self._steps = 0
+        self._sums: dict[str, Tensor] = {}
+
+    def waiting(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Pass batches on and count the time it took to get them."""
+        while True:
+            asked = time.perf_counter()
+            batch = next(batches, None)
+            self._waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
+
+    def add(self, tokens: int, figures: dict[str, Tensor]) -> None:
+        """Count one step."""
+        self._tokens += tokens
+        self._steps += 1
+        for name, value in figures.items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
+
+    def summary(self) -> dict[str, Any]:
+        """Means over the steps, tokens per second, and the share of time spent waiting for data."""
+        seconds = time.perf_counter() - self._start
+        means = as_numbers({name: total / max(self._steps, 1) for name, total in self._sums.items()})
+        speed = {"tokens_per_s": round(self._tokens / seconds), "data_wait": round(self._waited / seconds, 4)}
+        return {**means, **speed, "seconds": round(seconds, 3), "peak_rss_mb": _peak_rss_mb()}
+
+
+def autocast(options: TrainingOptions, device: torch.device) -> torch.autocast:
+    """Mixed precision as the options ask for it."""
+    wanted = options.precision == "bfloat16" or (options.precision == "auto" and computes_bfloat16(device))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether the processor multiplies matrices in bfloat16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() and _has_bf16_unit()
+
+
+def choose_device(name: str) -> torch.device:
+    """Device of a name; ``auto`` takes CUDA, then MPS, then the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def as_numbers(figures: dict[str, Tensor]) -> dict[str, Any]:
+    """Tensors to numbers and lists of numbers."""
+    return {name: value.tolist() for name, value in figures.items()}
+
+
+def _has_bf16_unit() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _peak_rss_mb() -> int:
+    import resource
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
+
+
+@contextmanager
+def _interruptions() -> Iterator[threading.Event]:
+    """Turn Ctrl-C and termination into a flag that is looked at between steps."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, lambda *_: flag.set()) for number in signals]
+    try:
+        yield flag
+    finally:
+        for number, handler in zip(signals, previous, strict=True):
+            signal.signal(number, handler)

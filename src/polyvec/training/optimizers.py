@@ -1,0 +1,68 @@
+"""Optimizers: AdamW for matrices, row-wise lazy Adam for tables; and clipping over both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer, SparseAdam
+
+from polyvec.layers.tables import PopularTable, WordTable
+
+if TYPE_CHECKING:
+    from polyvec.training.options import TrainingOptions
+
+BETAS = (0.9, 0.98)
+
+
+def make_optimizers(network: nn.Module, options: TrainingOptions) -> list[Optimizer]:
+    """AdamW for all dense weights and, if there are tables with sparse gradients, SparseAdam for those.
+
+    Only matrices decay: tables, biases and norms do not.
+    """
+    tables = [module.weight for module in network.modules() if isinstance(module, PopularTable | WordTable)]
+    sparse = {id(weight) for weight in tables}
+    embeddings = {id(m.weight) for m in network.modules() if isinstance(m, nn.Embedding)}
+    dense = [p for p in network.parameters() if id(p) not in sparse]
+    decaying = [p for p in dense if p.ndim > 1 and id(p) not in embeddings]
+    others = [p for p in dense if p.ndim <= 1 or id(p) in embeddings]
+    groups = [
+        {"params": decaying, "weight_decay": options.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    optimizers: list[Optimizer] = [AdamW(groups, lr=options.learning_rate, betas=BETAS, fused=True)]
+    if tables:
+        optimizers.append(SparseAdam(tables, lr=options.learning_rate, betas=BETAS))
+    return optimizers
+
+
+def clip_gradients(network: nn.Module, limit: float) -> Tensor:
+    """Scale all gradients, sparse ones too, so that their joint norm is at most ``limit``; return the norm.
+
+    A norm that is not finite leaves the gradients as they are: the caller sees it and stops.
+    """
+    parts = []
+    for parameter in network.parameters():
+        if parameter.grad is not None:
+            if parameter.grad.is_sparse:
+                parameter.grad = parameter.grad.coalesce()
+            parts.append(_values(parameter.grad))
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part) for part in parts]))
+    if norm.isfinite() and norm > limit:
+        for part in parts:
+            part.mul_(limit / norm)
+    return norm
+
+
+def learning_rate_factor(step: int, total_steps: int, options: TrainingOptions) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then linear decay to ``final_rate``."""
+    warmup_steps = options.warmup * total_steps
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps if warmup_steps > 1 else 1.0
+    progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
+    return 1 - (1 - options.final_rate) * min(progress, 1.0)
+
+
+def _values(gradient: Tensor) -> Tensor:
+    return gradient._values() if gradient.is_sparse else gradient
