@@ -1,0 +1,118 @@
+"""What a person may say about an event log when preparing it."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from polyvec.data.columns import EVENT_NAMES, ITEM_NAMES, TIMESTAMP
+from polyvec.errors import UsageError, nearest_name
+
+TimeUnit = Literal["s", "ms", "us", "ns"]
+Returns = Literal["mark", "drop", "keep"]
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """Rules of :func:`polyvec.data.prepare.prepare`.
+
+    Attributes
+    ----------
+    columns
+        Which column of the events plays which role (``{"user_id": "CustomerID"}``); an empty name means
+        that nothing plays it. Roles that are not named are guessed.
+    item_columns
+        The same for the catalogue.
+    keep
+        Further columns of events to keep.
+    order
+        Name of a column that gives the order of a user's events, instead of a timestamp.
+    time_unit
+        Unit of integer timestamps; None decides by what is plausible.
+    time_format
+        ``strftime`` pattern of text timestamps; None reads ISO 8601 and unambiguous dates.
+    delimiter, encoding
+        Of CSV files; None guesses the delimiter.
+    returns
+        Events with a negative quantity: ``mark`` gives them the action ``return``, ``drop`` quarantines them,
+        ``keep`` has no rule for them.
+    max_history
+        Keep only so many latest events of each user; None keeps all.
+    keep_duplicates
+        Keep events that are equal in all kept columns.
+    overwrite
+        Replace an existing Dataset.
+
+    Raises
+    ------
+    UsageError
+        If a value cannot be used.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    item_columns: Mapping[str, str] = field(default_factory=dict)
+    keep: tuple[str, ...] = ()
+    order: str | None = None
+    time_unit: TimeUnit | None = None
+    time_format: str | None = None
+    delimiter: str | None = None
+    encoding: str = "utf-8"
+    returns: Returns = "mark"
+    max_history: int | None = None
+    keep_duplicates: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        _check_roles(self.columns, EVENT_NAMES, "--column")
+        _check_roles(self.item_columns, ITEM_NAMES, "--item-column")
+        _check_choice(self.returns, get_args(Returns), "--returns")
+        _check_choice(self.time_unit, (None, *get_args(TimeUnit)), "--time-unit")
+        self._check_keep()
+        self._check_reading()
+        if self.max_history is not None and self.max_history < 1:
+            raise UsageError(
+                f"--max-history is {self.max_history}", expected="a number of events of at least 1"
+            )
+        if self.order is not None and (self.time_unit or self.time_format or TIMESTAMP in self.columns):
+            raise UsageError(
+                "--order and a timestamp are both given",
+                expected="either an order column or a timestamp",
+                mend="drop --order, or drop --time-unit, --time-format and --column timestamp=…",
+            )
+
+    def _check_keep(self) -> None:
+        for name in self.keep:
+            if not name or "/" in name or "\0" in name or name.startswith(".") or name in EVENT_NAMES:
+                raise UsageError(
+                    f"--keep '{name}' cannot be used",
+                    expected="a column whose name is no role, does not begin with a dot and has no slash",
+                    mend="columns with a role are kept anyway; rename the others",
+                )
+
+    def _check_reading(self) -> None:
+        if self.delimiter is not None and len(self.delimiter) != 1:
+            raise UsageError(f"--delimiter '{self.delimiter}' cannot be used", expected="one character")
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise UsageError(
+                f"--encoding '{self.encoding}' is unknown", expected="an encoding such as utf-8 or latin-1"
+            ) from None
+
+
+def _check_roles(mapping: Mapping[str, str], roles: Mapping[str, object], option: str) -> None:
+    for role in mapping:
+        if role not in roles:
+            raise UsageError(
+                f"{option} {role}={mapping[role]}: '{role}' is no role of a column",
+                expected=nearest_name(role, roles),
+                mend="write ROLE=COLUMN; further columns of events are kept with --keep",
+            )
+
+
+def _check_choice(value: str | None, choices: tuple[str | None, ...], option: str) -> None:
+    if value not in choices:
+        names = ", ".join(choice for choice in choices if choice)
+        raise UsageError(f"{option} '{value}' is unknown", expected=f"one of {names}")
