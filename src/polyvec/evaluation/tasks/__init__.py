@@ -1,0 +1,1 @@
+"""Tasks: questions with a known answer, asked of Embeddings or of any ranker."""

@@ -1,0 +1,191 @@
+"""Rankers side by side on one question: every measure, apart by kind of target and of user.
+
+Shapes: **B** users counted, **k** ranked items, **M** measures of all rankers together, **R** resamples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from polyvec.evaluation.metrics import (
+    Estimate,
+    coverage,
+    estimate,
+    hit_rate,
+    interval,
+    ndcg,
+    recall,
+    resampled_means,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from polyvec.data.item_sets import ItemSets
+    from polyvec.data.split import Windows
+    from polyvec.evaluation.rankers import Ranker
+
+DEPTH = 100  # M of recall@M in the paper
+METRICS = {
+    "recall@100": (recall, 100),
+    "recall@50": (recall, 50),
+    "recall@10": (recall, 10),
+    "ndcg@10": (ndcg, 10),
+    "hit_rate@10": (hit_rate, 10),
+}
+COVERAGE = f"coverage@{DEPTH}"
+HISTORY_LENGTHS = {"history 1–5": (1, 5), "history 6–20": (6, 20), "history over 20": (21, 2**62)}
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """Users, what is known of each and what is to be found.
+
+    Attributes
+    ----------
+    name
+        The task's name.
+    windows
+        The B users counted, with their history and target events.
+    history, targets
+        Distinct items of each, B sets.
+    without_history
+        Users with a target and no history: left out.
+    """
+
+    name: str
+    windows: Windows
+    history: ItemSets
+    targets: ItemSets
+    without_history: int
+
+
+class Key(NamedTuple):
+    """What a column of measures is about."""
+
+    ranker: str
+    part: str
+    metric: str
+
+
+def compare(
+    rankers: Mapping[str, Ranker], questions: Sequence[Question], reference: str, seed: int = 0
+) -> pl.DataFrame:
+    """Ask rankers questions and tabulate the answers.
+
+    Parameters
+    ----------
+    rankers
+        By name.
+    questions
+        The tasks.
+    reference
+        Ranker that the others' differences are taken from; no differences if it is not among them.
+    seed
+        Of the bootstrap over users.
+
+    Returns
+    -------
+    polars.DataFrame
+        One row per ``task``, ``ranker``, ``part`` and ``metric``: ``value`` (mean over users), ``low`` and
+        ``high`` (95 % bootstrap interval over users), ``users`` (counted in the mean), ``difference`` from
+        the reference with ``difference_low`` and ``difference_high`` (paired by user), ``unranked`` (users
+        whom the ranker gives nothing) and ``without_history`` (users with a target who were left out).
+        ``part`` is ``all``, ``repeats`` or ``new`` (only such targets, users who have some), or a range of
+        history lengths in events. Unknown values are null.
+    """
+    rows = [row for question in questions for row in _rows(rankers, question, reference, seed)]
+    return pl.DataFrame(rows, schema=SCHEMA).fill_nan(None)
+
+
+SCHEMA = {
+    "task": pl.String,
+    "ranker": pl.String,
+    "part": pl.String,
+    "metric": pl.String,
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "users": pl.Int64,
+    "difference": pl.Float64,
+    "difference_low": pl.Float64,
+    "difference_high": pl.Float64,
+    "unranked": pl.Int64,
+    "without_history": pl.Int64,
+}
+
+
+def _rows(
+    rankers: Mapping[str, Ranker], question: Question, reference: str, seed: int
+) -> Iterator[dict[str, object]]:
+    ranked = {name: ranker.rank(question.windows.user_rows, DEPTH) for name, ranker in rankers.items()}
+    keys, values_BM = _measure_all(ranked, question)
+    means_RM = resampled_means(values_BM, seed)
+    estimates = estimate(values_BM, means_RM)
+    differences = _differences(keys, estimates, means_RM, reference)
+    for key, about, difference in zip(keys, estimates, differences, strict=True):
+        yield _row(question, ranked[key.ranker], key, about) | difference
+    for name, ranked_Bk in ranked.items():
+        shown = coverage(ranked_Bk, question.targets.num_items)
+        about = Estimate(shown, float("nan"), float("nan"), len(ranked_Bk))
+        yield _row(question, ranked_Bk, Key(name, "all", COVERAGE), about)
+
+
+def _measure_all(
+    ranked: Mapping[str, npt.NDArray[np.int64]], question: Question
+) -> tuple[list[Key], npt.NDArray[np.float64]]:
+    """One value per user for every ranker, part and metric, ``[B, M]``."""
+    keys, columns = [], []
+    for part, targets, counted_B in _parts(question):
+        for name, ranked_Bk in ranked.items():
+            for metric, (measure, m) in METRICS.items():
+                keys.append(Key(name, part, metric))
+                columns.append(np.where(counted_B, measure(ranked_Bk, targets, m), np.nan))
+    return keys, np.stack(columns, axis=1) if columns else np.empty((len(question.windows), 0))
+
+
+def _parts(question: Question) -> Iterator[tuple[str, ItemSets, npt.NDArray[np.bool_]]]:
+    """Name, targets and users counted of every part of a question."""
+    everybody = np.ones(len(question.windows), dtype=np.bool_)
+    yield "all", question.targets, everybody
+    yield "repeats", question.targets.both(question.history), everybody
+    yield "new", question.targets.without(question.history), everybody
+    lengths = question.windows.history_end - question.windows.history_start
+    for name, (shortest, longest) in HISTORY_LENGTHS.items():
+        yield name, question.targets, (lengths >= shortest) & (lengths <= longest)
+
+
+def _differences(
+    keys: list[Key], estimates: list[Estimate], means_RM: npt.NDArray[np.float64], reference: str
+) -> Iterator[dict[str, float]]:
+    """Difference from the reference's column about the same part and metric, with its paired interval."""
+    place = {key: column for column, key in enumerate(keys)}
+    against = [place.get(key._replace(ranker=reference)) for key in keys]
+    for column, other in enumerate(against):
+        if other is None or other == column:
+            yield {}
+            continue
+        low, high = interval(means_RM[:, [column]] - means_RM[:, [other]])
+        difference = estimates[column].value - estimates[other].value
+        yield {"difference": difference, "difference_low": low[0], "difference_high": high[0]}
+
+
+def _row(
+    question: Question, ranked_Bk: npt.NDArray[np.int64], key: Key, about: Estimate
+) -> dict[str, object]:
+    return {
+        "task": question.name,
+        **key._asdict(),
+        "value": about.value,
+        "low": about.low,
+        "high": about.high,
+        "users": about.users,
+        "unranked": int((ranked_Bk < 0).all(axis=1).sum()),
+        "without_history": question.without_history,
+    }

@@ -1,0 +1,150 @@
+"""Consumer matching prediction: which items will a user buy? GUIM (KDD 2022), section 4.2.1.
+
+CMP-L asks for the items of the next 30 days, CMP-S for those of the next day, CMP-N for the first item
+within 30 days. Candidates are all items of the Dataset; a sampled measure would inflate. Users are those
+with history in [T − D1, T) and a target. Repeats (targets that are in the user's history) and new items are
+told apart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from polyvec.data.dataset import format_time
+from polyvec.data.item_sets import ItemSets
+from polyvec.data.split import Windows, cut
+from polyvec.errors import DataError
+from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
+from polyvec.evaluation.tasks.comparison import Question, compare
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from polyvec.data.dataset import Dataset
+    from polyvec.embeddings import Embeddings
+    from polyvec.evaluation.rankers import Ranker
+
+NEXT_DAY = 1
+
+
+def matching(
+    rankers: Mapping[str, Ranker],
+    dataset: Dataset,
+    cutoff: int,
+    history_days: float = 365,
+    target_days: float = 30,
+    reference: str = PERSONAL_FREQUENCY,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """Ask all rankers the three matching tasks at one cut-off.
+
+    Parameters
+    ----------
+    rankers
+        By the name they have in the table. They must not know events at or after the cut-off:
+        :func:`check_no_leak`.
+    dataset
+        Purchases: ``dataset.only_action("purchase")``. All its items are candidates.
+    cutoff
+        T in microseconds since 1970 UTC.
+    history_days, target_days
+        D1 and D2; the paper's are 365 and 30.
+    reference
+        Name of the ranker that differences are taken from, paired by user; none if it is not there.
+    seed
+        Of the bootstrap.
+
+    Returns
+    -------
+    polars.DataFrame
+        The table described in :func:`polyvec.evaluation.tasks.comparison.compare`, and its ``cutoff``.
+
+    Raises
+    ------
+    DataError
+        If the data has no timestamps, or no user has both history and a target.
+    """
+    asked = questions(dataset, cutoff, history_days, target_days)
+    if not len(asked[0].windows):
+        first, last = (format_time(time, dataset.time_kind) for time in dataset.time_span)
+        raise DataError(
+            f"no user has both history and targets around {format_time(cutoff, dataset.time_kind)}",
+            expected=f"a cut-off inside the data, which runs from {first} to {last}",
+            mend="choose another cut-off: --cutoff",
+        )
+    when = pl.lit(format_time(cutoff, dataset.time_kind)).alias("cutoff")
+    return compare(rankers, asked, reference, seed).select(when, pl.all())
+
+
+def questions(dataset: Dataset, cutoff: int, history_days: float, target_days: float) -> list[Question]:
+    """Return CMP-L, CMP-S and CMP-N at one cut-off, each with the users it counts."""
+    long = cut(dataset, cutoff, history_days, target_days)
+    short = cut(dataset, cutoff, history_days, min(NEXT_DAY, target_days))
+    following = Windows(
+        long.user_rows,
+        long.history_start,
+        long.history_end,
+        long.target_start,
+        np.minimum(long.target_start + 1, long.target_end),  # events are in source order where times tie
+        long.cutoffs,
+    )
+    return [
+        ask(name, dataset, windows)
+        for name, windows in [("CMP-L", long), ("CMP-S", short), ("CMP-N", following)]
+    ]
+
+
+def ask(name: str, dataset: Dataset, windows: Windows) -> Question:
+    """Make a question of the windows that have history and targets."""
+    with_targets = windows.with_targets()
+    counted = with_targets.with_history()
+    return Question(
+        name,
+        counted,
+        history=ItemSets.of_events(dataset, counted.history_start, counted.history_end),
+        targets=ItemSets.of_events(dataset, counted.target_start, counted.target_end),
+        without_history=len(with_targets) - len(counted),
+    )
+
+
+def check_no_leak(embeddings: Embeddings, dataset: Dataset, cutoff: int) -> list[str]:
+    """Make sure that vectors were made and learned from events before the cut-off alone.
+
+    Returns
+    -------
+    list of str
+        Notes on what could not be checked (vectors made elsewhere).
+
+    Raises
+    ------
+    DataError
+        If the embeddings or their model know events at or after the cut-off.
+    """
+    notes = []
+    for key, what in [
+        ("events_until", "users were encoded from"),
+        ("trained_until", "the model was trained on"),
+    ]:
+        until = embeddings.provenance.get(key)
+        if until is None:
+            notes.append(
+                f"cannot be checked: whether {what} events at or after the cut-off ({key} is unknown)"
+            )
+        elif until > cutoff:
+            raise DataError(
+                f"{what} events until {format_time(until, dataset.time_kind)}",
+                expected=f"nothing at or after the cut-off {format_time(cutoff, dataset.time_kind)}",
+                mend=_mend(key, format_time(cutoff, dataset.time_kind)),
+            )
+    return notes
+
+
+def _mend(key: str, cutoff: str) -> str:
+    if key == "events_until":
+        return (
+            f"embed again with events before {cutoff} (polyvec embed --until {cutoff}), or a later --cutoff"
+        )
+    return f"train again on targets before {cutoff} (polyvec fit --until {cutoff}), or a later --cutoff"
