@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from polyvec.artifact import (
     verify,
     writing,
 )
+from polyvec.embeddings import Embeddings
 from polyvec.errors import ArtifactError
 
 Faults = Callable[..., Iterator[tuple[Path, str]]]
@@ -109,6 +112,44 @@ def test_a_reader_is_told_where_the_old_folder_lies_after_a_crash_between_two_re
     with pytest.raises(ArtifactError, match="does not exist") as caught:
         read_manifest(tmp_path / "shop", "dataset")
     assert f"rename {tmp_path / '.shop.replaced'} to {tmp_path / 'shop'}" in str(caught.value.mend)
+
+
+def test_every_file_and_folder_is_on_disk_before_the_rename_that_shows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    shown: set[int] = set()
+    real_fsync, real_rename = os.fsync, Path.rename
+
+    def fsync(descriptor: int) -> None:
+        flushed.append(os.fstat(descriptor).st_ino)
+        real_fsync(descriptor)
+
+    def rename(self: Path, target: Path) -> Path:
+        shown.update(entry.stat().st_ino for entry in (self, *self.rglob("*")))
+        assert shown <= set(flushed)
+        flushed.clear()
+        return real_rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", rename)
+    write(tmp_path / "shop")
+    assert len(shown) == 5  # two files, their manifest and two folders
+    assert flushed == [tmp_path.stat().st_ino]
+
+
+def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path: Path, small_embeddings: Embeddings) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in (0, 1, 100, 1000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                small_embeddings.save(tmp_path / "emb")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert list(tmp_path.iterdir()) == [], size
+    small_embeddings.save(tmp_path / "emb")
+    verify(tmp_path / "emb", "embeddings")
 
 
 # --- resume

@@ -19,26 +19,23 @@ def command_of(verb: str) -> click.Command:
     return command
 
 
-def leaf(verb: str, words: list[str]) -> click.Command:
-    """Return the command, or its sub-command where the verb has some and the words name one."""
-    command = command_of(verb)
-    if isinstance(command, click.Group) and len(words) > 2:
-        return command.get_command(click.Context(command), words[2]) or command
-    return command
-
-
 def examples(text: str) -> list[list[str]]:
     """Split every line that starts with ``polyvec VERB`` into words; a backslash continues a line."""
     joined = re.sub(r"\\\s*\n\s*", " ", text)
-    lines = re.findall(r"^\s*(?:\$ )?(polyvec [a-z].*)$", joined, re.MULTILINE)
+    lines = re.findall(r"^\s*(?:\$ )?(?:\S*/bin/)?(polyvec [a-z][^|>&;\n]*)", joined, re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
+
+
+def code_blocks(page: str) -> str:
+    """Return the fenced code of a Markdown page; its prose may begin a line with the product's name."""
+    return "\n".join(re.findall(r"^```[^\n]*\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
 
 
 def check_example(words: list[str]) -> None:
     """Fail if the verb or an option of an example does not exist."""
     assert words[1] in VERBS, f"{shlex.join(words)}: there is no verb {words[1]}"
-    known = {name for parameter in leaf(words[1], words).params for name in (*parameter.opts, "--help", "-h")}
-    known |= {name for parameter in leaf(words[1], words).params for name in parameter.secondary_opts}
+    parameters = command_of(words[1]).params
+    known = {name for each in parameters for name in (*each.opts, *each.secondary_opts)} | {"--help", "-h"}
     used = {word.split("=")[0] for word in words[2:] if re.match(r"--?[a-z]", word)}
     assert used <= known, f"{shlex.join(words)}: unknown {used - known}"
 
@@ -55,19 +52,14 @@ def test_a_verb_explains_itself_with_an_example_that_works(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_option_of_a_verb_is_explained(verb: str) -> None:
-    command = command_of(verb)
-    commands = [command, *getattr(command, "commands", {}).values()]
-    for parameter in [parameter for each in commands for parameter in each.params]:
+    for parameter in command_of(verb).params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"polyvec {verb} {parameter.opts[0]} has no help"
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_can_answer_programs_in_json(verb: str) -> None:
-    command = command_of(verb)
-    commands = list(getattr(command, "commands", {}).values()) or [command]
-    for each in commands:
-        assert any("--json" in parameter.opts for parameter in each.params), f"polyvec {verb} has no --json"
+    assert any("--json" in parameter.opts for parameter in command_of(verb).params)
 
 
 def test_every_module_of_a_verb_is_a_verb(repository: Path) -> None:
@@ -87,7 +79,7 @@ def test_commands_in_the_documentation_exist(repository: Path, name: str) -> Non
     if not pages or not pages[0].exists():
         pytest.skip(f"there is no {name} yet")
     for page in pages:
-        for words in examples(page.read_text("utf-8")):
+        for words in examples(code_blocks(page.read_text("utf-8"))):
             check_example(words)
 
 
