@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY, PURCHASE, Dataset
+from polyvec.data.item_sets import expand_ranges
 from polyvec.data.split import cut
 from polyvec.data.synthetic import EVENT_FILE, START
 from polyvec.data.synthetic_truth import Truth
@@ -84,7 +85,8 @@ class Oracle:
         bought_BN = self._bought(user_rows)
         total_B1 = bought_BN.sum(axis=1, keepdims=True)
         repeat_B1 = np.where(total_B1 > 0, self._world.repeat_share, 0.0)
-        return fresh_BN * (1 - repeat_B1) + bought_BN * (repeat_B1 / np.maximum(total_B1, 1))
+        mixed_BN: Floats = fresh_BN * (1 - repeat_B1) + bought_BN * (repeat_B1 / np.maximum(total_B1, 1))
+        return mixed_BN
 
     def _fresh(self, users_B: Ints) -> Floats:
         """Probabilities ``[B, N]`` of a purchase that repeats none, over the shop's items."""
@@ -120,11 +122,10 @@ class Oracle:
 
     def _bought(self, user_rows: Ints) -> Floats:
         """Purchases ``[B, N]`` before the cut-off."""
-        bought_BN = np.zeros((len(user_rows), self._purchases.num_items))
-        windows = self._windows[user_rows]
-        for row, (first, end) in enumerate(zip(windows.history_start, windows.history_end, strict=True)):
-            np.add.at(bought_BN[row], self._purchases.item_rows[first:end], 1)
-        return bought_BN
+        windows, width = self._windows[user_rows], self._purchases.num_items
+        owners, events = expand_ranges(windows.history_start, windows.history_end)
+        places = owners * width + self._purchases.item_rows[events]
+        return np.bincount(places, minlength=len(user_rows) * width).reshape(-1, width).astype(np.float64)
 
 
 def shop_dataset(shop: Path, action: str = PURCHASE) -> Dataset:

@@ -85,7 +85,7 @@ class Sampler:
         """Category of every draw, from its taste row."""
         width = len(self._world.categories)
         found = np.searchsorted(self._tastes, rows_E + rng.random(len(rows_E)), side="right")
-        return np.minimum(found - rows_E * width, width - 1)
+        return np.asarray(np.minimum(found - rows_E * width, width - 1))
 
     def items(self, country_E: Ints, day_E: Ints, category_E: Ints, rng: np.random.Generator) -> Ints:
         """Item of every draw, from its category's shelf."""
@@ -175,7 +175,7 @@ def _moments(world: World, planted: PlantedUsers, users_E: Ints, rng: np.random.
 
 def _choose(weights_EV: Floats, rng: np.random.Generator) -> Ints:
     below_EV = np.cumsum(weights_EV, axis=1)[:, :-1] <= rng.random((len(weights_EV), 1))
-    return below_EV.sum(axis=1)
+    return np.asarray(np.count_nonzero(below_EV, axis=1))
 
 
 def _repeat(draws: Draws, share: float, rng: np.random.Generator) -> Draws:

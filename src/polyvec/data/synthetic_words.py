@@ -239,7 +239,7 @@ def brand_name(number: int) -> str:
     """Pronounceable name that no other number below 4,096 has.
 
     >>> brand_name(0), brand_name(1), brand_name(300)
-    ('Baba', 'Baco', 'Divoco')
+    ('Baba', 'Baco', 'Divaco')
     """
     first, second, third = number % 16, number // 16 % 16, number // 256
     syllables = [second, first, third] if third else [second, first]

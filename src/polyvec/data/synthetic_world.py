@@ -213,7 +213,7 @@ class PlantedUsers:
     @property
     def num_interests(self) -> Ints:
         """Number of long-term interests of every user; 0 for bots."""
-        return (self.topic_UX[:, :MAX_INTERESTS] >= 0).sum(axis=1)
+        return np.asarray(np.count_nonzero(self.topic_UX[:, :MAX_INTERESTS] >= 0, axis=1))
 
 
 def stream(seed: int, *keys: int) -> np.random.Generator:
@@ -290,8 +290,7 @@ def plant_users(plan: ShopPlan, world: World, number: int, rng: np.random.Genera
     parent_U = (rng.random(number) < PARENTS) & (kind_U != BOT)
     topic_UX = np.hstack([_long_term(plan, kind_U, parent_U, rng), _short_term(plan, number, rng)])
     country_U = rng.integers(plan.countries, size=number)
-    weight_UI = _weights(topic_UX[:, :MAX_INTERESTS], rng)
-    late_U = rng.random(number) < LATE_USERS
+    late_U = (rng.random(number) < LATE_USERS) & (kind_U != BOT)
     return PlantedUsers(
         country_U=country_U,
         kind_U=kind_U,
@@ -301,8 +300,8 @@ def plant_users(plan: ShopPlan, world: World, number: int, rng: np.random.Genera
         short_share_U=np.where(rng.random(number) < SHORT_USERS, SHORT_SHARE, 0.0),
         topic_UX=topic_UX,
         favourite_UX=_favourites(world, country_U, topic_UX, rng),
-        weight_start_UI=weight_UI,
-        weight_end_UI=(weight_UI + _weights(topic_UX[:, :MAX_INTERESTS], rng)) / 2,
+        weight_start_UI=_weights(topic_UX[:, :MAX_INTERESTS], rng),
+        weight_end_UI=_weights(topic_UX[:, :MAX_INTERESTS], rng),
         spell_phase_U=rng.integers(SPELL_DAYS, size=number),
         child_sex_U=np.where(parent_U, rng.integers(2, size=number), -1),
         child_age_U=np.where(parent_U, rng.uniform(0, AGES, size=number), np.nan),
@@ -398,7 +397,7 @@ def _short_term(plan: ShopPlan, number: int, rng: np.random.Generator) -> Ints:
 
 
 def _topic_log_popularity(topics: int) -> Floats:
-    return -np.log(np.arange(topics) + 10.0)
+    return np.asarray(-np.log(np.arange(topics) + 10.0))
 
 
 def _weights(topic_UI: Ints, rng: np.random.Generator) -> Floats:
@@ -416,9 +415,8 @@ def _favourites(world: World, country_U: Ints, topic_UX: Ints, rng: np.random.Ge
 
 def _rates(plan: ShopPlan, kind_U: Ints, rng: np.random.Generator) -> Floats:
     """Purchases per day; lognormal between users, so that the mean over the plan is as asked."""
-    regular = (1 - COLD_USERS - BOT_USERS) + BOT_USERS * BOT_RATE
-    active_days = plan.days * (1 - LATE_USERS / 2)
-    mean = plan.events / EVENTS_PER_PURCHASE / (plan.users * regular * active_days)
+    regular = (1 - COLD_USERS - BOT_USERS) * (1 - LATE_USERS / 2) + BOT_USERS * BOT_RATE
+    mean = plan.events / EVENTS_PER_PURCHASE / (plan.users * regular * plan.days)
     spread = rng.lognormal(-(0.7**2) / 2, 0.7, size=len(kind_U))
     return mean * np.where(kind_U == BOT, BOT_RATE, spread)
 
