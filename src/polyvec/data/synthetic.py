@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from polyvec.data.synthetic_world import Floats, PlantedUsers, ShopPlan, World
+    from polyvec.data.synthetic_world import Floats, Ints, PlantedUsers, ShopPlan, World
 
 START = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp())
 BLOCK_EVENTS = 500_000  # expected events of a block of users
@@ -111,20 +111,27 @@ def _write_blocks(
     stage: Path, blocks: Iterator[dict[str, pa.Table]], progress: Callable[[int], None] | None
 ) -> dict[str, int]:
     """Append every block to its files; returns the number of events by action."""
-    writers: dict[str, pq.ParquetWriter] = {}
     counts, users = np.zeros(len(ACTIONS), dtype=np.int64), 0
     with ExitStack() as files:
+        writers: dict[str, pq.ParquetWriter] = {}
         for tables in blocks:
+            writers = writers or {
+                name: files.enter_context(_writer(stage / name, table.schema))
+                for name, table in tables.items()
+            }
             for name, table in tables.items():
-                if name not in writers:
-                    writers[name] = files.enter_context(_writer(stage / name, table.schema))
                 writers[name].write_table(table)
-            codes = tables[EVENT_FILE]["action"].combine_chunks().indices.to_numpy()
-            counts += np.bincount(codes, minlength=len(ACTIONS))
+            counts += _actions(tables[EVENT_FILE])
             users += len(tables[USER_FILE])
             if progress is not None:
                 progress(users)
     return dict(zip(ACTIONS, counts.tolist(), strict=True))
+
+
+def _actions(events: pa.Table) -> Ints:
+    """Events by action code."""
+    codes = events["action"].combine_chunks().indices.to_numpy()
+    return np.bincount(codes, minlength=len(ACTIONS))
 
 
 def _writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
