@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polyvec.data.split import leave_last_out
+from polyvec.errors import DataError
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY, fill_up
 from polyvec.evaluation.tasks.comparison import compare
 from polyvec.evaluation.tasks.matching import ask
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from polyvec.data.dataset import Dataset
     from polyvec.data.item_sets import ItemSets
+    from polyvec.embeddings import Embeddings
     from polyvec.evaluation.rankers import Ranker
 
 WARNING = (
@@ -67,6 +69,33 @@ def next_item(
         histories[question.windows.user_rows] = np.arange(len(question.windows))
         rankers = {name: _Unseen(ranker, question.history, histories) for name, ranker in rankers.items()}
     return compare(rankers, [question], reference, seed)
+
+
+def check_held_back(embeddings: Embeddings, skip: int = 0) -> list[str]:
+    """Make sure that users were encoded without their held-out events.
+
+    Returns
+    -------
+    list of str
+        Notes on what could not be checked (vectors made elsewhere).
+
+    Raises
+    ------
+    DataError
+        If the embeddings were made from the held-out events, too.
+    """
+    held_back = embeddings.provenance.get("held_back")
+    if held_back is None:
+        return [
+            "cannot be checked: whether users were encoded from the held-out event (held_back is unknown)"
+        ]
+    if held_back < skip + 1:
+        raise DataError(
+            f"users were encoded from all but {held_back} of their events",
+            expected=f"all but the last {skip + 1}, which are to be foretold",
+            mend=f"embed again: polyvec embed --held-back {skip + 1}",
+        )
+    return []
 
 
 class _Unseen:

@@ -1,0 +1,144 @@
+"""Plots of the report as SVG text, ready to stand inside an HTML page."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.axes import Axes
+
+ACCENT, QUIET, POSSIBLE, INK = "#2f5fd0", "#b9c2cf", "#3a9a6b", "#28323f"
+LINES = (ACCENT, "#d9822b", POSSIBLE, "#a4508b", "#7a6a53", "#3aa0b5", "#c0392b", "#666f7a")
+STYLE = {
+    "svg.fonttype": "none",  # text stays text: small, searchable, in the page's font
+    "svg.hashsalt": "polyvec",  # the same data give the same page
+    "text.parse_math": False,
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": "#8a95a3",
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def bars(
+    title: str, rows: Sequence[tuple[str, float, float | None, float | None]], marked: Mapping[str, str]
+) -> str:
+    """Draw horizontal bars with intervals.
+
+    Parameters
+    ----------
+    title
+        Above the bars.
+    rows
+        Name, value and the ends of its interval (None where unknown), from top to bottom.
+    marked
+        Colour of the bars that stand out, by name.
+    """
+    figure, axes = _figure(title, height=0.75 + 0.3 * len(rows))
+    names, values = [row[0] for row in rows], [row[1] for row in rows]
+    axes.barh(names, values, color=[marked.get(name, QUIET) for name in names], height=0.68)
+    for place, (_, value, low, high) in enumerate(rows):
+        end = value if high is None else high
+        if low is not None and high is not None:
+            axes.plot([low, high], [place, place], color=INK, linewidth=1.2)
+        axes.annotate(f" {value:.3f}", (end, place), va="center", fontsize=8.5)
+    axes.set_xlim(0, max([*values, 1e-9]) * 1.22)
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    return _svg(figure)
+
+
+def lines(title: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_label: str) -> str:
+    """Draw one line per series (x and y values); a legend where there are several."""
+    figure, axes = _figure(title, height=2.5)
+    for number, (name, (x, y)) in enumerate(series.items()):
+        marker = "o" if len(x) < 25 else None
+        axes.plot(
+            x, y, label=name, color=LINES[number % len(LINES)], linewidth=1.5, marker=marker, markersize=3
+        )
+    axes.set_xlabel(x_label)
+    axes.grid(axis="y", color="#e4e8ee", linewidth=0.8)
+    axes.set_axisbelow(True)
+    if len(series) > 1:
+        axes.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def training_curves(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Draw every figure that a training run recorded: one plot each, lists and dictionaries as several lines.
+
+    Parameters
+    ----------
+    records
+        Lines of ``training.jsonl``: ``event``, ``step`` and figures.
+    """
+    plots: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
+    for record in records:
+        for title, name, value in _figures(record):
+            x, y = plots.setdefault(title, {}).setdefault(name, ([], []))
+            x.append(float(record["step"]))
+            y.append(value)
+    order = sorted(plots, key=lambda title: (_importance(title), title))
+    return [lines(title, plots[title], "step") for title in order if len(plots[title]) <= len(LINES)]
+
+
+NOT_PLOTTED = ("event", "step", "epoch", "time", "seconds")
+FIRST_PLOTS = ("loss", "validation", "wins", "cosine", "rank")
+
+
+def _figures(record: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """Plot, line and value of every number of a record."""
+    if not isinstance(record.get("step"), int | float):
+        return []
+    found: list[tuple[str, str, float]] = []
+    for key, value in record.items():
+        if key in NOT_PLOTTED:
+            continue
+        title = f"{key.replace('_', ' ')} (each {record.get('event', 'step')})"
+        found += [(title, name, float(number)) for name, number in _numbers(value)]
+    return found
+
+
+def _numbers(value: object) -> list[tuple[str, float]]:
+    if isinstance(value, dict):
+        return [(str(name), one) for name, one in value.items() if _is_number(one)]
+    if isinstance(value, list):
+        return [(f"vector {place}", one) for place, one in enumerate(value) if _is_number(one)]
+    return [("", value)] if isinstance(value, int | float) and _is_number(value) else []
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _importance(title: str) -> int:
+    return next((place for place, word in enumerate(FIRST_PLOTS) if word in title), len(FIRST_PLOTS))
+
+
+def _figure(title: str, height: float) -> tuple[Figure, Axes]:
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, height), layout="constrained")
+        axes = figure.subplots()
+        axes.set_title(title, loc="left", fontsize=9.5, fontweight="bold")
+    return figure, axes
+
+
+def _svg(figure: Figure) -> str:
+    """Return the picture without the XML prologue, as wide as its place on the page."""
+    stream = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :]
