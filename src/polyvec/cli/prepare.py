@@ -176,7 +176,7 @@ def _quantiles(events_per_user: dict[str, float]) -> Any:
     table = Table(title="events per user", title_justify="left")
     for name in QUANTILE_NAMES:
         table.add_column(name, justify="right")
-    table.add_row(*(f"{events_per_user[name]:,.4g}" for name in QUANTILE_NAMES))
+    table.add_row(*(f"{events_per_user[name]:,.5g}" for name in QUANTILE_NAMES))
     return table
 
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from polyvec.data.columns import ACTION, ITEM, NUMBERS, QUANTITY, TEXTS, TIMESTAMP, USER
 from polyvec.data.dataset import PURCHASE
-from polyvec.data.times import EARLIEST, LATEST, TimeReader
+from polyvec.data.times import EARLIEST, YEAR_ONE, TimeReader
 from polyvec.errors import DataError
 from polyvec.ids import normalise_ids
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TIME = "time"
 RETURN = "return"
+EMPTY_TIME = f"{TIMESTAMP} is empty"
 EXACT_FLOAT32 = 2**24
 IdType = pl.DataType | type[pl.DataType]
 
@@ -87,19 +88,21 @@ class EventRules:
 
     def _times(self, raw: pl.DataFrame) -> tuple[pl.Series, list[Fault]]:
         values = raw[self.roles[TIMESTAMP]]
-        empty = values.is_null() | (values == "" if values.dtype == pl.String else False)
-        name = self.roles[TIMESTAMP] if self.times and self.times.kind == "order" else TIMESTAMP
-        faults = [Fault(f"{name} is empty", empty)]
+        empty = is_empty(values)
         if self.times is None:
-            return pl.Series([None], dtype=pl.Int64).new_from_index(0, len(raw)), faults
+            return pl.Series([None], dtype=pl.Int64).new_from_index(0, len(raw)), [Fault(EMPTY_TIME, empty)]
         times = self.times.read(values)
-        if self.times.plausible:
-            implausible = ~times.is_between(EARLIEST, LATEST)
-            faults.append(Fault(f"{name} is outside 1990 to 2100", implausible.fill_null(False)))
-        faults.append(Fault(f"{name} cannot be read", times.is_null()))
-        if self.times.kind != "order":
-            faults.append(Fault(f"{name} is in the future", (times > self.future).fill_null(False)))
-        return times, faults
+        if self.times.kind == "order":
+            name = values.name
+            faults = [Fault(f"{name} is empty", empty), Fault(f"{name} is not an integer", times.is_null())]
+            return times, faults
+        early = times < (EARLIEST if self.times.plausible else YEAR_ONE)
+        return times, [
+            Fault(EMPTY_TIME, empty),
+            Fault("timestamp cannot be read", times.is_null()),
+            Fault("timestamp is too early", early.fill_null(False)),
+            Fault("timestamp is in the future", (times > self.future).fill_null(False)),
+        ]
 
     def _numbers(self, raw: pl.DataFrame) -> tuple[list[pl.Series], list[Fault]]:
         columns, faults = [], []
@@ -142,9 +145,16 @@ def first_reasons(
     return broken, [fault.reason for fault in faults]
 
 
+def is_empty(values: pl.Series) -> pl.Series:
+    """Mask of missing values: null, NaN or empty text."""
+    if values.dtype == pl.String:
+        return (values == "").fill_null(True)
+    return values.is_nan().fill_null(True) if values.dtype.is_float() else values.is_null()
+
+
 def to_ids(values: pl.Series, target: IdType) -> pl.Series:
     """Ids in the type common to all tables; empty text is null."""
-    ids = normalise_ids(values, values.name).cast(target)
+    ids = values.cast(target)
     return ids.set(ids == "", None) if ids.dtype == pl.String else ids
 
 
@@ -169,17 +179,24 @@ def common_id_type(name: str, columns: Iterable[tuple[Table, str]]) -> tuple[IdT
     DataError
         If a column is floating point or anything else that is not text or integers.
     """
-    types = set()
-    for table, column in columns:
-        try:
-            types.add(normalise_ids(pl.Series(column, [], dtype=table.schema[column]), column).dtype)
-        except DataError as error:
-            raise DataError(
-                error.what, file=table.name, column=column, expected=error.expected, mend=error.mend
-            ) from None
+    types = {_id_type(table, column) for table, column in columns}
     if len(types) == 1:
         return types.pop(), ""
-    return pl.String(), f"{name} is text in one source and integers in another: all read as text ('7' for 7)"
+    what = "text in one source and integers" if pl.String() in types else "signed in one source and unsigned"
+    return pl.String(), f"{name} is {what} in another: all read as text ('7' for 7)"
+
+
+def _id_type(table: Table, column: str) -> IdType:
+    """Text, Int64 or UInt64."""
+    dtype = table.schema[column]
+    if dtype == pl.UInt64:
+        return dtype
+    try:
+        return normalise_ids(pl.Series(column, [], dtype=dtype), column).dtype
+    except DataError as error:
+        raise DataError(
+            error.what, file=table.name, column=column, expected=error.expected, mend=error.mend
+        ) from None
 
 
 def column_kind(table: Table, name: str, column: str) -> str:

@@ -17,6 +17,7 @@ TIMESTAMP = "timestamp"
 ACTION = "action"
 QUANTITY = "quantity"
 TEXTS = (ACTION, "scenario", "query")
+REQUIRED = (USER, ITEM, TIMESTAMP)
 NUMBERS = ("label", "rating", "price", QUANTITY)
 
 # names are compared in lower case, letters and digits only: "Customer ID" is customer_id
@@ -129,13 +130,14 @@ def _guess(table: Table, role: str, names: str, option: str) -> str | None:
     own = [column for column in found if _plain(column) == _plain(role)]
     candidates = own or found
     if len(candidates) > 1:
+        none = "" if role in REQUIRED else f", or {option} {role}= for none"
         quoted = " and ".join(f"'{name}'" for name in candidates)
         raise DataError(
             f"{quoted} could each be the {role}",
             file=table.name,
             column=role,
             expected="one candidate",
-            mend=f"say which: {option} {role}={candidates[0]}, or {option} {role}= for none",
+            mend=f"say which: {option} {role}={candidates[0]}{none}",
         )
     return candidates[0] if candidates else None
 

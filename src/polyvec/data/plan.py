@@ -16,6 +16,7 @@ from polyvec.data.columns import (
     EVENT_NAMES,
     ITEM,
     QUANTITY,
+    REQUIRED,
     TIMESTAMP,
     USER,
     find_roles,
@@ -123,7 +124,7 @@ def _event_roles(tables: Sequence[Table], options: PrepareOptions) -> tuple[list
             require_column(table, options.order, "--order")
         for name in options.keep:
             require_column(table, name, "--keep")
-        found = find_roles(table, told, names, required=(USER, ITEM, TIMESTAMP))
+        found = find_roles(table, told, names, required=REQUIRED)
         roles.append(found.columns | {name: name for name in options.keep})
         guesses += found.guesses
     return roles, guesses
@@ -133,7 +134,7 @@ def _further_columns(
     tables: Sequence[Table], roles: Sequence[dict[str, str]], options: PrepareOptions
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the text and of the number columns that the Dataset will have."""
-    names = dict.fromkeys(name for one in roles for name in one if name not in (USER, ITEM, TIMESTAMP))
+    names = dict.fromkeys(name for one in roles for name in one if name not in REQUIRED)
     kinds: dict[str, set[str]] = {name: set() for name in names}
     for table, one in zip(tables, roles, strict=True):
         for name in names:

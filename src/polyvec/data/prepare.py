@@ -21,7 +21,7 @@ import polars as pl
 
 from polyvec.artifact import refuse_existing, writing
 from polyvec.data.catalogue import CatalogueCounts, read_catalogue
-from polyvec.data.checks import TIME, EventRules, first_reasons
+from polyvec.data.checks import TIME, EventRules, first_reasons, is_empty
 from polyvec.data.columns import ACTION, ITEM, TIMESTAMP, USER
 from polyvec.data.dataset import Dataset
 from polyvec.data.options import PrepareOptions
@@ -162,9 +162,10 @@ class _Preparation:
     def _decide_times(self, table: Table, rules: EventRules, chunk: Chunk) -> TimeReader | None:
         """How this table's times are to be read, or None if the chunk shows none."""
         column = rules.roles[TIMESTAMP]
-        sample = chunk.frame[column].drop_nulls()
-        if sample.dtype == pl.String:
-            sample = sample.filter((sample != "") & (sample != column))
+        values = chunk.frame[column]
+        sample = values.filter(~is_empty(values))
+        if table.is_text:
+            sample = sample.filter(sample != column)  # the header may be repeated
         if not len(sample):
             return None
         reader = time_reader(sample, table.name, column, self.options)

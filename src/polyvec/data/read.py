@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -150,11 +151,11 @@ def _polars_table(frame: pl.DataFrame | pl.LazyFrame) -> Table:
     lazy = frame.lazy()
 
     def chunks(columns: list[str]) -> Iterator[Chunk]:
-        with reading("<Polars frame>", "Polars"):
+        with _frame_reading("<Polars frame>"):
             batches = lazy.select(columns).collect_batches(chunk_size=CHUNK_ROWS, maintain_order=True)
             yield from _numbered(batches)
 
-    with reading("<Polars frame>", "Polars"):
+    with _frame_reading("<Polars frame>"):
         rows = int(lazy.select(pl.len()).collect().item())
         return Table("<Polars frame>", dict(lazy.collect_schema()), rows, is_text=False, chunks=chunks)
 
@@ -163,7 +164,7 @@ def _arrow_frame_table(frame: Any) -> Table:
     table = frame if isinstance(frame, pa.Table) else pa.Table.from_batches([frame])
 
     def chunks(columns: list[str]) -> Iterator[Chunk]:
-        with reading("<Arrow table>", "Arrow"):
+        with _frame_reading("<Arrow table>"):
             yield from _chunks(table.select(columns).to_batches(CHUNK_ROWS), columns)
 
     schema = _polars_schema(table.schema, "<Arrow table>")
@@ -174,12 +175,12 @@ def _pandas_table(frame: Any) -> Table:
     """Convert slice by slice, so that the frame is never copied whole."""
     name = "<pandas frame>"
     refuse_repeated_names([str(column) for column in frame.columns], name)
-    with reading(name, "pandas"):
+    with _frame_reading(name):
         schema = pa.Schema.from_pandas(frame, preserve_index=False)
 
     def chunks(columns: list[str]) -> Iterator[Chunk]:
         part = pa.schema([schema.field(column) for column in columns])
-        with reading(name, "pandas"):
+        with _frame_reading(name):
             batches = (
                 pa.RecordBatch.from_pandas(frame.iloc[start : start + READ_ROWS], part, preserve_index=False)
                 for start in range(0, len(frame), READ_ROWS)
@@ -189,9 +190,18 @@ def _pandas_table(frame: Any) -> Table:
     return Table(name, _polars_schema(schema, name), len(frame), is_text=False, chunks=chunks)
 
 
+def _frame_reading(name: str) -> AbstractContextManager[None]:
+    return reading(
+        name,
+        "a table",
+        expected="columns that each have one type",
+        mend="convert mixed columns to text (in pandas: df[c].astype('string'))",
+    )
+
+
 def _polars_schema(schema: Any, name: str) -> dict[str, pl.DataType]:
     refuse_repeated_names(schema.names, name)
-    with reading(name, "table"):
+    with _frame_reading(name):
         return {field.name: pl.Series(pa.array([], field.type)).dtype for field in schema}
 
 

@@ -155,18 +155,18 @@ class Histories:
         return users, events
 
     def _tidy(self, events: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame, list[Any]]:
-        users = Vocabulary(events[USER].unique().sort(), USER)
-        rows = pl.Series("user", users.rows(events[USER]), dtype=pl.Int64)
+        users = events[USER].unique().sort()
+        rows = pl.Series("user", Vocabulary(users, USER).rows(events[USER]))
         events = events.drop(USER).insert_column(0, rows).sort(["user", TIME], maintain_order=True)
         if not self.keep_duplicates:
             distinct = _drop_repeated(events)
             self.duplicates += len(events) - len(distinct)
             events = distinct
         if self.max_history is None:
-            return users.series, events, []
+            return users, events, []
         latest, was_cut = _latest(events, self.max_history)
         self.cut += len(events) - len(latest)
-        return users.series, latest, users.ids(was_cut)
+        return users, latest, users.gather(was_cut).to_list()
 
 
 def _drop_repeated(events: pl.DataFrame) -> pl.DataFrame:

@@ -69,8 +69,8 @@ class Table:
 
 
 @contextmanager
-def reading(name: str, kind: str) -> Iterator[None]:
-    """Turn what a reader of files throws into a :class:`~polyvec.errors.DataError` that names the file."""
+def reading(name: str, kind: str, expected: str | None = None, mend: str | None = None) -> Iterator[None]:
+    """Turn what a reader throws into a :class:`~polyvec.errors.DataError` that names the source."""
     try:
         yield
     except (pa.ArrowException, pl.exceptions.PolarsError, OSError, EOFError, ZlibError) as error:
@@ -78,8 +78,8 @@ def reading(name: str, kind: str) -> Iterator[None]:
         raise DataError(
             f"{name} cannot be read as {kind}: {said}",
             file=name,
-            expected=f"a whole, undamaged {kind} file",
-            mend="copy or export the file again",
+            expected=expected or f"a whole, undamaged {kind} file",
+            mend=mend or "copy or export the file again",
         ) from error
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 EARLIEST = to_microseconds(datetime(1990, 1, 1, tzinfo=UTC))
+YEAR_ONE = to_microseconds(datetime(1, 1, 1, tzinfo=UTC))
 LATEST = to_microseconds(datetime(2100, 1, 1, tzinfo=UTC))
 ISO_FORMATS = (
     "%Y-%m-%d %H:%M:%S%.f",
@@ -39,13 +40,13 @@ class TimeReader:
     Attributes
     ----------
     kind
-        ``order``, ``datetime``, ``integer`` or ``text``.
+        ``order``, ``datetime``, ``number`` or ``text``.
     unit
-        Of integers.
+        Of numbers.
     formats
         Patterns of text, tried in turn.
     plausible
-        Whether integers outside 1990 to 2100 are faults (not if the person named the unit).
+        Whether numbers before 1990 are faults (not if the person named the unit).
     note
         What was decided, for people; empty if nothing was.
     """
@@ -59,11 +60,10 @@ class TimeReader:
     def read(self, values: pl.Series) -> pl.Series:
         """Int64 times; null where a value is missing or cannot be read."""
         if self.kind == "datetime":
-            return values.cast(pl.Datetime("us")).to_physical()
+            return values.cast(pl.Datetime("us"), strict=False).to_physical()
         if self.kind == "text":
             return parse_text(values.cast(pl.String), self.formats)
-        whole = whole_numbers(values)
-        return whole if self.kind == "order" else _to_microseconds(whole, self.unit)
+        return whole_numbers(values) if self.kind == "order" else _to_microseconds(values, self.unit)
 
 
 def time_reader(sample: pl.Series, table: str, column: str, options: PrepareOptions) -> TimeReader:
@@ -91,7 +91,7 @@ def time_reader(sample: pl.Series, table: str, column: str, options: PrepareOpti
     if sample.dtype.is_temporal() and sample.dtype != pl.Time:
         return TimeReader("datetime")
     if sample.dtype.is_numeric() or _is_digits(sample):
-        return _integer_reader(whole_numbers(sample), table, column, options.time_unit)
+        return _number_reader(sample, table, column, options.time_unit)
     if sample.dtype == pl.String:
         return _text_reader(sample, table, column)
     raise _not_understood(sample, table, column, f"of type {sample.dtype}")
@@ -136,9 +136,9 @@ def _told_format(sample: pl.Series, table: str, column: str, pattern: str) -> Ti
     return reader
 
 
-def _integer_reader(numbers: pl.Series, table: str, column: str, told: str | None) -> TimeReader:
+def _number_reader(numbers: pl.Series, table: str, column: str, told: str | None) -> TimeReader:
     if told is not None:
-        return TimeReader("integer", unit=told)
+        return TimeReader("number", unit=told)
     shares = {unit: _plausible_share(numbers, unit) for unit in PER_SECOND}
     unit = max(shares, key=lambda name: shares[name])
     if shares[unit] < 0.5:
@@ -152,7 +152,7 @@ def _integer_reader(numbers: pl.Series, table: str, column: str, told: str | Non
             f"or use the column as a mere order: --order {column}",
         )
     return TimeReader(
-        "integer", unit=unit, plausible=True, note=f"{column} read as {UNIT_NAMES[unit]} since 1970"
+        "number", unit=unit, plausible=True, note=f"{column} read as {UNIT_NAMES[unit]} since 1970"
     )
 
 
@@ -161,7 +161,11 @@ def _plausible_share(numbers: pl.Series, unit: str) -> float:
     return float(times.is_between(EARLIEST, LATEST).fill_null(False).sum()) / max(1, len(numbers))
 
 
-def _to_microseconds(numbers: pl.Series, unit: str) -> pl.Series:
+def _to_microseconds(values: pl.Series, unit: str) -> pl.Series:
+    """Int64; fractions of a unit count in floating-point columns only."""
+    if values.dtype.is_float():
+        return (values * (PER_SECOND["us"] / PER_SECOND[unit])).round().cast(pl.Int64, strict=False)
+    numbers = values.cast(pl.Int64, strict=False)
     if unit == "ns":
         return numbers // 1000
     factor = PER_SECOND["us"] // PER_SECOND[unit]
@@ -205,8 +209,7 @@ def _not_understood(sample: pl.Series, table: str, column: str, why: str) -> Dat
 
 
 def _show(values: pl.Series) -> str:
-    shown = [repr(value) if isinstance(value, str) else str(value) for value in values.head(3)]
-    return ", ".join(shown)
+    return ", ".join(map(repr, values.head(3).to_list()))
 
 
 def day_after(now: datetime) -> int:
