@@ -60,6 +60,9 @@ class GUIMConfig:
         Training cut-offs: the latest and those every ``stride_days`` before it.
     target_events
         Events in the target window where the data has an order instead of timestamps.
+    repeat_weight
+        Weight of a user's own items when they are ranked: see :mod:`polyvec.retrieval.repeats`. None chooses it
+        on validation.
     max_length, max_targets
         Latest events of a history and first events of a target window that are used.
     """
@@ -91,6 +94,7 @@ class GUIMConfig:
     num_cutoffs: Width = 12
     stride_days: Annotated[float, Field(gt=0)] = 7
     target_events: Width = 10
+    repeat_weight: Annotated[float, Field(ge=0)] | None = None
     max_length: Width = 256
     max_targets: Width = 64
 

@@ -16,6 +16,7 @@ from polyvec.errors import ArtifactError
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.model import GUIM
 from polyvec.systems.guim.objective import Objective
+from polyvec.systems.guim.validation import Validator
 from polyvec.systems.guim.windows import TrainingWindows, Validation, training_windows
 from polyvec.training.loop import Trainer, choose_device, clean_up
 from polyvec.training.options import TrainingOptions
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset
     from polyvec.data.split import Windows
 
-VALIDATION_K = 100
 RUN = "run.json"
 
 
@@ -86,13 +86,21 @@ def fit(
         _prepare_stage(stage, request | {"data": [purchases.num_events, held_back]}, resume=resume)
         model = _untrained(purchases, windows, config, options)
         model.network.to(choose_device(options.device))
-        trainer = _trainer(model, purchases, windows, stage)
-        progress = trainer.run()
+        validator = Validator(model, purchases, windows.validation) if len(windows.validation) else None
+        progress = _trainer(model, purchases, windows, validator, stage).run()
         model.save_into(stage)
         meta.update(model.meta, steps=progress.step, validation=progress.best, best_epoch=progress.best_epoch)
+        meta["repeat_weight"] = _repeat_weight(config, validator)
         (stage / RUN).unlink()
         clean_up(stage)
     return GUIM.open(out)
+
+
+def _repeat_weight(config: GUIMConfig, validator: Validator | None) -> float:
+    """Take the configured weight, else the best on validation, else none."""
+    if config.repeat_weight is not None:
+        return config.repeat_weight
+    return validator.best_repeat_weight() if validator else 0.0
 
 
 def _prepare_stage(stage: Path, request: dict[str, Any], *, resume: bool) -> None:
@@ -133,7 +141,9 @@ def _training_counts(dataset: Dataset, windows: Windows) -> npt.NDArray[np.int64
     return np.bincount(dataset.item_rows[touched], minlength=dataset.num_items).astype(np.int64)
 
 
-def _trainer(model: GUIM, dataset: Dataset, windows: TrainingWindows, stage: Path) -> Trainer:
+def _trainer(
+    model: GUIM, dataset: Dataset, windows: TrainingWindows, validator: Validator | None, stage: Path
+) -> Trainer:
     config, options = model.config, model.options
     shape = BatchShape(
         max_length=config.max_length,
@@ -151,22 +161,4 @@ def _trainer(model: GUIM, dataset: Dataset, windows: TrainingWindows, stage: Pat
         device=choose_device(options.device),
     )
     plan = BatchPlan(dataset, windows.training, options.batch_size, shape, options.seed)
-    checked = windows.validation
-    validate = (lambda: recall(model, dataset, checked)) if len(checked) else None
-    return Trainer(model.network, objective, plan, validate, options, stage)
-
-
-def recall(model: GUIM, dataset: Dataset, windows: Windows, k: int = VALIDATION_K) -> float:
-    """Mean over users of recall@k of their target items (eq. 5), among all items of the Dataset."""
-    import torch
-
-    users = torch.nn.functional.normalize(torch.from_numpy(model.encode_users(dataset, windows)), dim=-1)
-    items = torch.nn.functional.normalize(torch.from_numpy(model.encode_items(dataset.item_table)), dim=-1)
-    total = 0.0
-    for start in range(0, len(windows), 512):
-        sc = torch.einsum("bcd,nd->bcn", users[start : start + 512], items).max(1).values
-        top = sc.topk(min(k, sc.shape[1])).indices.numpy()
-        for row, w in enumerate(range(start, min(start + 512, len(windows)))):
-            t = np.unique(dataset.item_rows[windows.target_start[w] : windows.target_end[w]])
-            total += np.isin(t, top[row]).mean()
-    return total / max(len(windows), 1)
+    return Trainer(model.network, objective, plan, validator, options, stage)

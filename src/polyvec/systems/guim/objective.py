@@ -134,7 +134,7 @@ def watch(users_BCD: Tensor, target_cosines_PC: Tensor) -> dict[str, Tensor]:
     -------
     dict
         ``wins`` ``[C]``: share of targets nearest to each vector. ``cosine``: mean cosine of two vectors of a
-        user. ``effective_rank``: exp of the entropy of the singular values of a user's unit vectors, 1 … C.
+        user. ``effective_rank``: exp of the entropy of a user's singular values, 1 … C.
     """
     num_vectors = users_BCD.shape[1]
     wins_C = torch.bincount(target_cosines_PC.argmax(dim=1), minlength=num_vectors) / max(
