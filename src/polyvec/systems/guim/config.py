@@ -61,8 +61,8 @@ class GUIMConfig:
     target_events
         Events in the target window where the data has an order instead of timestamps.
     repeat_weight
-        Weight of a user's own items when they are ranked: see :mod:`polyvec.retrieval.repeats`. None chooses it
-        on validation.
+        Weight of a user's own items in rankings: see :mod:`polyvec.retrieval.repeats`. None chooses it on
+        validation.
     max_length, max_targets
         Latest events of a history and first events of a target window that are used.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,7 +16,6 @@ from polyvec.systems.guim.model import COLD, EMPTY, GUIM, SYSTEM, WARM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import numpy.typing as npt
     import polars as pl
@@ -29,7 +29,7 @@ REQUEST = "request.json"
 def embed(
     model: GUIM,
     dataset: Dataset,
-    out: Path,
+    out: Path | str,
     *,
     until: int | None = None,
     held_back: int = 0,
@@ -76,7 +76,7 @@ def embed(
             f"the model was trained on data with a {model.time_kind}",
             expected=f"data with a {model.time_kind}; this Dataset has a {dataset.time_kind}",
         )
-    purchases = dataset.only_action()
+    out, purchases = Path(out), dataset.only_action()
     until = purchases.time_span[1] + 1 if until is None else until
     report = on_part or _say_nothing
     provenance = _provenance(model, dataset, until, held_back)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +23,6 @@ from polyvec.training.loop import Trainer, choose_device, clean_up
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
     from polyvec.data.dataset import Dataset
@@ -34,7 +33,7 @@ RUN = "run.json"
 
 def fit(
     dataset: Dataset,
-    out: Path,
+    out: Path | str,
     config: GUIMConfig | None = None,
     options: TrainingOptions | None = None,
     *,
@@ -75,7 +74,7 @@ def fit(
     ArtifactError
         If ``out`` exists, or the run to resume was another one.
     """
-    config, options = config or GUIMConfig(), options or TrainingOptions()
+    out, config, options = Path(out), config or GUIMConfig(), options or TrainingOptions()
     purchases = dataset.only_action()
     until = purchases.time_span[1] + 1 if until is None else until
     windows = training_windows(purchases, config, until, held_back, validation, options.seed)

@@ -112,7 +112,7 @@ class Objective:
         return Negatives(items_PK.clamp(min=0), excluded_PK)
 
     def _average(self, losses_P: Tensor, users_P: Tensor, num_users: int) -> Tensor:
-        """Sum over pairs per user (the paper's sum, scaled by 1/B), or the mean over users of each one's mean."""
+        """Sum over pairs divided by B (the paper's sum, scaled), or the mean over users of their means."""
         if self.config.weighting == "pairs":
             return losses_P.sum() / num_users
         per_user = torch.bincount(users_P, minlength=num_users)
@@ -128,7 +128,7 @@ class Objective:
 
 
 def watch(users_BCD: Tensor, target_cosines_PC: Tensor) -> dict[str, Tensor]:
-    """What tells dead or equal vectors early: the max passes its gradient to one vector per pair.
+    """Figures that tell dead or equal vectors early: the max passes its gradient to one vector per pair.
 
     Returns
     -------
