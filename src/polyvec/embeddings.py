@@ -175,11 +175,9 @@ class Embeddings:
             If the folder is missing, damaged or of another kind.
         """
         manifest = read_manifest(path, "embeddings")
-        meta, parts = manifest.meta, sorted(manifest.files)
-        users = _read_side(
-            [path / f for f in parts if f.startswith("users/")], "user_id", meta["C"], meta["D"]
-        )
-        items = _read_side([path / f for f in parts if f.startswith("items/")], "item_id", meta["D"])
+        meta = manifest.meta
+        users = _read_side(_parts(path, manifest, "users"), "user_id", meta["C"], meta["D"])
+        items = _read_side(_parts(path, manifest, "items"), "item_id", meta["D"])
         return cls(users, items, meta["score"], meta["provenance"])
 
 

@@ -57,6 +57,14 @@ def test_an_event_at_the_cut_is_a_target_and_one_at_its_end_is_not() -> None:
     assert windows.cutoffs.dtype == np.int64
 
 
+def test_windows_are_exact_to_the_microsecond() -> None:
+    times = [8 * DAY - 1, 8 * DAY, 10 * DAY - 1, 10 * DAY, 13 * DAY - 1, 13 * DAY]
+    dataset = Dataset.from_rows([("ann", "pen", time) for time in times])
+    windows = cut(dataset, 10 * DAY, 2, 3)
+    assert (windows.history_start[0], windows.history_end[0]) == (1, 3)
+    assert (windows.target_start[0], windows.target_end[0]) == (3, 5)
+
+
 def test_windows_in_days_need_timestamps() -> None:
     ordered = Dataset.from_rows([("ann", "pen", 1)], time_kind="order")
     with pytest.raises(DataError, match="a window in days needs timestamps"):
