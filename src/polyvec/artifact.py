@@ -23,6 +23,7 @@ from typing import Any
 from polyvec.errors import ArtifactError
 
 MANIFEST = "manifest.json"
+REQUEST = "request.json"
 FORMAT = 1
 FULL_HASH_LIMIT = 256 * 2**20  # larger files are hashed by verify() only, smaller ones at every opening
 
@@ -92,6 +93,41 @@ def writing(
             shutil.rmtree(stage, ignore_errors=True)
         raise
     _publish(stage, path)
+
+
+def claim(folder: Path, request: dict[str, Any], *, resume: bool) -> None:
+    """Take a working folder for a request: empty it, or keep what the same request has left in it.
+
+    Parameters
+    ----------
+    folder
+        Made if it is missing.
+    request
+        What is asked for (JSON values); remembered in the folder.
+    resume
+        Keep the folder as it is, if a request was remembered there.
+
+    Raises
+    ------
+    ArtifactError
+        If the request to resume was another one.
+    """
+    record, asked = folder / REQUEST, json.dumps(request, indent=1) + "\n"
+    if resume and record.is_file():
+        if record.read_text("utf-8") != asked:
+            raise ArtifactError(
+                "the interrupted call was another one",
+                file=record,
+                expected="the same data, configuration and options",
+                mend="repeat the first command with --resume, or start afresh without it",
+            )
+        return
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    unfinished = record.with_suffix(".writing")
+    unfinished.write_text(asked, "utf-8")
+    unfinished.rename(record)
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:

@@ -13,7 +13,12 @@ import click
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Embeddings folder to write.")
 @click.option("--until", help="Read nothing at or after this date, e.g. 2011-11-01.")
-@click.option("--held-back", default=0, help="Ordered data: leave out the last events of every user.")
+@click.option(
+    "--held-back",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Ordered data: leave out the last events of every user.",
+)
 @click.option("--dtype", "number_type", type=click.Choice(["float32", "float16"]), default="float32")
 @click.option("--resume", is_flag=True, help="Keep what an interrupted call of the same command has written.")
 @click.option("--overwrite", is_flag=True, help="Replace existing Embeddings.")

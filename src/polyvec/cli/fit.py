@@ -17,7 +17,12 @@ SYSTEMS = ("guim",)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Model folder to write.")
 @click.option("--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True)
 @click.option("--until", help="Read nothing at or after this date, e.g. 2011-10-01.")
-@click.option("--held-back", default=0, help="Ordered data: leave out the last events of every user.")
+@click.option(
+    "--held-back",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Ordered data: leave out the last events of every user.",
+)
 @click.option(
     "--validation",
     type=click.Choice(["users", "window", "none"]),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SHARED = 0
 """Slot of everything that has no row of its own: rare ids, unknown categories."""
-WORD = r"[\p{L}\p{N}]+"
+WORD = r"[\p{L}\p{M}\p{N}]+"
 
 
 @dataclass(frozen=True)

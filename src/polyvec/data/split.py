@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polyvec.data.dataset import Dataset, days, require_timestamps
+from polyvec.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,6 +110,28 @@ def cut(dataset: Dataset, cutoff: int, history_days: float | None, target_days: 
         target_end=end,
         cutoffs=np.full(dataset.num_users, cutoff),
     )
+
+
+def check_moment(dataset: Dataset, until: int | None, held_back: int) -> None:
+    """Refuse a moment that this kind of data does not have.
+
+    Raises
+    ------
+    UsageError
+        If ``until`` is given for ordered data, ``held_back`` for data with timestamps, or it is negative.
+    """
+    if held_back < 0:
+        raise UsageError(f"held_back is {held_back}", expected="0 or more events of every user")
+    if until is not None and dataset.time_kind == "order":
+        raise UsageError(
+            "until needs timestamps, and this data has only an order column",
+            mend="leave out the last events of every user with held_back (--held-back)",
+        )
+    if held_back and dataset.time_kind == "timestamp":
+        raise UsageError(
+            "held_back is for data with an order column, and this data has timestamps",
+            mend="name a date with until (--until)",
+        )
 
 
 def leave_last_out(dataset: Dataset, skip: int = 0, targets: int = 1) -> Windows:

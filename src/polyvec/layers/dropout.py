@@ -28,7 +28,7 @@ class Dropout(nn.Module):
 
     def forward(self, activations: Tensor) -> Tensor:
         """Drop activations of any shape."""
-        dropped_bytes = round(256 * self.share)
+        dropped_bytes = min(round(256 * self.share), 255)
         if not self.training or not dropped_bytes:
             return activations
         if activations.device.type != "cpu":

@@ -77,12 +77,6 @@ def load_checkpoint(folder: Path, network: nn.Module, optimizers: list[Optimizer
     return Progress()
 
 
-def remove_checkpoints(folder: Path) -> None:
-    """Remove all checkpoints: the run has ended."""
-    for path in _checkpoints(folder):
-        shutil.rmtree(path)
-
-
 def copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous copies on the CPU, as safetensors wants them."""
     return {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}

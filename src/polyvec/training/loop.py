@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from polyvec.errors import TrainingError
-from polyvec.training.checkpoint import Progress, copies, load_checkpoint, remove_checkpoints, save_checkpoint
+from polyvec.training.checkpoint import Progress, copies, load_checkpoint, save_checkpoint
 from polyvec.training.journal import Journal
 from polyvec.training.optimizers import clip_gradients, learning_rate_factor, make_optimizers
 
@@ -51,12 +51,6 @@ class Plan(Protocol):
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Any]:
         """Batches of an epoch from number ``skip`` on."""
-
-
-def clean_up(workspace: Path) -> None:
-    """Remove what only a resumed run needs, once the weights are safe elsewhere."""
-    (workspace / BEST).unlink(missing_ok=True)
-    remove_checkpoints(workspace)
 
 
 @dataclass
@@ -126,13 +120,18 @@ class Trainer:
             journal.advance(progress.step)
             if progress.step % RECORD_EVERY == 0:
                 journal.record("step", progress.step, {"epoch": epoch, **as_numbers(figures)})
-            is_due = progress.step % self.options.checkpoint_every == 0
-            if interrupted.is_set() or is_due:
-                save_checkpoint(self.workspace, self.network, optimizers, progress)
-            if interrupted.is_set():
-                raise KeyboardInterrupt
-        self._end_epoch(epoch, progress, journal, meter)
-        save_checkpoint(self.workspace, self.network, optimizers, progress)
+            if progress.step % len(self.plan) == 0:
+                self._end_epoch(epoch, progress, journal, meter)
+            self._keep(progress, optimizers, interrupted)
+
+    def _keep(self, progress: Progress, optimizers: list[Optimizer], interrupted: threading.Event) -> None:
+        """Save a checkpoint where one is due: never between an epoch's last step and its validation."""
+        ends_epoch = progress.step % len(self.plan) == 0
+        is_due = progress.step % self.options.checkpoint_every == 0
+        if ends_epoch or is_due or interrupted.is_set():
+            save_checkpoint(self.workspace, self.network, optimizers, progress)
+        if interrupted.is_set():
+            raise KeyboardInterrupt
 
     def _step(self, batch: HasTokens, step: int, optimizers: list[Optimizer]) -> dict[str, Tensor]:
         torch.manual_seed(self.options.seed * SEED_STRIDE + step)

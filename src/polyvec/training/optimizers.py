@@ -59,7 +59,7 @@ def learning_rate_factor(step: int, total_steps: int, options: TrainingOptions) 
     """Share of the peak learning rate at a step: linear warm-up, then linear decay to ``final_rate``."""
     warmup_steps = options.warmup * total_steps
     if step < warmup_steps:
-        return (step + 1) / warmup_steps if warmup_steps > 1 else 1.0
+        return min((step + 1) / warmup_steps, 1.0)
     progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
     return 1 - (1 - options.final_rate) * min(progress, 1.0)
 

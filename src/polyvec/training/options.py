@@ -26,7 +26,7 @@ class TrainingOptions:
         Share of all steps in which the learning rate rises from 0; it then falls linearly to ``final_rate``
         of its peak.
     final_rate
-        Learning rate of the last step as a share of the peak.
+        Where the decay of the learning rate ends, as a share of the peak.
     weight_decay
         Decoupled weight decay of matrices (not of tables, biases and norms).
     clip

@@ -104,14 +104,16 @@ class GUIMConfig:
             raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
         if self.user_heads and self.num_vectors != 1:
             raise ValueError("user_heads needs num_vectors=1: GUIM-MH has one CLS token")
-        if not self.masked_weight and not self.matching_weight:
-            raise ValueError("masked_weight and matching_weight are both 0: nothing would be learned")
+        if not self.masked_weight * self.masking and not self.matching_weight:
+            raise ValueError(
+                "masked_weight (or masking) and matching_weight are both 0: nothing would be learned"
+            )
         return self
 
     @property
     def vectors_per_user(self) -> int:
         """Vectors that every user gets."""
-        return self.user_heads or (self.num_vectors if self.matching_weight else 1)
+        return (self.user_heads or self.num_vectors) if self.matching_weight else 1
 
 
 def paper(num_vectors: int = 4) -> tuple[GUIMConfig, TrainingOptions]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from polyvec.artifact import writing
-from polyvec.data.split import Windows, cut, leave_last_out
+from polyvec.artifact import claim, writing
+from polyvec.data.split import Windows, check_moment, cut, leave_last_out
 from polyvec.embeddings import PART_ROWS, Embeddings, describe, part_name, write_part
-from polyvec.errors import ArtifactError, UsageError
+from polyvec.errors import UsageError
 from polyvec.systems.guim.model import COLD, EMPTY, GUIM, SYSTEM, WARM
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset
 
 NumberType = Literal["float32", "float16"]
-REQUEST = "request.json"
 
 
 def embed(
@@ -67,7 +65,8 @@ def embed(
     Raises
     ------
     UsageError
-        If the model was trained on timestamps and the data has an order, or the other way round.
+        If the model was trained on timestamps and the data has an order, or the other way round, or the data
+        has no such moment: see :func:`polyvec.data.split.check_moment`.
     ArtifactError
         If ``out`` exists, or the call to resume was another one.
     """
@@ -76,6 +75,7 @@ def embed(
             f"the model was trained on data with a {model.time_kind}",
             expected=f"data with a {model.time_kind}; this Dataset has a {dataset.time_kind}",
         )
+    check_moment(dataset, until, held_back)
     out, purchases = Path(out), dataset.only_action()
     until = purchases.time_span[1] + 1 if until is None else until
     report = on_part or _say_nothing
@@ -83,7 +83,7 @@ def embed(
     parents = {role: m for role, m in [("model", model.manifest), ("dataset", dataset.manifest)] if m}
     meta = describe(model.config.vectors_per_user, model.config.width, "max_cosine", provenance)
     with writing(out, "embeddings", meta=meta, parents=parents, overwrite=overwrite, resume=True) as stage:
-        _prepare_stage(stage, meta | {"number_type": number_type}, resume=resume)
+        claim(stage, meta | {"number_type": number_type}, resume=resume)
         windows = _histories(purchases, model.config.history_days, until, held_back)
         total = len(windows) + purchases.num_items
         for part, rows in _parts(len(windows)):
@@ -94,7 +94,6 @@ def embed(
             if not (stage / "items" / part).exists():
                 _write_items(stage / "items" / part, model, purchases.item_table[rows], number_type)
             report(len(windows) + rows.stop, total)
-        (stage / REQUEST).unlink()
     return Embeddings.open(out)
 
 
@@ -114,22 +113,6 @@ def _provenance(model: GUIM, dataset: Dataset, until: int, held_back: int) -> di
         "history_days": model.config.history_days,
         "repeat_weight": model.manifest.meta["repeat_weight"] if model.manifest else 0.0,
     }
-
-
-def _prepare_stage(stage: Path, request: dict[str, Any], *, resume: bool) -> None:
-    record = stage / REQUEST
-    if resume and record.is_file():
-        if json.loads(record.read_text("utf-8")) != json.loads(json.dumps(request)):
-            raise ArtifactError(
-                "the interrupted call had another model, Dataset or moment",
-                file=record,
-                expected="the same request",
-                mend="repeat the first command with --resume, or start afresh without it",
-            )
-        return
-    for stale in [*stage.glob("*/part-*.parquet"), *stage.glob("*/*.writing")]:
-        stale.unlink()
-    record.write_text(json.dumps(request) + "\n", "utf-8")
 
 
 def _histories(dataset: Dataset, history_days: float, until: int, held_back: int) -> Windows:

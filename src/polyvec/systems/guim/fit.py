@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from polyvec.artifact import writing
+from polyvec.artifact import claim, refuse_existing, writing
 from polyvec.data.batches import BatchPlan, BatchShape
-from polyvec.data.fields import FieldVocabulary, ranges
-from polyvec.errors import ArtifactError
+from polyvec.data.fields import FieldVocabulary
+from polyvec.data.split import check_moment
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.model import GUIM
 from polyvec.systems.guim.objective import Objective
 from polyvec.systems.guim.validation import Validator
 from polyvec.systems.guim.windows import TrainingWindows, Validation, training_windows
-from polyvec.training.loop import Trainer, choose_device, clean_up
+from polyvec.training.journal import JOURNAL, TENSORBOARD
+from polyvec.training.loop import Trainer, choose_device
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from polyvec.data.dataset import Dataset
     from polyvec.data.split import Windows
-
-RUN = "run.json"
 
 
 def fit(
@@ -73,26 +72,39 @@ def fit(
         If the loss is not finite.
     ArtifactError
         If ``out`` exists, or the run to resume was another one.
+    UsageError
+        If the data has no such moment: see :func:`polyvec.data.split.check_moment`.
     """
     out, config, options = Path(out), config or GUIMConfig(), options or TrainingOptions()
+    check_moment(dataset, until, held_back)
     purchases = dataset.only_action()
     until = purchases.time_span[1] + 1 if until is None else until
     windows = training_windows(purchases, config, until, held_back, validation, options.seed)
     parents = {"dataset": dataset.manifest} if dataset.manifest else {}
     meta: dict[str, Any] = {}
-    request = {"guim": asdict(config), "training": asdict(options), "until": until, "validation": validation}
-    with writing(out, "model", meta=meta, parents=parents, overwrite=overwrite, resume=True) as stage:
-        _prepare_stage(stage, request | {"data": [purchases.num_events, held_back]}, resume=resume)
-        model = _untrained(purchases, windows, config, options)
-        model.network.to(choose_device(options.device))
-        validator = Validator(model, purchases, windows.validation) if len(windows.validation) else None
-        progress = _trainer(model, purchases, windows, validator, stage).run()
+    workspace = out.with_name(f".{out.name}.run")
+    refuse_existing(out, overwrite=overwrite)
+    claim(workspace, _request(dataset, config, options, [until, held_back, validation]), resume=resume)
+    model = _untrained(purchases, windows, config, options)
+    model.network.to(choose_device(options.device))
+    validator = Validator(model, purchases, windows.validation) if len(windows.validation) else None
+    progress = _trainer(model, purchases, windows, validator, workspace).run()
+    meta.update(model.meta, steps=progress.step, validation=progress.best, best_epoch=progress.best_epoch)
+    meta["repeat_weight"] = _repeat_weight(config, validator)
+    with writing(out, "model", meta=meta, parents=parents, overwrite=overwrite) as stage:
         model.save_into(stage)
-        meta.update(model.meta, steps=progress.step, validation=progress.best, best_epoch=progress.best_epoch)
-        meta["repeat_weight"] = _repeat_weight(config, validator)
-        (stage / RUN).unlink()
-        clean_up(stage)
+        shutil.copy(workspace / JOURNAL, stage)
+        shutil.copytree(workspace / TENSORBOARD, stage / TENSORBOARD)
+    shutil.rmtree(workspace)
     return GUIM.open(out)
+
+
+def _request(
+    dataset: Dataset, config: GUIMConfig, options: TrainingOptions, moment: list[Any]
+) -> dict[str, Any]:
+    """Everything that the weights follow from."""
+    data = dataset.manifest.fingerprint if dataset.manifest else dataset.num_events
+    return {"guim": asdict(config), "training": asdict(options), "moment": moment, "data": data}
 
 
 def _repeat_weight(config: GUIMConfig, validator: Validator | None) -> float:
@@ -100,23 +112,6 @@ def _repeat_weight(config: GUIMConfig, validator: Validator | None) -> float:
     if config.repeat_weight is not None:
         return config.repeat_weight
     return validator.best_repeat_weight() if validator else 0.0
-
-
-def _prepare_stage(stage: Path, request: dict[str, Any], *, resume: bool) -> None:
-    """Empty the staging folder, or check that the run in it is the one to resume."""
-    record = stage / RUN
-    if resume and record.is_file():
-        if json.loads(record.read_text("utf-8")) != json.loads(json.dumps(request)):
-            raise ArtifactError(
-                "the interrupted run had another configuration or other data",
-                file=record,
-                expected="the same Dataset, configuration and options",
-                mend="repeat the first command with --resume, or start afresh without it",
-            )
-        return
-    clean_up(stage)
-    (stage / "training.jsonl").unlink(missing_ok=True)
-    record.write_text(json.dumps(request) + "\n", "utf-8")
 
 
 def _untrained(
@@ -131,12 +126,9 @@ def _untrained(
 
 def _training_counts(dataset: Dataset, windows: Windows) -> npt.NDArray[np.int64]:
     """Events of every item in any training window, each event once; int64 ``[N]``."""
-    touched = np.zeros(dataset.num_events, dtype=bool)
-    first = np.full(dataset.num_users, dataset.num_events)
-    last = np.zeros(dataset.num_users, dtype=np.int64)
-    np.minimum.at(first, windows.user_rows, windows.history_start)
-    np.maximum.at(last, windows.user_rows, windows.target_end)
-    touched[ranges(first, np.maximum(first, last))] = True
+    opened = np.bincount(windows.history_start, minlength=dataset.num_events + 1)
+    closed = np.bincount(windows.target_end, minlength=dataset.num_events + 1)
+    touched = np.cumsum(opened - closed)[:-1] > 0
     return np.bincount(dataset.item_rows[touched], minlength=dataset.num_items).astype(np.int64)
 
 

@@ -110,8 +110,7 @@ class GUIM:
     def save_into(self, stage: Path) -> None:
         """Write the model's files into a staging folder."""
         save_file(copies(self.network.state_dict()), stage / "weights.safetensors")
-        if not (stage / "fields").exists():
-            self.fields.save(stage / "fields")
+        self.fields.save(stage / "fields")
         self.trained_items.write_parquet(stage / "items.parquet")
         config = {"guim": asdict(self.config), "training": asdict(self.options)}
         (stage / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")

@@ -57,6 +57,8 @@ class Objective:
             matching, watched = self._matching_loss(batch, users_BCD, items_MD, log_q_M)
             loss = loss + self.config.matching_weight * matching
             figures |= watched | {"matching_loss": matching.detach()}
+        if not figures:  # by chance nothing was masked: a step with gradients of zero
+            loss = masked_PD.sum() * 0
         return loss, figures
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
