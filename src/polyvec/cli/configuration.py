@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from polyvec.errors import UsageError, nearest_name
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from _typeshed import DataclassInstance
+
+Changes = dict[str, dict[str, Any]]
 
 
 def configure(
@@ -27,76 +30,86 @@ def configure(
     defaults
         Objects by the name of their table in the file (``guim``, ``training``).
     config_file
-        A TOML file with one table per object.
+        A TOML file with one table per object. Its values must have the setting's own type.
     settings
         ``key=value`` texts; a key belongs to the object that has a field of this name.
 
     Raises
     ------
     UsageError
-        Naming every unknown key and every bad value at once.
+        Naming every unknown key and every bad value at once; or if the file cannot be read.
     """
-    changes: dict[str, dict[str, Any]] = {table: {} for table in defaults}
-    if config_file is not None:
-        _read_file(config_file, defaults, changes)
+    changes: Changes = {table: {} for table in defaults}
+    problems = [] if config_file is None else _apply_file(config_file, defaults, changes)
     for setting in settings:
-        _read_setting(setting, defaults, changes)
-    return {table: _replace(table, default, changes[table]) for table, default in defaults.items()}
+        problems += _apply_setting(setting, defaults, changes)
+    configured = {}
+    for table, default in defaults.items():
+        try:
+            configured[table] = type(default)(**(asdict(default) | changes[table]))
+        except ValidationError as error:
+            problems += [_describe(table, problem) for problem in error.errors()]
+    if problems:
+        raise UsageError("\n".join(problems), mend="pass --show-config alone to see every setting")
+    return configured
 
 
-def _read_file(
-    config_file: str, defaults: Mapping[str, DataclassInstance], changes: dict[str, dict[str, Any]]
-) -> None:
+def _apply_file(config_file: str, defaults: Mapping[str, DataclassInstance], changes: Changes) -> list[str]:
+    problems = []
+    for table, values in _read(config_file).items():
+        if table not in defaults or not isinstance(values, dict):
+            meant = nearest_name(f"[{table}]", [f"[{name}]" for name in defaults])
+            problems.append(f"{config_file}: '{table}' is not a table of a configuration; {meant}")
+            continue
+        names = _names(defaults[table])
+        problems += [_unknown(config_file, key, names) for key in values if key not in names]
+        known = {key: value for key, value in values.items() if key in names}
+        mistyped = _mistyped(table, defaults[table], known)
+        problems += mistyped.values()
+        changes[table] |= {key: value for key, value in known.items() if key not in mistyped}
+    return problems
+
+
+def _read(config_file: str) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(Path(config_file).read_text("utf-8"))
+        return tomllib.loads(Path(config_file).read_text("utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{config_file} does not exist", file=config_file, expected="a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{config_file} is not TOML: {error}", file=config_file) from None
-    for table, values in tables.items():
-        if table not in defaults or not isinstance(values, dict):
-            raise UsageError(
-                f"'{table}' is not a table of a configuration",
-                file=config_file,
-                expected=nearest_name(f"[{table}]", [f"[{name}]" for name in defaults]),
-            )
-        for key, value in values.items():
-            _check_key(key, _names(defaults[table]), config_file)
-            changes[table][key] = value
 
 
-def _read_setting(
-    setting: str, defaults: Mapping[str, DataclassInstance], changes: dict[str, dict[str, Any]]
-) -> None:
+def _mistyped(table: str, default: DataclassInstance, values: dict[str, Any]) -> dict[str, str]:
+    """Problem of every value that is not of its setting's own type: ``"8"`` and ``true`` are no integers."""
+    text = json.dumps(asdict(default) | values, default=str)
+    try:
+        TypeAdapter(type(default)).validate_json(text, strict=True)
+    except ValidationError as error:
+        problems = [problem for problem in error.errors() if problem["loc"]]
+        return {str(problem["loc"][0]): _describe(table, problem) for problem in problems}
+    return {}
+
+
+def _apply_setting(setting: str, defaults: Mapping[str, DataclassInstance], changes: Changes) -> list[str]:
     key, equals, text = setting.partition("=")
     if not equals:
-        raise UsageError(f"--set {setting} has no value", expected="--set key=value")
-    owners = [table for table, default in defaults.items() if key in _names(default)]
-    if not owners:
-        _check_key(key, [name for default in defaults.values() for name in _names(default)], "--set")
-    changes[owners[0]][key] = text
+        return [f"--set {setting} has no value; expected --set key=value"]
+    for table, default in defaults.items():
+        if key in _names(default):
+            changes[table][key] = text
+            return []
+    return [_unknown("--set", key, [name for default in defaults.values() for name in _names(default)])]
 
 
-def _check_key(key: str, known: Sequence[str], place: str) -> None:
-    if key not in known:
-        raise UsageError(f"there is no setting '{key}'", file=place, expected=nearest_name(key, known))
+def _unknown(place: str, key: str, known: Sequence[str]) -> str:
+    return f"{place}: there is no setting '{key}'; {nearest_name(key, known)}"
 
 
 def _names(default: DataclassInstance) -> list[str]:
     return [field.name for field in fields(default)]
 
 
-def _replace(table: str, default: DataclassInstance, changes: dict[str, Any]) -> Any:
-    try:
-        return type(default)(**(asdict(default) | changes))
-    except ValidationError as error:
-        raise UsageError(
-            "\n".join(_describe(problem) for problem in error.errors()),
-            expected=f"settings of [{table}] as above",
-        ) from None
-
-
-def _describe(problem: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
+def _describe(table: str, problem: Any) -> str:
+    place = ".".join(str(part) for part in [table, *problem["loc"]])
     text = problem["msg"].removeprefix("Value error, ")
-    return f"{place}: {text}, got {problem['input']!r}" if place else text
+    return f"{place}: {text}, got {problem['input']!r}" if problem["loc"] else f"{place}: {text}"
