@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
+# 30 days before the synthetic shop's log ends
+DEMO_CUTOFF := 2025-01-05
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint types rules unit wheel format clean
 
@@ -15,6 +17,15 @@ setup: .venv/.ready  ## make .venv with polyvec and the tested versions of every
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+demo: setup  ## the whole path on a synthetic shop, ending in a report
+	$(BIN)/polyvec synth --out demo/shop --overwrite
+	$(BIN)/polyvec prepare demo/shop/events.parquet --items demo/shop/items.parquet --out demo/shop.dataset --overwrite
+	$(BIN)/polyvec fit guim demo/shop.dataset --until $(DEMO_CUTOFF) --out demo/shop.model --overwrite
+	$(BIN)/polyvec embed demo/shop.model demo/shop.dataset --until $(DEMO_CUTOFF) --out demo/shop.emb --overwrite
+	$(BIN)/polyvec evaluate demo/shop.emb demo/shop.dataset --shop demo/shop \
+		--profiles demo/shop/users.parquet --model demo/shop.model --out demo/report --overwrite
+	@echo "open demo/report/$$(ls demo/report | grep -m1 html)"
 
 test: lint types rules unit wheel  ## everything that CI checks
 
