@@ -59,6 +59,12 @@ class EncoderLayer(nn.Module):
         result_BQD: Tensor = self.feed_forward_norm(hidden_BQD + self.dropout(self.feed_forward(hidden_BQD)))
         return result_BQD
 
+    def start_as_pooling(self) -> None:
+        """Bring value and output projections near the identity: attention hands items on as they are."""
+        width = self.output.out_features
+        add_identity(self.key_value.weight[width:])
+        add_identity(self.output.weight)
+
     def _attend(self, readers_BQD: Tensor, tokens_BTD: Tensor, visible_BT: Tensor | None) -> Tensor:
         queries_BHQE = self._heads(self.query(readers_BQD))
         keys_BTD, values_BTD = self.key_value(tokens_BTD).chunk(2, dim=-1)
@@ -80,21 +86,37 @@ class MixtureTransformer(nn.Module):
         C, CLS tokens per user.
     num_layers, num_heads, dropout
         As in BERT.
+    pooling
+        Start as a pooling of the history: items enter with length √D, and value and output projections start
+        near the identity. With BERT's start (False) an item's signal drowns in the time embedding, and that a
+        user resembles their items must be learned from nothing.
     num_ages
         Distinct ages of an event (365 days); one more row stands for t0, the time of the CLS tokens.
     """
 
     def __init__(
-        self, width: int, num_cls: int, num_layers: int, num_heads: int, dropout: float, num_ages: int = 365
+        self,
+        width: int,
+        num_cls: int,
+        num_layers: int,
+        num_heads: int,
+        dropout: float,
+        *,
+        pooling: bool = False,
+        num_ages: int = 365,
     ) -> None:
         super().__init__()
+        self.pooling = pooling
         self.cls = nn.Embedding(num_cls, width)
         self.mask = nn.Parameter(torch.empty(width).normal_(std=INITIAL_STD))
         self.time = nn.Embedding(num_ages + 1, width)
         self.norm = nn.LayerNorm(width, eps=1e-12)
         self.dropout = Dropout(dropout)
-        self.layers = nn.ModuleList(EncoderLayer(width, num_heads, dropout) for _ in range(num_layers))
+        layers = [EncoderLayer(width, num_heads, dropout) for _ in range(num_layers)]
+        self.layers = nn.ModuleList(layers)
         self.apply(_initialise)
+        for layer in layers if pooling else []:
+            layer.start_as_pooling()
 
     def forward(
         self, items_BLD: Tensor, ages_BL: Tensor, lengths_B: Tensor, masked_BL: Tensor | None = None
@@ -134,6 +156,8 @@ class MixtureTransformer(nn.Module):
         return tokens_BTD, visible_BT
 
     def _embed(self, items_BLD: Tensor, ages_BL: Tensor, masked_BL: Tensor | None) -> Tensor:
+        if self.pooling:
+            items_BLD = nn.functional.normalize(items_BLD, dim=-1) * items_BLD.shape[-1] ** 0.5
         if masked_BL is not None:
             items_BLD = torch.where(masked_BL[:, :, None], self.mask.to(items_BLD.dtype), items_BLD)
         start_CD = self.cls.weight + self.time.weight[-1]
@@ -161,6 +185,12 @@ class MixtureTransformer(nn.Module):
         hidden_BQD = self.layers[-1](tokens_BTD, visible_BT, readers_BQD)
         masked_PD = hidden_BQD[:, num_cls:][is_read_BQ] if is_read_BQ is not None else hidden_BQD[:0, 0]
         return hidden_BQD[:, :num_cls], masked_PD
+
+
+@torch.no_grad()
+def add_identity(matrix_DD: Tensor) -> None:
+    """Add the identity to a square matrix of weights, in place."""
+    matrix_DD += torch.eye(len(matrix_DD))
 
 
 def _positions(chosen_BL: Tensor) -> tuple[Tensor, Tensor]:

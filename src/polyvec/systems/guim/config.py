@@ -32,6 +32,10 @@ class GUIMConfig:
         X most popular item ids, and title words, with a row of their own (3.2).
     gelu
         Whether GELU follows the linear layers of f_i, f_o and f_u (3.2).
+    start
+        ``bert``: all weights start small and random. ``pooling``: value and output projections, f_o and f_u
+        start near the identity and items enter the transformer with one length, so that training starts from
+        users that resemble the mean of their items.
     user_heads
         0 is GUIM. H > 0 with ``num_vectors=1`` is GUIM-MH: the user's vectors are the H heads of one more
         self-attention layer (4.3.2).
@@ -78,6 +82,7 @@ class GUIMConfig:
     max_popular: Annotated[int, Field(ge=0)] = 200_000
     max_words: Annotated[int, Field(ge=0)] = 530_000
     gelu: bool = False
+    start: Literal["bert", "pooling"] = "pooling"
     user_heads: Annotated[int, Field(ge=0)] = 0
     alpha: Annotated[float, Field(gt=0)] = 20.0
     mixture: Mixture = "soft_max"
@@ -121,6 +126,7 @@ def paper(num_vectors: int = 4) -> tuple[GUIMConfig, TrainingOptions]:
     config = GUIMConfig(
         num_vectors=num_vectors,
         gelu=True,
+        start="bert",
         mixture="max",
         weighting="pairs",
         negatives="sampled",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from polyvec.layers.attention import attend
 from polyvec.layers.item_encoder import FieldTensors, ItemEncoder
-from polyvec.layers.mixture_transformer import MixtureTransformer
+from polyvec.layers.mixture_transformer import MixtureTransformer, add_identity
 from polyvec.layers.tables import INITIAL_STD
 
 if TYPE_CHECKING:
@@ -74,11 +74,21 @@ class GUIMNetwork(nn.Module):
         widths = (config.id_width, config.category_width, config.word_width)
         self.f_i = ItemEncoder(num_popular, num_categories, num_words, widths, config.width, gelu=config.gelu)
         self.transformer = MixtureTransformer(
-            config.width, config.num_vectors, config.num_layers, config.num_heads, config.dropout
+            config.width,
+            config.num_vectors,
+            config.num_layers,
+            config.num_heads,
+            config.dropout,
+            pooling=config.start == "pooling",
         )
         self.heads = HeadsLayer(config.width, config.user_heads) if config.user_heads else None
         self.f_o = _one_layer(config.width, gelu=config.gelu)
         self.f_u = _one_layer(config.width, gelu=config.gelu)
+        if config.start == "pooling":
+            nn.init.normal_(self.f_i.projection.weight, std=self.f_i.projection.in_features**-0.5)
+            for weight in (*self.f_o.parameters(), *self.f_u.parameters()):
+                if weight.ndim > 1:
+                    add_identity(weight)
 
     def encode_items(self, fields: FieldTensors) -> Tensor:
         """v_j. ``→ [M, D]``."""
