@@ -19,7 +19,14 @@ import click
     default=0,
     help="Ordered data: leave out the last events of every user.",
 )
-@click.option("--dtype", "number_type", type=click.Choice(["float32", "float16"]), default="float32")
+@click.option(
+    "--dtype",
+    "number_type",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Numbers of the vectors.",
+)
 @click.option("--resume", is_flag=True, help="Keep what an interrupted call of the same command has written.")
 @click.option("--overwrite", is_flag=True, help="Replace existing Embeddings.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")

@@ -15,7 +15,13 @@ SYSTEMS = ("guim",)
 @click.argument("system", type=click.Choice(SYSTEMS))
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Model folder to write.")
-@click.option("--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True)
+@click.option(
+    "--preset",
+    type=click.Choice(["default", "paper"]),
+    default="default",
+    show_default=True,
+    help="Our best recipe, or the paper's.",
+)
 @click.option("--until", help="Read nothing at or after this date, e.g. 2011-10-01.")
 @click.option(
     "--held-back",

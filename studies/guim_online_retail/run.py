@@ -1,0 +1,184 @@
+"""GUIM on Online Retail II: a year of history, the month from 2011-11-01 foretold.
+
+    python studies/guim_online_retail/run.py DATA [--seeds 3] [--quick] [--out studies/guim_online_retail]
+
+DATA is a folder with ``events.parquet`` (user_id, item_id, timestamp, quantity, price, country) and
+``items.parquet`` (item_id, title) made from UCI *Online Retail II* (D. Chen, CC BY 4.0,
+https://doi.org/10.24432/C5CG6D): one row per invoice line, one title per stock code.
+
+Every model is trained by the preset's recipe on events before the cut-off, judged while training on a tenth
+of the users that are left out of it, and asked about the test window once. The recipe itself was chosen on
+the month before (targets in October 2011): see README.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+import polyvec
+from polyvec.data.dataset import parse_time
+from polyvec.data.split import cut
+from polyvec.evaluation.baselines import PERSONAL_FREQUENCY, counting_baselines
+from polyvec.evaluation.rankers import EmbeddingsRanker, Repeats
+from polyvec.evaluation.tasks.matching import matching
+from polyvec.systems.guim import GUIMConfig, TrainingOptions, default, paper
+
+CUTOFF = "2011-11-01"
+REPORTED = ("recall@100", "ndcg@10")
+PARTS = ("all", "repeats", "new")
+
+
+def systems(quick: bool) -> dict[str, tuple[GUIMConfig, TrainingOptions]]:
+    """Configurations to compare; ``quick`` trains each for a moment only."""
+    config, options = default()
+    found = {
+        "GUIM C=4": (config, options),
+        "GUIM C=1": (replace(config, num_vectors=1), options),
+        "GUIM C=4, paper's recipe": paper(4),
+        "GUIM C=1, paper's recipe": paper(1),
+    }
+    if not quick:
+        return found
+    small = {"num_cutoffs": 1, "max_length": 32, "width": 32, "id_width": 32, "num_layers": 1}
+    return {
+        name: (replace(config, **small), replace(options, epochs=1))
+        for name, (config, options) in found.items()
+    }
+
+
+def run_once(
+    dataset: polyvec.Dataset, config: GUIMConfig, options: TrainingOptions, folder: Path
+) -> tuple[pl.DataFrame, dict[str, float]]:
+    """Train, embed, ask: the matching table of one model, and what it cost."""
+    cutoff = parse_time(CUTOFF, dataset)
+    started = time.perf_counter()
+    model = polyvec.fit(dataset, folder / "model", config, options, until=cutoff, overwrite=True)
+    trained = time.perf_counter()
+    embeddings = polyvec.embed(model, dataset, folder / "emb", until=cutoff, overwrite=True)
+    purchases = dataset.only_action()
+    windows = cut(purchases, cutoff, config.history_days, 0)
+    weight = embeddings.provenance["repeat_weight"]
+    repeats = Repeats((windows.history_start, windows.history_end), weight)
+    rankers = {
+        PERSONAL_FREQUENCY: counting_baselines(purchases, cutoff, config.history_days)[PERSONAL_FREQUENCY],
+        "alone": EmbeddingsRanker(embeddings, purchases),
+        "with repeats": EmbeddingsRanker(embeddings, purchases, repeats=repeats),
+    }
+    costs = {
+        "train_seconds": round(trained - started, 1),
+        "parameters": model.manifest.meta["parameters"],
+        "bytes_per_user": embeddings.num_vectors * embeddings.width * 4,
+        "repeat_weight": weight,
+        "best_epoch": model.manifest.meta["best_epoch"],
+        "validation": model.manifest.meta["validation"],
+    }
+    return matching(rankers, purchases, cutoff), costs
+
+
+def differences(table: pl.DataFrame) -> dict[str, dict[str, list[float]]]:
+    """Recall@100 of CMP-L minus personal frequency's, paired by user: value and 95 % bootstrap interval."""
+    rows = table.filter(
+        pl.col("task") == "CMP-L", pl.col("metric") == "recall@100", pl.col("part").is_in(PARTS)
+    )
+    found: dict[str, dict[str, list[float]]] = {}
+    for r in rows.filter(pl.col("ranker") != PERSONAL_FREQUENCY).iter_rows(named=True):
+        triple = [round(r[f"difference{end}"], 4) for end in ("", "_low", "_high")]
+        found.setdefault(r["ranker"], {})[r["part"]] = triple
+    return found
+
+
+def measures(table: pl.DataFrame, ranker: str) -> dict[str, float]:
+    """Value of every task, part and metric of one ranker."""
+    rows = table.filter(
+        pl.col("ranker") == ranker, pl.col("metric").is_in(REPORTED), pl.col("part").is_in(PARTS)
+    )
+    return {f"{r['task']} {r['metric']} {r['part']}": r["value"] for r in rows.iter_rows(named=True)}
+
+
+def summarise(per_seed: list[dict[str, float]]) -> dict[str, dict[str, float | list[float]]]:
+    """Mean over seeds, half width of the 95 % t interval of the mean, and every seed's value."""
+    t_value = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}.get(len(per_seed), 1.96)
+    summary = {}
+    for key in per_seed[0]:
+        values = np.array([seed[key] for seed in per_seed])
+        half = t_value * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
+        summary[key] = {"mean": round(float(values.mean()), 4), "half_width": round(float(half), 4)}
+        summary[key]["seeds"] = [round(float(value), 4) for value in values]
+    return summary
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="folder with events.parquet and items.parquet")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one seed, tiny models: under a minute")
+    parser.add_argument("--out", type=Path, help="folder for results.json; none writes nothing")
+    arguments = parser.parse_args()
+    seeds = range(1 if arguments.quick else arguments.seeds)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        items = arguments.data / "items.parquet"
+        dataset = polyvec.prepare(arguments.data / "events.parquet", folder / "dataset", items=items)
+        results = {"baselines": baselines(dataset)}
+        for name, (config, options) in systems(arguments.quick).items():
+            runs = [run_once(dataset, config, replace(options, seed=seed), folder) for seed in seeds]
+            results[name] = {
+                "alone": summarise([measures(table, "alone") for table, _ in runs]),
+                "with repeats": summarise([measures(table, "with repeats") for table, _ in runs]),
+                "minus personal frequency": [differences(table) for table, _ in runs],
+                "costs": [costs for _, costs in runs],
+            }
+            print(name, json.dumps(results[name]["costs"]), file=sys.stderr)
+    report = {
+        "command": "python " + " ".join(sys.argv),
+        "cutoff": CUTOFF,
+        "seeds": len(seeds),
+        "results": results,
+    }
+    show(results)
+    if arguments.out is not None:
+        (arguments.out / "results.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    print(json.dumps(report))
+
+
+def baselines(dataset: polyvec.Dataset) -> dict[str, dict[str, dict[str, float]]]:
+    """Counting baselines: value and bootstrap interval over users of every measure."""
+    purchases = dataset.only_action()
+    cutoff = parse_time(CUTOFF, purchases)
+    table = matching(counting_baselines(purchases, cutoff, 365), purchases, cutoff)
+    rows = table.filter(pl.col("metric").is_in(REPORTED), pl.col("part").is_in(PARTS))
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for row in rows.iter_rows(named=True):
+        key = f"{row['task']} {row['metric']} {row['part']}"
+        found.setdefault(row["ranker"], {})[key] = {
+            name: round(row[name], 4) for name in ("value", "low", "high") if row.get(name) is not None
+        }
+    return found
+
+
+def show(results: dict[str, dict]) -> None:
+    """Print CMP-L recall@100 of everything."""
+    print(f"{'CMP-L recall@100':42}{'all':>8}{'repeats':>9}{'new':>8}")
+    for name, values in results["baselines"].items():
+        cells = [values[f"CMP-L recall@100 {part}"]["value"] for part in PARTS]
+        print(f"{name:42}" + "".join(f"{cell:>8.3f}" for cell in cells))
+    for name, systems_results in results.items():
+        for variant in ("alone", "with repeats"):
+            if name != "baselines":
+                cells = [systems_results[variant][f"CMP-L recall@100 {part}"]["mean"] for part in PARTS]
+                print(f"{name + ' ' + variant:42}" + "".join(f"{cell:>8.3f}" for cell in cells))
+
+
+if __name__ == "__main__":
+    main()
