@@ -260,7 +260,8 @@ def _interests(
     wins_UC = wins(embeddings, dataset, items)
     planted = label_column(truths.interests, "num_interests", dataset.users.series)
     used = pl.DataFrame({"interests": planted, "items": wins_UC.sum(axis=1), "used": vectors_used(wins_UC)})
-    groups = used.filter(pl.col("items") >= LEAST_ITEMS).drop_nulls().partition_by("interests", as_dict=True)
+    shown = used.drop_nulls().filter(pl.col("interests") > 0, pl.col("items") >= LEAST_ITEMS)  # bots have 0
+    groups = shown.partition_by("interests", as_dict=True)
     rows = [_interest_row(int(key[0]), group) for key, group in sorted(groups.items())]
     if not rows:
         raise DataError(f"no user of the synthetic shop has {LEAST_ITEMS} items with vectors")

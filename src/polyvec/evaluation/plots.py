@@ -52,8 +52,10 @@ def bars(
         end = value if high is None else high
         if low is not None and high is not None:
             axes.plot([low, high], [place, place], color=INK, linewidth=1.2)
-        axes.annotate(f" {value:.3f}", (end, place), va="center", fontsize=8.5)
-    axes.set_xlim(0, max([*values, 1e-9]) * 1.22)
+        axes.annotate(
+            f"{value:.3f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=8.5
+        )
+    axes.set_xlim(0, max([*values, *[high for *_, high in rows if high], 1e-9]) * 1.2)
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -131,7 +133,7 @@ def _figure(title: str, height: float) -> tuple[Figure, Axes]:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6, height), layout="constrained")
         axes = figure.subplots()
-        axes.set_title(title, loc="left", fontsize=9.5, fontweight="bold")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
     return figure, axes
 
 

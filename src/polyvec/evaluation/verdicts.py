@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import polars as pl
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Tone = Literal["better", "worse", "even"]
 MEASURE = "recall@100"
@@ -44,7 +41,7 @@ def verdicts(results: pl.DataFrame, rankers: list[str], reference: str, oracle: 
     results
         Rows of :func:`polyvec.evaluation.tasks.comparison.compare`, with ``cutoff``.
     rankers
-        Those to judge.
+        Those to judge; the first also on new items, by itself.
     reference
         The ranker that ``difference`` was taken from.
     oracle
@@ -53,9 +50,11 @@ def verdicts(results: pl.DataFrame, rankers: list[str], reference: str, oracle: 
     told = []
     for (cutoff, task), group in results.group_by("cutoff", "task", maintain_order=True):
         table = _Table(group)
-        for ranker in rankers:
-            for tone, text in table.judge(ranker, reference, oracle):
-                told.append(Verdict(str(cutoff), str(task), ranker, tone, text))
+        judged = [(ranker, table.beside(ranker, reference, oracle)) for ranker in rankers]
+        judged.append((rankers[0], table.on_new_items(rankers[0])))
+        for ranker, judgement in judged:
+            if judgement is not None:
+                told.append(Verdict(str(cutoff), str(task), ranker, *judgement))
     return told
 
 
@@ -66,44 +65,43 @@ class _Table:
         measured = group.filter(pl.col("metric") == MEASURE, pl.col("value").is_not_null())
         self._rows = {(row["ranker"], row["part"]): row for row in measured.to_dicts()}
 
-    def judge(self, ranker: str, reference: str, oracle: str) -> Iterator[tuple[Tone, str]]:
+    def beside(self, ranker: str, reference: str, oracle: str) -> tuple[Tone, str] | None:
+        """Compare with the reference by the paired difference; None where it is not known."""
         row = self._rows.get((ranker, "all"))
         against = self._rows.get((reference, "all"))
+        if row is None or against is None or row["difference"] is None:
+            return None
         best = self._rows.get((oracle, "all"))
-        if row is None:
-            return
-        if against is not None and row["difference"] is not None:
-            yield _beside_reference(row, against, best)
-        yield from self._on_new_items(ranker)
+        share = f"; {row['value'] / best['value']:.0%} of what is possible" if best and best["value"] else ""
+        tone = _tone(row["difference_low"] > 0, row["difference_high"] < 0)
+        return tone, (
+            f"{_WORDS[tone]} {reference}: {MEASURE} {row['value']:.3f} against {against['value']:.3f} "
+            f"(difference {_signed(row['difference'])}, 95 % interval {_signed(row['difference_low'])} to "
+            f"{_signed(row['difference_high'])}){share}"
+        )
 
-    def _on_new_items(self, ranker: str) -> Iterator[tuple[Tone, str]]:
+    def on_new_items(self, ranker: str) -> tuple[Tone, str] | None:
         """Compare with the best popularity; intervals that overlap leave it open."""
         row = self._rows.get((ranker, "new"))
         popular = [self._rows[key] for key in self._rows if key[0].startswith(POPULARITY) and key[1] == "new"]
         if row is None or not popular:
-            return
-        best = max(popular, key=lambda one: one["value"])
-        tone: Tone = (
-            "better" if row["low"] > best["high"] else "worse" if row["high"] < best["low"] else "even"
-        )
-        yield (
-            tone,
+            return None
+        best = max(popular, key=lambda one: float(one["value"]))
+        tone = _tone(row["low"] > best["high"], row["high"] < best["low"])
+        return tone, (
             f"on items new to the user {_WORDS[tone]} {best['ranker']}, the best popularity baseline there: "
-            f"{MEASURE} {row['value']:.3f} against {best['value']:.3f}",
+            f"{MEASURE} {row['value']:.3f} against {best['value']:.3f}"
         )
 
 
 _WORDS = {"better": "better than", "worse": "worse than", "even": "not significantly different from"}
 
 
-def _beside_reference(
-    row: dict[str, Any], against: dict[str, Any], best: dict[str, Any] | None
-) -> tuple[Tone, str]:
-    """Judge by the paired interval of the difference."""
-    tone: Tone = "better" if row["difference_low"] > 0 else "worse" if row["difference_high"] < 0 else "even"
-    share = f"; {row['value'] / best['value']:.0%} of what is possible" if best and best["value"] else ""
-    return tone, (
-        f"{_WORDS[tone]} {against['ranker']}: {MEASURE} {row['value']:.3f} against {against['value']:.3f} "
-        f"(difference {row['difference']:+.3f}, 95 % interval {row['difference_low']:+.3f} to "
-        f"{row['difference_high']:+.3f}){share}"
-    )
+def _tone(above: bool, below: bool) -> Tone:
+    if above:
+        return "better"
+    return "worse" if below else "even"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
