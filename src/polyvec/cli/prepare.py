@@ -128,13 +128,14 @@ def _run(events: list[str], items: list[str], out: Path, options: PrepareOptions
 def _show(out: Path, profile: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     for note in profile["notes"][:NOTES_SHOWN]:
         click.echo(f"note: {note}", err=True)
     console = Console()
     facts = Table(title=str(out), show_header=False, title_justify="left")
     for name, value in _facts(profile):
-        facts.add_row(name, value)
+        facts.add_row(Text(name), Text(value))  # not as markup: names may hold [brackets]
     console.print(facts)
     console.print(_quantiles(profile["events_per_user"]))
     for kind, label in [("items", "title"), ("users", "suspect")]:

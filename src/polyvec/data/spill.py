@@ -144,20 +144,21 @@ class Histories:
             waiting.append(batch)
             fresh += len(batch)
             if self.max_history is not None and fresh > COMPACT_ROWS:
-                users, events, was_cut = self._tidy(pl.concat(waiting))
+                users, events, was_cut = self._tidy(pl.concat(waiting, rechunk=True))
                 cut_users.update(was_cut)
                 back = users.gather(events["user"]).alias(USER)
                 waiting, fresh = [events.drop("user").insert_column(0, back)], 0
         if not waiting:
             return pl.Series(USER, [], dtype=pl.String), pl.DataFrame()
-        users, events, was_cut = self._tidy(pl.concat(waiting))
+        users, events, was_cut = self._tidy(pl.concat(waiting, rechunk=True))
         self.users_cut += len(cut_users.union(was_cut))
         return users, events
 
     def _tidy(self, events: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame, list[Any]]:
         users = events[USER].unique().sort()
-        rows = pl.Series("user", Vocabulary(users, USER).rows(events[USER]))
-        events = events.drop(USER).insert_column(0, rows).sort(["user", TIME], maintain_order=True)
+        rows = Vocabulary(users, USER).rows(events[USER])
+        order = stable_order(rows, events[TIME].to_numpy())
+        events = events.drop(USER).insert_column(0, pl.Series("user", rows))[order]
         if not self.keep_duplicates:
             distinct = _drop_repeated(events)
             self.duplicates += len(events) - len(distinct)
@@ -167,6 +168,21 @@ class Histories:
         latest, was_cut = _latest(events, self.max_history)
         self.cut += len(events) - len(latest)
         return users, latest, users.gather(was_cut).to_list()
+
+
+def stable_order(users: npt.NDArray[np.int64], times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Order by (user, time) that leaves ties as they are.
+
+    One packed 63-bit key, where user and time fit into it, costs a third of a sort by two keys.
+    """
+    first, last = int(times.min()), int(times.max())
+    if last - first < 2**62:
+        since = times - first
+        step = int(np.gcd.reduce(since)) or 1
+        span = (last - first) // step + 1
+        if (int(users.max()) + 1) * span < 2**63:
+            return np.argsort(users * span + since // step, kind="stable")
+    return np.lexsort((times, users))
 
 
 def _drop_repeated(events: pl.DataFrame) -> pl.DataFrame:
@@ -197,16 +213,16 @@ class NpyWriter:
         self._dtype = np.dtype(dtype)
         self._rows = 0
         self._stream = path.open("wb")
-        self._stream.write(bytes(HEADER_BYTES))
+        self._stream.seek(HEADER_BYTES)
 
     def __enter__(self) -> NpyWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
-        if kind is None:
-            self._stream.seek(0)
-            self._stream.write(self._header())
-        self._stream.close()
+        with self._stream:
+            if kind is None:
+                self._stream.seek(0)
+                self._stream.write(self._header())
 
     def append(self, values: npt.NDArray[Any]) -> None:
         """Write more values, converted to the file's type."""
