@@ -1,0 +1,63 @@
+"""Leave-one-out."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from polyvec.data.dataset import Dataset
+from polyvec.embeddings import Embeddings
+from polyvec.errors import DataError
+from polyvec.evaluation.tasks.next_item import check_held_back, next_item
+
+DATASET = Dataset.from_rows(
+    [("ann", "a", 1), ("ann", "b", 2), ("ann", "c", 3), ("bob", "c", 1), ("bob", "c", 2), ("cid", "a", 1)],
+    time_kind="order",
+)
+
+
+class InOrder:
+    """Ranks items by their row."""
+
+    def rank(self, user_rows, k):
+        row = np.full(k, -1)
+        row[: DATASET.num_items] = np.arange(DATASET.num_items)[:k]
+        return np.tile(row, (len(user_rows), 1))
+
+
+def value(table, metric):
+    return table.filter(pl.col("metric") == metric, pl.col("part") == "all")["value"][0]
+
+
+def test_the_last_item_is_to_be_found():
+    table = next_item({"rows": InOrder()}, DATASET)
+    assert table["users"].max() == 2  # cid has one event alone
+    assert value(table, "ndcg@10") == pytest.approx(1 / np.log2(4))  # c is third for both
+
+
+def test_removing_seen_items_lifts_the_rest_and_loses_repeats():
+    table = next_item({"rows": InOrder()}, DATASET, remove_seen=True)
+    assert value(table, "ndcg@10") == pytest.approx((1 + 0) / 2)  # ann: c is first; bob had c before
+    assert value(table, "hit_rate@10") == 0.5
+
+
+def test_working_in_parts_changes_nothing(monkeypatch):
+    whole = next_item({"rows": InOrder()}, DATASET, remove_seen=True)
+    monkeypatch.setattr("polyvec.evaluation.tasks.next_item.USERS_AT_ONCE", 1)
+    assert next_item({"rows": InOrder()}, DATASET, remove_seen=True).equals(whole)
+
+
+def test_the_validation_split_leaves_out_the_test_event():
+    table = next_item({"rows": InOrder()}, DATASET, skip=1)
+    assert table["users"].max() == 1  # ann: b
+
+
+def vectors(**provenance):
+    return Embeddings.from_arrays(["u"], np.ones((1, 2)), ["a"], np.ones((1, 2)), provenance=provenance)
+
+
+def test_users_encoded_from_the_held_out_event_are_refused():
+    with pytest.raises(DataError, match="encoded from all but 0 of their events") as caught:
+        check_held_back(vectors(held_back=0))
+    assert caught.value.mend == "embed again: polyvec embed --held-back 1"
+    assert check_held_back(vectors(held_back=1)) == []
+    assert "cannot be checked" in check_held_back(vectors(system="foreign"))[0]
