@@ -4,8 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 import click
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from polyvec.embeddings import Embeddings
+    from polyvec.systems.guim.embed import NumberType
+
+
+class Options(TypedDict):
+    """Options of the verb, as click hands them over."""
+
+    until: str | None
+    held_back: int
+    number_type: NumberType
+    resume: bool
+    overwrite: bool
+    as_json: bool
 
 
 @click.command()
@@ -30,17 +48,7 @@ import click
 @click.option("--resume", is_flag=True, help="Keep what an interrupted call of the same command has written.")
 @click.option("--overwrite", is_flag=True, help="Replace existing Embeddings.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-def command(
-    model: Path,
-    dataset: Path,
-    out: Path,
-    until: str | None,
-    held_back: int,
-    number_type: str,
-    resume: bool,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
+def command(model: Path, dataset: Path, out: Path, **options: Unpack[Options]) -> None:
     """Encode all users and items of a Dataset with a Model and write Embeddings.
 
     \b
@@ -61,13 +69,17 @@ def command(
             fitted,
             data,
             out,
-            until=None if until is None else parse_time(until, data),
-            held_back=held_back,
-            number_type=number_type,  # type: ignore[arg-type]
-            resume=resume,
-            overwrite=overwrite,
+            until=None if options["until"] is None else parse_time(options["until"], data),
+            held_back=options["held_back"],
+            number_type=options["number_type"],
+            resume=options["resume"],
+            overwrite=options["overwrite"],
             on_part=lambda done, total: progress.update(task, completed=done, total=total),
         )
+    _say(out, embeddings, as_json=options["as_json"])
+
+
+def _say(out: Path, embeddings: Embeddings, *, as_json: bool) -> None:
     summary = {
         "path": str(out),
         "users": len(embeddings.users),

@@ -5,10 +5,33 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from _typeshed import DataclassInstance
+
+    from polyvec.systems.guim.windows import Validation
+
 SYSTEMS = ("guim",)
+
+
+class Options(TypedDict):
+    """Options of the verb, as click hands them over."""
+
+    preset: str
+    until: str | None
+    held_back: int
+    validation: Validation
+    config_file: str | None
+    settings: tuple[str, ...]
+    show_config: bool
+    resume: bool
+    overwrite: bool
+    as_json: bool
 
 
 @click.command()
@@ -42,21 +65,7 @@ SYSTEMS = ("guim",)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same command.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing Model.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-def command(
-    system: str,
-    dataset: Path,
-    out: Path,
-    preset: str,
-    until: str | None,
-    held_back: int,
-    validation: str,
-    config_file: str | None,
-    settings: tuple[str, ...],
-    show_config: bool,
-    resume: bool,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
+def command(system: str, dataset: Path, out: Path, **options: Unpack[Options]) -> None:
     """Train a system on a Dataset and write a Model.
 
     \b
@@ -68,9 +77,10 @@ def command(
     from polyvec.data.dataset import Dataset, parse_time
     from polyvec.systems.guim import PRESETS, fit
 
-    model_config, options = PRESETS[preset]()
-    configured = configure({system: model_config, "training": options}, config_file, settings)
-    if show_config:
+    model_config, training = PRESETS[options["preset"]]()
+    defaults: dict[str, DataclassInstance] = {system: model_config, "training": training}
+    configured = configure(defaults, options["config_file"], options["settings"])
+    if options["show_config"]:
         click.echo(json.dumps({table: asdict(values) for table, values in configured.items()}, indent=1))
         return
     data = Dataset.open(dataset)
@@ -79,13 +89,13 @@ def command(
         out,
         configured[system],
         configured["training"],
-        until=None if until is None else parse_time(until, data),
-        held_back=held_back,
-        validation=validation,  # type: ignore[arg-type]
-        resume=resume,
-        overwrite=overwrite,
+        until=None if options["until"] is None else parse_time(options["until"], data),
+        held_back=options["held_back"],
+        validation=options["validation"],
+        resume=options["resume"],
+        overwrite=options["overwrite"],
     )
-    _say(out, model.manifest.meta if model.manifest else {}, as_json=as_json)
+    _say(out, model.manifest.meta if model.manifest else {}, as_json=options["as_json"])
 
 
 def _say(out: Path, meta: dict[str, object], *, as_json: bool) -> None:

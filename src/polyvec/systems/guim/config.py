@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -10,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from polyvec.objectives.matching import Mixture
 from polyvec.training.options import TrainingOptions
 
+SMALL_CATALOGUE = 20_000  # items up to which scoring all of them costs less than a step of the transformer
 Width = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -53,7 +55,8 @@ class GUIMConfig:
         counts the same.
     negatives
         ``sampled``: K drawn from the other users' events in the batch, for every positive, as in the paper.
-        ``shared``: all distinct items of the batch. ``catalogue``: all items, for small catalogues.
+        ``shared``: all distinct items of the batch. ``catalogue``: all items. ``auto``: ``catalogue`` up to
+        20,000 items, else ``shared``; a fitted model tells which it was.
     num_negatives
         K of ``sampled``.
     log_q
@@ -91,7 +94,7 @@ class GUIMConfig:
     masked_weight: Annotated[float, Field(ge=0)] = 1.0
     matching_weight: Annotated[float, Field(ge=0)] = 1.0
     weighting: Literal["pairs", "users"] = "users"
-    negatives: Literal["sampled", "shared", "catalogue"] = "shared"
+    negatives: Literal["auto", "sampled", "shared", "catalogue"] = "auto"
     num_negatives: Width = 31
     log_q: Annotated[float, Field(ge=0, le=1)] = 0.0
     history_days: Annotated[float, Field(gt=0)] = 365
@@ -114,6 +117,12 @@ class GUIMConfig:
                 "masked_weight (or masking) and matching_weight are both 0: nothing would be learned"
             )
         return self
+
+    def for_catalogue(self, num_items: int) -> GUIMConfig:
+        """The configuration with ``auto`` resolved for so many items."""
+        if self.negatives != "auto":
+            return self
+        return replace(self, negatives="catalogue" if num_items <= SMALL_CATALOGUE else "shared")
 
     @property
     def vectors_per_user(self) -> int:

@@ -78,6 +78,7 @@ def fit(
     out, config, options = Path(out), config or GUIMConfig(), options or TrainingOptions()
     check_moment(dataset, until, held_back)
     purchases = dataset.only_action()
+    config = config.for_catalogue(purchases.num_items)
     until = purchases.time_span[1] + 1 if until is None else until
     windows = training_windows(purchases, config, until, held_back, validation, options.seed)
     parents = {"dataset": dataset.manifest} if dataset.manifest else {}
