@@ -167,6 +167,19 @@ STOPS = {
         '  expected: quotes in pairs, a quote inside a text doubled: "5"" screen"\n'
         "  mend: close the quote, or choose the right --delimiter",
     ),
+    "a header whose quote is never closed": Stop(
+        events='"user_id,item_id,timestamp\n1,2,2024-01-01\n',
+        says="the header of FOLDER/events.csv cannot be cut into names: unexpected end of data\n"
+        "  where: FOLDER/events.csv\n"
+        "  expected: names with a delimiter between them, quotes in pairs\n"
+        "  mend: mend the first line of the file",
+    ),
+    "a pattern that is none": Stop(
+        options={"time_format": "%H"},
+        says="--time-format '%H' cannot be used: Invalid format string: Please either specify both hour and "
+        "minute, or neither.\n"
+        "  expected: a strftime pattern such as %d/%m/%Y %H:%M",
+    ),
     "two columns of one name": Stop(
         events="user_id,item_id,timestamp,item_id\n1,2,2024-01-01,3\n",
         says="two columns are called 'item_id'\n"
@@ -376,7 +389,15 @@ WRONG_OPTIONS = {
     ),
     "a delimiter of two characters": (
         {"delimiter": "::"},
-        "--delimiter '::' cannot be used\n  expected: one character",
+        "--delimiter '::' cannot be used\n  expected: one ASCII character that is neither quote nor line end",
+    ),
+    "a delimiter that is a quote": (
+        {"delimiter": '"'},
+        "--delimiter '\"' cannot be used\n  expected: one ASCII character that is neither quote nor line end",
+    ),
+    "an encoding that is none of text": (
+        {"encoding": "base64"},
+        "--encoding 'base64' is unknown\n  expected: an encoding such as utf-8 or latin-1",
     ),
     "an unknown encoding": (
         {"encoding": "klingon"},

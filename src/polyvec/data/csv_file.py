@@ -130,6 +130,13 @@ class _CsvFile:
                 yield
         except UnicodeDecodeError as error:
             raise self._wrong_encoding() from error
+        except csv.Error as error:
+            raise DataError(
+                f"the header of {self.path} cannot be cut into names: {error}",
+                file=self.path,
+                expected="names with a delimiter between them, quotes in pairs",
+                mend="mend the first line of the file",
+            ) from error
         except DataError as error:
             if "UTF8" in str(error.__cause__):
                 raise self._wrong_encoding() from error

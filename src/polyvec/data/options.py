@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -92,10 +91,14 @@ class PrepareOptions:
                 )
 
     def _check_reading(self) -> None:
-        if self.delimiter is not None and len(self.delimiter) != 1:
-            raise UsageError(f"--delimiter '{self.delimiter}' cannot be used", expected="one character")
+        delimiter = self.delimiter
+        if delimiter is not None and (len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n'):
+            raise UsageError(
+                f"--delimiter {delimiter!r} cannot be used",
+                expected="one ASCII character that is neither quote nor line end",
+            )
         try:
-            codecs.lookup(self.encoding)
+            "".encode(self.encoding)
         except LookupError:
             raise UsageError(
                 f"--encoding '{self.encoding}' is unknown", expected="an encoding such as utf-8 or latin-1"

@@ -57,6 +57,8 @@ def prepare(
 ) -> Dataset:
     """Check an event log and write it as a Dataset folder, in bounded memory.
 
+    The events of one user have to fit into memory, unless ``max_history`` caps them.
+
     Parameters
     ----------
     events
@@ -119,12 +121,14 @@ class _Preparation:
     notes: list[str] = field(default_factory=list)
     sources: list[dict[str, Any]] = field(default_factory=list)
 
-    def run(self) -> dict[str, Any]:
-        """Write all files and return what the manifest is to remember."""
+    def __post_init__(self) -> None:
         self.notes += self.plan.notes
         self._interners = {name: Interner(pl.String) for name in self.plan.texts}
         self._items = Interner(self.plan.item_type)
         self._histories = Histories(self.options.keep_duplicates, self.options.max_history)
+
+    def run(self) -> dict[str, Any]:
+        """Write all files and return what the manifest is to remember."""
         scratch = self.stage / "scratch"
         with Quarantine(self.stage / "quarantine.parquet") as quarantine:
             catalogue, counts = self._catalogue(quarantine)
