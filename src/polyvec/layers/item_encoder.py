@@ -51,6 +51,8 @@ class ItemEncoder(nn.Module):
         D, width of the item's vector.
     gelu
         Whether GELU follows the linear layer, as in the paper.
+    sparse
+        Whether the tables' gradients are sparse: see :class:`polyvec.layers.tables.PopularTable`.
     """
 
     def __init__(
@@ -62,12 +64,15 @@ class ItemEncoder(nn.Module):
         width: int,
         *,
         gelu: bool,
+        sparse: bool = True,
     ) -> None:
         super().__init__()
         id_width, category_width, word_width = widths
-        self.ids = PopularTable(num_popular, id_width)
-        self.categories = PopularTable(num_categories, category_width) if num_categories else None
-        self.words = WordTable(num_words, word_width) if num_words else None
+        self.ids = PopularTable(num_popular, id_width, sparse=sparse)
+        self.categories = (
+            PopularTable(num_categories, category_width, sparse=sparse) if num_categories else None
+        )
+        self.words = WordTable(num_words, word_width, sparse=sparse) if num_words else None
         parts_width = id_width + category_width * bool(num_categories) + word_width * bool(num_words)
         self.projection = nn.Linear(parts_width, width)
         nn.init.normal_(self.projection.weight, std=INITIAL_STD)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
 from polyvec.objectives.info_nce import info_nce, log_sum_exp
 
@@ -47,11 +46,8 @@ def masked_item_loss(
     scores_PM = alpha * normalize(outputs_PD, dim=-1) @ normalize(items_MD, dim=-1).T
     if log_q_M is not None:
         scores_PM = scores_PM - log_q_M
-    rows_P = torch.arange(len(scores_PM), device=scores_PM.device)
-    positives_P = scores_PM[rows_P, masked_items_P]
     if negatives is not None:
-        drawn_PK = scores_PM[rows_P[:, None], negatives.items_PK]
+        positives_P = scores_PM.gather(1, masked_items_P[:, None])[:, 0]
+        drawn_PK = scores_PM.gather(1, negatives.items_PK)
         return info_nce(positives_P, log_sum_exp(drawn_PK, negatives.excluded_PK))
-    is_positive_PM = torch.zeros_like(scores_PM, dtype=torch.bool)
-    is_positive_PM[rows_P, masked_items_P] = True
-    return info_nce(positives_P, log_sum_exp(scores_PM, is_positive_PM))
+    return cross_entropy(scores_PM, masked_items_P, reduction="none")  # InfoNCE with all others as negatives

@@ -17,23 +17,24 @@ BETAS = (0.9, 0.98)
 
 
 def make_optimizers(network: nn.Module, options: TrainingOptions) -> list[Optimizer]:
-    """AdamW for all dense weights and, if there are tables with sparse gradients, SparseAdam for those.
+    """AdamW for all weights with dense gradients and SparseAdam for tables with sparse ones.
 
     Only matrices decay: tables, biases and norms do not.
     """
-    tables = [module.weight for module in network.modules() if isinstance(module, PopularTable | WordTable)]
-    sparse = {id(weight) for weight in tables}
-    embeddings = {id(m.weight) for m in network.modules() if isinstance(m, nn.Embedding)}
-    dense = [p for p in network.parameters() if id(p) not in sparse]
-    decaying = [p for p in dense if p.ndim > 1 and id(p) not in embeddings]
-    others = [p for p in dense if p.ndim <= 1 or id(p) in embeddings]
+    tables = [m for m in network.modules() if isinstance(m, PopularTable | WordTable)]
+    sparse = [table.weight for table in tables if table.sparse]
+    embeddings = [m for m in network.modules() if isinstance(m, nn.Embedding | PopularTable | WordTable)]
+    not_decaying = {id(m.weight) for m in embeddings}
+    dense = [p for p in network.parameters() if all(p is not weight for weight in sparse)]
+    decaying = [p for p in dense if p.ndim > 1 and id(p) not in not_decaying]
+    others = [p for p in dense if p.ndim <= 1 or id(p) in not_decaying]
     groups = [
         {"params": decaying, "weight_decay": options.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
     optimizers: list[Optimizer] = [AdamW(groups, lr=options.learning_rate, betas=BETAS, fused=True)]
-    if tables:
-        optimizers.append(SparseAdam(tables, lr=options.learning_rate, betas=BETAS))
+    if sparse:
+        optimizers.append(SparseAdam(sparse, lr=options.learning_rate, betas=BETAS))
     return optimizers
 
 

@@ -72,7 +72,15 @@ class GUIMNetwork(nn.Module):
     def __init__(self, config: GUIMConfig, num_popular: int, num_categories: int, num_words: int) -> None:
         super().__init__()
         widths = (config.id_width, config.category_width, config.word_width)
-        self.f_i = ItemEncoder(num_popular, num_categories, num_words, widths, config.width, gelu=config.gelu)
+        self.f_i = ItemEncoder(
+            num_popular,
+            num_categories,
+            num_words,
+            widths,
+            config.width,
+            gelu=config.gelu,
+            sparse=config.negatives != "catalogue",
+        )
         self.transformer = MixtureTransformer(
             config.width,
             config.num_vectors,
