@@ -60,10 +60,14 @@ class EncoderLayer(nn.Module):
         return result_BQD
 
     def start_as_pooling(self) -> None:
-        """Bring value and output projections near the identity: attention hands items on as they are."""
-        width = self.output.out_features
-        add_identity(self.key_value.weight[width:])
-        add_identity(self.output.weight)
+        """Bring all four projections near the identity.
+
+        Attention then hands items on as they are, and a token attends to what resembles it: each CLS token
+        starts from another part of the history (a step of mean-shift clustering) instead of from its mean.
+        """
+        keys_DD, values_DD = self.key_value.weight.chunk(2)
+        for weight_DD in (self.query.weight, keys_DD, values_DD, self.output.weight):
+            add_identity(weight_DD)
 
     def _attend(self, readers_BQD: Tensor, tokens_BTD: Tensor, visible_BT: Tensor | None) -> Tensor:
         queries_BHQE = self._heads(self.query(readers_BQD))
@@ -87,9 +91,9 @@ class MixtureTransformer(nn.Module):
     num_layers, num_heads, dropout
         As in BERT.
     pooling
-        Start as a pooling of the history: items enter with length √D, and value and output projections start
-        near the identity. With BERT's start (False) an item's signal drowns in the time embedding, and that a
-        user resembles their items must be learned from nothing.
+        Start as a pooling of the history: items enter with length √D, and all projections of the attention
+        start near the identity. With BERT's start (False) an item's signal drowns in the time embedding, and
+        that a user resembles their items must be learned from nothing.
     num_ages
         Distinct ages of an event (365 days); one more row stands for t0, the time of the CLS tokens.
     """

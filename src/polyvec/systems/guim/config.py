@@ -35,9 +35,9 @@ class GUIMConfig:
     gelu
         Whether GELU follows the linear layers of f_i, f_o and f_u (3.2).
     start
-        ``bert``: all weights start small and random. ``pooling``: value and output projections, f_o and f_u
+        ``bert``: all weights start small and random. ``pooling``: the attention's projections, f_o and f_u
         start near the identity and items enter the transformer with one length, so that training starts from
-        users that resemble the mean of their items.
+        vectors that each resemble a part of the user's items.
     user_heads
         0 is GUIM. H > 0 with ``num_vectors=1`` is GUIM-MH: the user's vectors are the H heads of one more
         self-attention layer (4.3.2).
