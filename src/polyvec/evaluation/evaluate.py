@@ -21,10 +21,11 @@ from polyvec.evaluation.baselines import (
 from polyvec.evaluation.metrics import estimate, resampled_means
 from polyvec.evaluation.mixture import mean_cosine, vectors_used, wins
 from polyvec.evaluation.people import some_items, some_users
-from polyvec.evaluation.rankers import EmbeddingsRanker, Ranker, Repeats
+from polyvec.evaluation.rankers import EmbeddingsRanker, Habits, Ranker
 from polyvec.evaluation.tasks.matching import check_no_leak, matching
 from polyvec.evaluation.tasks.next_item import WARNING, check_held_back, next_item
 from polyvec.evaluation.tasks.profile import Features, boosting, label_column, of_vectors, profile
+from polyvec.retrieval.habits import Weights
 from polyvec.retrieval.ranking import query_vectors
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 EMBEDDINGS = "embeddings"
 REPEATS_FIRST = "bought before, then embeddings"
-WITH_REPEATS = "embeddings with repeats"
+WITH_HABITS = "embeddings and habits"
 ORACLE = "oracle"
 LEAST_ITEMS = 10  # users with fewer items say little about how many vectors they use
 SPREAD_USERS = 10_000
@@ -204,13 +205,12 @@ def _next_item(
 
 
 def _own_rankers(embeddings: Embeddings, dataset: Dataset, windows: Windows) -> dict[str, Ranker]:
-    """Embeddings alone, filling up "bought before", and with the repeat weight chosen on validation."""
+    """Embeddings alone, filling up "bought before", and with the habits weighed on validation."""
     own = EmbeddingsRanker(embeddings, dataset)
     rankers: dict[str, Ranker] = {EMBEDDINGS: own, REPEATS_FIRST: PersonalFrequency(dataset, windows, own)}
-    weight = embeddings.provenance.get("repeat_weight")
-    if weight:
-        repeats = Repeats((windows.history_start, windows.history_end), weight)
-        rankers[WITH_REPEATS] = EmbeddingsRanker(embeddings, dataset, repeats=repeats)
+    weights = Weights(**embeddings.provenance.get("habits", {}))
+    if weights:
+        rankers[WITH_HABITS] = EmbeddingsRanker(embeddings, dataset, Habits.at(dataset, windows, weights))
     return rankers
 
 

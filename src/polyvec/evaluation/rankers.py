@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from polyvec.retrieval.exact import ExactIndex
-from polyvec.retrieval.found import Filter, Found, Index
+from polyvec.retrieval.found import Filter, Found
+from polyvec.retrieval.habits import (
+    Purchases,
+    Weights,
+    favour_repeats,
+    open_to_trend,
+    recent_purchases,
+    with_trend,
+)
 from polyvec.retrieval.ranking import query_vectors
-from polyvec.retrieval.repeats import Purchases, favour_repeats
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from polyvec.data.dataset import Dataset
+    from polyvec.data.split import Windows
     from polyvec.embeddings import Embeddings
 
 
@@ -28,19 +36,29 @@ class Ranker(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Repeats:
-    """How much a user's own items rise.
+class Habits:
+    """What is known of a Dataset's users and items at a moment beside their vectors.
 
     Attributes
     ----------
     history
         First event and event after the last of every user's history, int64 ``[U]`` each.
-    weight
-        w of :func:`polyvec.retrieval.repeats.favour_repeats`.
+    recent
+        Purchases of every item in the last days, int64 ``[N]``.
+    weights
+        How much either counts: see :mod:`polyvec.retrieval.habits`.
     """
 
     history: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
-    weight: float
+    recent: npt.NDArray[np.int64]
+    weights: Weights
+
+    @classmethod
+    def at(cls, dataset: Dataset, windows: Windows, weights: Weights) -> Habits:
+        """Habits at the cut-off of some windows, one per user of the Dataset, in row order."""
+        until = int(windows.cutoffs[0]) if len(windows) else 0
+        history = (windows.history_start, windows.history_end)
+        return cls(history, recent_purchases(dataset, until), weights)
 
 
 class EmbeddingsRanker:
@@ -54,25 +72,21 @@ class EmbeddingsRanker:
         Made by any system.
     dataset
         Whose rows are asked for and answered.
-    index
-        An index over ``embeddings.unit_items()``; exact search without it.
-    repeats
-        Raises each user's own items: see :mod:`polyvec.retrieval.repeats`.
+    habits
+        Raises each user's own items and those that sell now; None ranks by the vectors alone.
     """
 
-    def __init__(
-        self,
-        embeddings: Embeddings,
-        dataset: Dataset,
-        index: Index | None = None,
-        repeats: Repeats | None = None,
-    ) -> None:
-        self._embeddings, self._dataset, self._repeats = embeddings, dataset, repeats
-        self._rows_of_items = embeddings.items.ids.rows(dataset.items.series)
-        self._index = index or ExactIndex(embeddings.unit_items())
+    def __init__(self, embeddings: Embeddings, dataset: Dataset, habits: Habits | None = None) -> None:
+        self._embeddings, self._dataset, self._habits = embeddings, dataset, habits
         self._users = embeddings.users.ids.rows(dataset.users.series)
         self._items = dataset.items.rows(embeddings.items.ids.series)
+        self._rows_of_items = embeddings.items.ids.rows(dataset.items.series)
         self._only = Filter(None if (self._items >= 0).all() else self._items >= 0)
+        self._vectors_ND = embeddings.unit_items()
+        if habits is not None:
+            recent = np.where(self._items >= 0, habits.recent[self._items], 0)
+            self._vectors_ND = with_trend(self._vectors_ND, recent, habits.weights.trend)
+        self._index = ExactIndex(self._vectors_ND)
 
     def rank(self, user_rows: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.int64]:
         """Best k item rows of the Dataset for every user row, best first, −1 padded."""
@@ -84,9 +98,10 @@ class EmbeddingsRanker:
 
     def _search(self, user_rows: npt.NDArray[np.int64], k: int) -> Found:
         users_BCD = query_vectors(self._embeddings, self._users[user_rows])
+        if self._habits is None:
+            return self._index.search(users_BCD, k, self._only)
+        users_BCD = open_to_trend(users_BCD)
         found = self._index.search(users_BCD, k, self._only)
-        if self._repeats is None:
-            return found
-        start, stop = (bounds[user_rows] for bounds in self._repeats.history)
+        start, stop = (bounds[user_rows] for bounds in self._habits.history)
         own = Purchases.of_events(self._dataset, start, stop).translate(self._rows_of_items)
-        return favour_repeats(found, users_BCD, self._embeddings.unit_items(), own, self._repeats.weight)
+        return favour_repeats(found, users_BCD, self._vectors_ND, own, self._habits.weights.repeats)

@@ -21,7 +21,7 @@ from polyvec.artifact import read_manifest, writing
 from polyvec.data.dataset import format_time, read_profile
 from polyvec.errors import DataError
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
-from polyvec.evaluation.evaluate import EMBEDDINGS, ORACLE, REPEATS_FIRST, WITH_REPEATS
+from polyvec.evaluation.evaluate import EMBEDDINGS, ORACLE, REPEATS_FIRST, WITH_HABITS
 from polyvec.evaluation.plots import ACCENT, POSSIBLE, bars, lines, training_curves
 from polyvec.evaluation.verdicts import MEASURE, verdicts
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 PAGE = "report.html"
 TEMPLATE = "report.html.jinja"
-MARKED = {EMBEDDINGS: ACCENT, WITH_REPEATS: "#5b82e0", REPEATS_FIRST: "#86a3e8", ORACLE: POSSIBLE}
+MARKED = {EMBEDDINGS: ACCENT, WITH_HABITS: "#5b82e0", REPEATS_FIRST: "#86a3e8", ORACLE: POSSIBLE}
 PARTS = {"all": "all targets", "repeats": "repeats", "new": "new items"}
 COLUMNS = (
     ("recall@100", "all"),
@@ -154,7 +154,7 @@ def read_training(model: Path) -> list[dict[str, Any]]:
 def _content(
     evaluation: Evaluation, embeddings: Embeddings, dataset: Dataset, settings: Settings, sources: Sources
 ) -> dict[str, Any]:
-    told = verdicts(evaluation.results, [EMBEDDINGS, WITH_REPEATS, REPEATS_FIRST], PERSONAL_FREQUENCY, ORACLE)
+    told = verdicts(evaluation.results, [EMBEDDINGS, WITH_HABITS, REPEATS_FIRST], PERSONAL_FREQUENCY, ORACLE)
     return {
         "embeddings": {
             "path": str(sources.embeddings),

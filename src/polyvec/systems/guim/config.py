@@ -13,6 +13,7 @@ from polyvec.training.options import TrainingOptions
 
 SMALL_CATALOGUE = 20_000  # items up to which scoring all of them costs less than a step of the transformer
 Width = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -67,9 +68,9 @@ class GUIMConfig:
         Training cut-offs: the latest and those every ``stride_days`` before it.
     target_events
         Events in the target window where the data has an order instead of timestamps.
-    repeat_weight
-        Weight of a user's own items in rankings: see :mod:`polyvec.retrieval.repeats`. None chooses it on
-        validation.
+    habits
+        Weights of a user's own items and of what sells now in rankings: see :mod:`polyvec.retrieval.habits`.
+        None chooses them on validation.
     max_length, max_targets
         Latest events of a history and first events of a target window that are used.
     """
@@ -88,7 +89,7 @@ class GUIMConfig:
     start: Literal["bert", "pooling"] = "pooling"
     user_heads: Annotated[int, Field(ge=0)] = 0
     alpha: Annotated[float, Field(gt=0)] = 20.0
-    mixture: Mixture = "soft_max"
+    mixture: Mixture = "max"
     sharpness: Annotated[float, Field(gt=0)] = 20.0
     masking: Share = 0.15
     masked_weight: Annotated[float, Field(ge=0)] = 1.0
@@ -99,11 +100,11 @@ class GUIMConfig:
     log_q: Annotated[float, Field(ge=0, le=1)] = 0.0
     history_days: Annotated[float, Field(gt=0)] = 365
     target_days: Annotated[float, Field(gt=0)] = 30
-    num_cutoffs: Width = 12
+    num_cutoffs: Width = 16
     stride_days: Annotated[float, Field(gt=0)] = 7
     target_events: Width = 10
-    repeat_weight: Annotated[float, Field(ge=0)] | None = None
-    max_length: Width = 256
+    habits: tuple[Weight, Weight] | None = None
+    max_length: Width = 128
     max_targets: Width = 64
 
     @model_validator(mode="after")
@@ -136,7 +137,6 @@ def paper(num_vectors: int = 4) -> tuple[GUIMConfig, TrainingOptions]:
         num_vectors=num_vectors,
         gelu=True,
         start="bert",
-        mixture="max",
         weighting="pairs",
         negatives="sampled",
         num_cutoffs=1,
@@ -146,8 +146,8 @@ def paper(num_vectors: int = 4) -> tuple[GUIMConfig, TrainingOptions]:
 
 
 def default() -> tuple[GUIMConfig, TrainingOptions]:
-    """Our best on validation: shared negatives, every vector trained, cut-offs that slide by the week."""
-    return GUIMConfig(), TrainingOptions()
+    """Our best on validation: a start that pools, many negatives, cut-offs that slide."""
+    return GUIMConfig(), TrainingOptions(epochs=3, batch_size=64)
 
 
 PRESETS = {"default": default, "paper": paper}

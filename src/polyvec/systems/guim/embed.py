@@ -111,7 +111,7 @@ def _provenance(model: GUIM, dataset: Dataset, until: int, held_back: int) -> di
         "held_back": held_back,
         "trained_until": model.trained_until,
         "history_days": model.config.history_days,
-        "repeat_weight": model.manifest.meta["repeat_weight"] if model.manifest else 0.0,
+        "habits": model.manifest.meta["habits"] if model.manifest else {},
     }
 
 

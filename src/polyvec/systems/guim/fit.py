@@ -14,6 +14,7 @@ from polyvec.artifact import claim, refuse_existing, writing
 from polyvec.data.batches import BatchPlan, BatchShape
 from polyvec.data.fields import FieldVocabulary
 from polyvec.data.split import check_moment
+from polyvec.retrieval.habits import Weights
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.model import GUIM
 from polyvec.systems.guim.objective import Objective
@@ -91,7 +92,7 @@ def fit(
     validator = Validator(model, purchases, windows.validation) if len(windows.validation) else None
     progress = _trainer(model, purchases, windows, validator, workspace).run()
     meta.update(model.meta, steps=progress.step, validation=progress.best, best_epoch=progress.best_epoch)
-    meta["repeat_weight"] = _repeat_weight(config, validator)
+    meta["habits"] = asdict(_weights(config, validator))
     with writing(out, "model", meta=meta, parents=parents, overwrite=overwrite) as stage:
         model.save_into(stage)
         shutil.copy(workspace / JOURNAL, stage)
@@ -108,11 +109,11 @@ def _request(
     return {"guim": asdict(config), "training": asdict(options), "moment": moment, "data": data}
 
 
-def _repeat_weight(config: GUIMConfig, validator: Validator | None) -> float:
-    """Take the configured weight, else the best on validation, else none."""
-    if config.repeat_weight is not None:
-        return config.repeat_weight
-    return validator.best_repeat_weight() if validator else 0.0
+def _weights(config: GUIMConfig, validator: Validator | None) -> Weights:
+    """Take the configured weights of the habits, else the best on validation, else none."""
+    if config.habits is not None:
+        return Weights(*config.habits)
+    return validator.best_weights() if validator else Weights()
 
 
 def _untrained(

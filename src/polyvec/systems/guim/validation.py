@@ -1,4 +1,4 @@
-"""What a run is judged by while it trains, and the repeat weight that is chosen after it: validation only."""
+"""What a run is judged by while it trains, and how the habits' weights are chosen: on validation only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from polyvec.data.item_sets import ItemSets
 from polyvec.embeddings import unit
 from polyvec.evaluation.metrics import recall
 from polyvec.retrieval.exact import ExactIndex
-from polyvec.retrieval.repeats import Purchases, favour_repeats
+from polyvec.retrieval.habits import (
+    Purchases,
+    Weights,
+    favour_repeats,
+    open_to_trend,
+    recent_purchases,
+    with_trend,
+)
 
 if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset
@@ -19,12 +26,13 @@ if TYPE_CHECKING:
     from polyvec.systems.guim.model import GUIM
 
 K = 100
-REPEAT_WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+REPEAT_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+TREND_WEIGHTS = (0.0, 0.02, 0.05, 0.1)
 
 
 @dataclass(frozen=True)
 class Validator:
-    """Recall@100 (eq. 5) of a model on validation windows, among all items of the Dataset.
+    """Recall@100 (eq. 5) of a model on validation windows of one cut-off, among all items of the Dataset.
 
     Attributes
     ----------
@@ -39,24 +47,28 @@ class Validator:
     windows: Windows
 
     def __call__(self) -> float:
-        """Mean over users."""
-        return self.by_repeat_weight((0.0,))[0.0]
+        """Mean over users, by the vectors alone."""
+        return self.by_weights((Weights(),))[Weights()]
 
-    def by_repeat_weight(self, weights: tuple[float, ...] = REPEAT_WEIGHTS) -> dict[float, float]:
-        """Mean recall for several weights of :func:`polyvec.retrieval.repeats.favour_repeats`."""
+    def by_weights(self, candidates: tuple[Weights, ...]) -> dict[Weights, float]:
+        """Mean recall for several weights of the habits: see :mod:`polyvec.retrieval.habits`."""
         windows = self.windows
-        users_BCD = unit(self.model.encode_users(self.dataset, windows))
+        users_BCD = open_to_trend(unit(self.model.encode_users(self.dataset, windows)))
         items_ND = unit(self.model.encode_items(self.dataset.item_table))
-        found = ExactIndex(items_ND).search(users_BCD, K)
         targets = ItemSets.of_events(self.dataset, windows.target_start, windows.target_end)
         own = Purchases.of_events(self.dataset, windows.history_start, windows.history_end)
+        recent_N = recent_purchases(self.dataset, int(windows.cutoffs[0]))
         results = {}
-        for weight in weights:
-            ranked = favour_repeats(found, users_BCD, items_ND, own, weight) if weight else found
-            results[weight] = float(np.nanmean(recall(ranked.rows, targets, K)))
+        for trend in sorted({weights.trend for weights in candidates}):
+            vectors_ND = with_trend(items_ND, recent_N, trend)
+            found = ExactIndex(vectors_ND).search(users_BCD, K)
+            for weights in (weights for weights in candidates if weights.trend == trend):
+                ranked = favour_repeats(found, users_BCD, vectors_ND, own, weights.repeats)
+                results[weights] = float(np.nanmean(recall(ranked.rows, targets, K)))
         return results
 
-    def best_repeat_weight(self) -> float:
-        """Weight with the highest recall, the smaller one where two are equal."""
-        results = self.by_repeat_weight()
-        return max(results, key=lambda weight: (results[weight], -weight))
+    def best_weights(self) -> Weights:
+        """The weights with the highest recall; the smaller ones where they are equal."""
+        grid = tuple(Weights(repeats, trend) for repeats in REPEAT_WEIGHTS for trend in TREND_WEIGHTS)
+        results = self.by_weights(grid)
+        return max(grid, key=lambda weights: results[weights])

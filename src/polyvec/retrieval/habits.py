@@ -1,9 +1,14 @@
-"""Repeat-aware ranking: items that a user bought before rise with the number of times.
+"""Rankings that know two habits of shoppers: they buy again, and they buy what sells now.
 
-Where people buy again, "bought before" is the strongest simple baseline, and C vectors cannot point at
-every item of a long history. The score of user u and item j becomes ``max_c cos(u_c, v_j) + w·log(1 + n_uj)``
-with n_uj the user's purchases of j in the history window. Since w ≥ 0 only raises the user's own items, the k
-best are among the k best without it and those own items: any index serves, and exactness carries over.
+C vectors cannot point at every item of a long history, and a model trained on a year of windows is late for a
+season. The score of user u and item j becomes
+
+    max_c cos(u_c, v_j) + w·log(1 + n_uj) + b·log(1 + r_j)
+
+with n_uj the user's purchases of j in the history window and r_j all purchases of j in the last 14 days. The
+trend term is one more dimension of the vectors (1 for users, b·log(1 + r_j) for items), so any index of inner
+products serves. The repeat term raises the user's own items only: the k best are among the k best without it
+and those own items, and exactness carries over.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polyvec.data.dataset import days
 from polyvec.data.item_sets import expand_ranges
 from polyvec.retrieval.found import Found, order_candidates
 
@@ -22,6 +28,26 @@ if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset
 
 PAIRS_AT_ONCE = 65_536
+TREND_DAYS = 14
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much the habits count.
+
+    Attributes
+    ----------
+    repeats
+        w ≥ 0; 0 forgets what the user bought.
+    trend
+        b ≥ 0; 0 forgets what sells now.
+    """
+
+    repeats: float = 0.0
+    trend: float = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.repeats or self.trend)
 
 
 @dataclass(frozen=True)
@@ -51,6 +77,27 @@ class Purchases:
         """Rename item i to ``rows[i]``; items renamed to −1 are left out."""
         there = np.flatnonzero(rows[self.items] >= 0)
         return Purchases(self.owners[there], rows[self.items[there]], self.counts[there])
+
+
+def recent_purchases(dataset: Dataset, until: int) -> npt.NDArray[np.int64]:
+    """Purchases of every item in the 14 days before ``until``, int64 ``[N]``; zeros for ordered data."""
+    if dataset.time_kind != "timestamp":
+        return np.zeros(dataset.num_items, dtype=np.int64)
+    is_recent = (dataset.times < until) & (dataset.times >= until - days(TREND_DAYS))
+    return np.bincount(dataset.item_rows[is_recent], minlength=dataset.num_items)
+
+
+def with_trend(
+    items_ND: npt.NDArray[np.float32], recent_N: npt.NDArray[np.int64], weight: float
+) -> npt.NDArray[np.float32]:
+    """Item vectors with the trend b·log(1 + r_j) as one more dimension, ``[N, D + 1]``."""
+    trend_N1 = (weight * np.log1p(recent_N))[:, None].astype(np.float32)
+    return np.concatenate([items_ND, trend_N1], axis=1)
+
+
+def open_to_trend(users_BCD: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """User vectors with a 1 in the dimension of the trend, ``[B, C, D + 1]``."""
+    return np.pad(users_BCD, ((0, 0), (0, 0), (0, 1)), constant_values=1)
 
 
 def favour_repeats(
