@@ -26,15 +26,18 @@ import polars as pl
 
 import polyvec
 from polyvec.data.dataset import parse_time
-from polyvec.data.split import cut
+from polyvec.data.item_sets import ItemSets
+from polyvec.data.split import Windows, cut
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY, counting_baselines
-from polyvec.evaluation.rankers import EmbeddingsRanker, Repeats
+from polyvec.evaluation.rankers import EmbeddingsRanker, Habits, Ranker
 from polyvec.evaluation.tasks.matching import matching
+from polyvec.retrieval.habits import Weights
 from polyvec.systems.guim import GUIMConfig, TrainingOptions, default, paper
 
 CUTOFF = "2011-11-01"
 REPORTED = ("recall@100", "ndcg@10")
 PARTS = ("all", "repeats", "new")
+VARIANTS = ("alone", "with habits", "alone, new items only", "with trend, new items only")
 
 
 def systems(quick: bool) -> dict[str, tuple[GUIMConfig, TrainingOptions]]:
@@ -55,6 +58,21 @@ def systems(quick: bool) -> dict[str, tuple[GUIMConfig, TrainingOptions]]:
     }
 
 
+class NewItemsOnly:
+    """A ranker whose answers leave out what the user bought in the history window."""
+
+    def __init__(self, ranker: Ranker, dataset: polyvec.Dataset, windows: Windows) -> None:
+        self._ranker = ranker
+        self._own = ItemSets.of_events(dataset, windows.history_start, windows.history_end)
+
+    def rank(self, user_rows: np.ndarray, k: int) -> np.ndarray:
+        """Best k new items of every user, −1 padded."""
+        own = self._own.select(user_rows)
+        ranked = self._ranker.rank(user_rows, k + int(own.sizes.max()))
+        ranked = np.where(own.contains(ranked), -1, ranked)
+        return np.take_along_axis(ranked, np.argsort(ranked < 0, axis=1, kind="stable")[:, :k], axis=1)
+
+
 def run_once(
     dataset: polyvec.Dataset, config: GUIMConfig, options: TrainingOptions, folder: Path
 ) -> tuple[pl.DataFrame, dict[str, float]]:
@@ -66,18 +84,21 @@ def run_once(
     embeddings = polyvec.embed(model, dataset, folder / "emb", until=cutoff, overwrite=True)
     purchases = dataset.only_action()
     windows = cut(purchases, cutoff, config.history_days, 0)
-    weight = embeddings.provenance["repeat_weight"]
-    repeats = Repeats((windows.history_start, windows.history_end), weight)
+    weights = Weights(**embeddings.provenance["habits"])
+    alone = EmbeddingsRanker(embeddings, purchases)
+    trend = EmbeddingsRanker(embeddings, purchases, Habits.at(purchases, windows, Weights(0, weights.trend)))
     rankers = {
         PERSONAL_FREQUENCY: counting_baselines(purchases, cutoff, config.history_days)[PERSONAL_FREQUENCY],
-        "alone": EmbeddingsRanker(embeddings, purchases),
-        "with repeats": EmbeddingsRanker(embeddings, purchases, repeats=repeats),
+        "alone": alone,
+        "with habits": EmbeddingsRanker(embeddings, purchases, Habits.at(purchases, windows, weights)),
+        "alone, new items only": NewItemsOnly(alone, purchases, windows),
+        "with trend, new items only": NewItemsOnly(trend, purchases, windows),
     }
     costs = {
         "train_seconds": round(trained - started, 1),
         "parameters": model.manifest.meta["parameters"],
         "bytes_per_user": embeddings.num_vectors * embeddings.width * 4,
-        "repeat_weight": weight,
+        "habits": embeddings.provenance["habits"],
         "best_epoch": model.manifest.meta["best_epoch"],
         "validation": model.manifest.meta["validation"],
     }
@@ -134,8 +155,10 @@ def main() -> None:
         for name, (config, options) in systems(arguments.quick).items():
             runs = [run_once(dataset, config, replace(options, seed=seed), folder) for seed in seeds]
             results[name] = {
-                "alone": summarise([measures(table, "alone") for table, _ in runs]),
-                "with repeats": summarise([measures(table, "with repeats") for table, _ in runs]),
+                **{
+                    variant: summarise([measures(table, variant) for table, _ in runs])
+                    for variant in VARIANTS
+                },
                 "minus personal frequency": [differences(table) for table, _ in runs],
                 "costs": [costs for _, costs in runs],
             }
@@ -156,7 +179,10 @@ def baselines(dataset: polyvec.Dataset) -> dict[str, dict[str, dict[str, float]]
     """Counting baselines: value and bootstrap interval over users of every measure."""
     purchases = dataset.only_action()
     cutoff = parse_time(CUTOFF, purchases)
-    table = matching(counting_baselines(purchases, cutoff, 365), purchases, cutoff)
+    windows = cut(purchases, cutoff, 365, 0)
+    rankers = counting_baselines(purchases, cutoff, 365)
+    rankers |= {f"{name}, new items only": NewItemsOnly(r, purchases, windows) for name, r in rankers.items()}
+    table = matching(rankers, purchases, cutoff)
     rows = table.filter(pl.col("metric").is_in(REPORTED), pl.col("part").is_in(PARTS))
     found: dict[str, dict[str, dict[str, float]]] = {}
     for row in rows.iter_rows(named=True):
@@ -169,15 +195,15 @@ def baselines(dataset: polyvec.Dataset) -> dict[str, dict[str, dict[str, float]]
 
 def show(results: dict[str, dict]) -> None:
     """Print CMP-L recall@100 of everything."""
-    print(f"{'CMP-L recall@100':42}{'all':>8}{'repeats':>9}{'new':>8}")
+    print(f"{'CMP-L recall@100':56}{'all':>8}{'repeats':>9}{'new':>8}")
     for name, values in results["baselines"].items():
         cells = [values[f"CMP-L recall@100 {part}"]["value"] for part in PARTS]
-        print(f"{name:42}" + "".join(f"{cell:>8.3f}" for cell in cells))
+        print(f"{name:56}" + "".join(f"{cell:>8.3f}" for cell in cells))
     for name, systems_results in results.items():
-        for variant in ("alone", "with repeats"):
+        for variant in VARIANTS:
             if name != "baselines":
                 cells = [systems_results[variant][f"CMP-L recall@100 {part}"]["mean"] for part in PARTS]
-                print(f"{name + ' ' + variant:42}" + "".join(f"{cell:>8.3f}" for cell in cells))
+                print(f"{name + ' ' + variant:56}" + "".join(f"{cell:>8.3f}" for cell in cells))
 
 
 if __name__ == "__main__":

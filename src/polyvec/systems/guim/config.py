@@ -101,7 +101,7 @@ class GUIMConfig:
     history_days: Annotated[float, Field(gt=0)] = 365
     target_days: Annotated[float, Field(gt=0)] = 30
     num_cutoffs: Width = 16
-    stride_days: Annotated[float, Field(gt=0)] = 7
+    stride_days: Annotated[float, Field(gt=0)] = 3
     target_events: Width = 10
     habits: tuple[Weight, Weight] | None = None
     max_length: Width = 128
