@@ -1,8 +1,8 @@
 """The one visible training loop.
 
 A step is a pure function of the weights, the optimizer's state and (seed, step): the order of samples, masks
-and dropout follow from them. A run that was killed and resumed ends with the same bits, on the same machine with
-as many threads.
+and dropout follow from them. A run that was killed and resumed ends with the same bits, on the same machine
+with as many threads.
 """
 
 from __future__ import annotations
