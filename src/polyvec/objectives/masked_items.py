@@ -44,6 +44,7 @@ def masked_item_loss(
         Loss of every masked position, ``[P]``.
     """
     scores_PM = alpha * normalize(outputs_PD, dim=-1) @ normalize(items_MD, dim=-1).T
+    scores_PM = scores_PM.to(outputs_PD.dtype)  # autocast multiplies in bfloat16; all else needs more digits
     if log_q_M is not None:
         scores_PM = scores_PM - log_q_M
     if negatives is not None:

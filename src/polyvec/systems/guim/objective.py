@@ -78,10 +78,9 @@ class Objective:
         masked_BL = tensors(batch.masked_BL, self.device)
         items_P = tensors(batch.items_BL, self.device)[masked_BL]
         drawn = _negatives(batch.drawn_for_masked_QK, items_P[:, None], self.device)
-        with torch.autocast(self.device.type, enabled=False):
-            losses_P = masked_item_loss(
-                masked_PD, items_MD, items_P, self.config.alpha, log_q_M=log_q_M, negatives=drawn
-            )
+        losses_P = masked_item_loss(
+            masked_PD, items_MD, items_P, self.config.alpha, log_q_M=log_q_M, negatives=drawn
+        )
         return self._average(losses_P, masked_BL.nonzero()[:, 0], len(batch.lengths_B))
 
     def _matching_loss(
