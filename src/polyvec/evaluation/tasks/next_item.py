@@ -12,7 +12,7 @@ import numpy as np
 
 from polyvec.data.split import leave_last_out
 from polyvec.errors import DataError
-from polyvec.evaluation.baselines import PERSONAL_FREQUENCY, fill_up
+from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
 from polyvec.evaluation.tasks.comparison import compare
 from polyvec.evaluation.tasks.matching import ask
 
@@ -105,15 +105,21 @@ class _Unseen:
         self._ranker, self._seen, self._places = ranker, seen, places
 
     def rank(self, user_rows: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.int64]:
-        parts = [np.empty((0, k), dtype=np.int64)]
+        ranked = np.full((len(user_rows), k), -1, dtype=np.int64)
+        by_history = np.argsort(self._seen.sizes[self._places[user_rows]], kind="stable")
         for start in range(0, len(user_rows), USERS_AT_ONCE):
-            parts.append(self._rank_part(user_rows[start : start + USERS_AT_ONCE], k))
-        return np.concatenate(parts)
+            part = by_history[start : start + USERS_AT_ONCE]  # histories of like length need like depth
+            ranked[part] = self._rank_part(user_rows[part], k)
+        return ranked
 
     def _rank_part(self, user_rows: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.int64]:
         """Ask for as many more as the longest history has, and drop what was seen."""
         seen = self._seen.select(self._places[user_rows])
-        longer = min(k + int(seen.sizes.max(initial=0)), seen.num_items)
-        ranked = self._ranker.rank(user_rows, longer)
-        nothing = np.full((len(user_rows), k), -1, dtype=np.int64)
-        return fill_up(nothing, np.where(seen.contains(ranked), -1, ranked))
+        deep = self._ranker.rank(user_rows, min(k + int(seen.sizes.max(initial=0)), seen.num_items))
+        kept = (deep >= 0) & ~seen.contains(deep)
+        place = np.cumsum(kept, axis=1) - 1
+        kept &= place < k
+        owners, columns = np.nonzero(kept)
+        ranked = np.full((len(user_rows), k), -1, dtype=np.int64)
+        ranked[owners, place[owners, columns]] = deep[owners, columns]
+        return ranked
