@@ -29,10 +29,11 @@ from polyvec.data.dataset import parse_time
 from polyvec.data.item_sets import ItemSets
 from polyvec.data.split import Windows, cut
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY, counting_baselines
-from polyvec.evaluation.rankers import EmbeddingsRanker, Habits, Ranker
+from polyvec.evaluation.rankers import EmbeddingsRanker, HabitsRanker, Ranker
 from polyvec.evaluation.tasks.matching import matching
 from polyvec.retrieval.habits import Weights
-from polyvec.systems.guim import GUIMConfig, TrainingOptions, default, paper
+from polyvec.systems.guim import GUIMConfig, default, paper
+from polyvec.training.options import TrainingOptions
 
 CUTOFF = "2011-11-01"
 REPORTED = ("recall@100", "ndcg@10")
@@ -86,11 +87,11 @@ def run_once(
     windows = cut(purchases, cutoff, config.history_days, 0)
     weights = Weights(**embeddings.provenance["habits"])
     alone = EmbeddingsRanker(embeddings, purchases)
-    trend = EmbeddingsRanker(embeddings, purchases, Habits.at(purchases, windows, Weights(0, weights.trend)))
+    trend = HabitsRanker(embeddings, purchases, windows, Weights(0, weights.trend))
     rankers = {
         PERSONAL_FREQUENCY: counting_baselines(purchases, cutoff, config.history_days)[PERSONAL_FREQUENCY],
         "alone": alone,
-        "with habits": EmbeddingsRanker(embeddings, purchases, Habits.at(purchases, windows, weights)),
+        "with habits": HabitsRanker(embeddings, purchases, windows, weights),
         "alone, new items only": NewItemsOnly(alone, purchases, windows),
         "with trend, new items only": NewItemsOnly(trend, purchases, windows),
     }

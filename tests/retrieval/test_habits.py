@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from polyvec.data.dataset import Dataset, days
-from polyvec.embeddings import unit
+from polyvec.embeddings import Embeddings, unit
+from polyvec.errors import UsageError
 from polyvec.retrieval.exact import ExactIndex
 from polyvec.retrieval.habits import (
     Purchases,
@@ -14,6 +15,7 @@ from polyvec.retrieval.habits import (
     recent_purchases,
     with_trend,
 )
+from polyvec.retrieval.ranking import recommend
 
 NUM_ITEMS = 40
 
@@ -79,3 +81,69 @@ def test_purchases_count_an_item_per_user_and_leave_out_what_has_no_row():
     assert list(zip(own.owners, own.items, own.counts, strict=True)) == [(0, 0, 2), (0, 1, 1), (1, 1, 1)]
     kept = own.translate(np.array([-1, 4]))
     assert list(zip(kept.owners, kept.items, kept.counts, strict=True)) == [(0, 4, 1), (1, 4, 1)]
+
+
+CUTOFF = days(100)
+EVENTS = [
+    ("ann", "pen", days(10)),
+    ("ann", "pen", days(20)),
+    ("ann", "ink", days(30)),
+    ("bob", "cup", days(95)),
+    ("bob", "cup", days(99)),
+    ("bob", "hat", CUTOFF),
+]
+
+
+def shop(habits: dict[str, float]) -> tuple[Embeddings, Dataset]:
+    """Ann and Bob; items in another order than in the Dataset, one of them unknown there."""
+    items = ["hat", "cup", "new", "pen", "ink"]
+    items_ND = np.eye(5, dtype=np.float32)
+    users_UCD = np.array([[[0.1, 0.2, 0.9, 0.0, 0.3]], [[0.9, 0.0, 0.2, 0.3, 0.1]]], np.float32)
+    made = {"habits": habits, "events_until": CUTOFF, "history_days": 365}
+    return (
+        Embeddings.from_arrays(["ann", "bob"], users_UCD, items, items_ND, "max_dot", made),
+        Dataset.from_rows(EVENTS),
+    )
+
+
+def answers(ranking) -> dict[str, list[tuple[str, float]]]:
+    table = ranking.table()
+    return {
+        user: [(row["item_id"], round(row["score"], 4)) for row in part.iter_rows(named=True)]
+        for (user,), part in table.group_by("user_id", maintain_order=True)
+    }
+
+
+def test_recommendations_with_habits_follow_the_formula_by_raw_ids():
+    embeddings, dataset = shop({"repeats": 1.0, "trend": 0.5})
+    trend = 0.5 * np.log(3)  # two cups in the last fortnight; the hat lies after the moment
+    found = answers(recommend(embeddings, ["bob", "ann"], 3, dataset=dataset, habits=True))
+    assert found == {
+        "bob": [("cup", round(trend + np.log(3), 4)), ("hat", 0.9), ("pen", 0.3)],
+        "ann": [("pen", round(np.log(3), 4)), ("ink", round(0.3 + np.log(2), 4)), ("new", 0.9)],
+    }
+
+
+def test_weights_of_zero_change_nothing():
+    embeddings, dataset = shop({"repeats": 0.0, "trend": 0.0})
+    with_habits = recommend(embeddings, ["ann", "bob"], 5, dataset=dataset, habits=True)
+    assert answers(with_habits) == answers(recommend(embeddings, ["ann", "bob"], 5))
+
+
+def test_filters_hold_for_own_items_too():
+    embeddings, dataset = shop({"repeats": 1.0, "trend": 0.0})
+    unseen = recommend(embeddings, ["ann"], 5, dataset=dataset, habits=True, not_seen=True)
+    assert {item for item, _ in answers(unseen)["ann"]} == {"new", "cup", "hat"}
+    allowed = recommend(embeddings, ["ann"], 5, dataset=dataset, habits=True, allow=["cup", "ink"])
+    assert [item for item, _ in answers(allowed)["ann"]] == ["ink", "cup"]
+
+
+def test_habits_without_a_dataset_are_refused_with_the_remedy():
+    embeddings, _ = shop({"repeats": 1.0, "trend": 0.0})
+    with pytest.raises(UsageError) as refused:
+        recommend(embeddings, ["ann"], 5, habits=True)
+    assert str(refused.value) == (
+        "habits cannot be weighed here\n"
+        "  expected: embeddings made by polyvec embed, and the Dataset that holds the events\n"
+        "  mend: give the Dataset: --dataset shop.dataset"
+    )

@@ -24,6 +24,7 @@ class Filters(TypedDict):
     """Options that narrow the answer."""
 
     not_seen: bool
+    habits: bool
     allow: Path | None
     category: str | None
     dataset: Path | None
@@ -42,6 +43,7 @@ class Filters(TypedDict):
     help="exact: matrix product; faiss: HNSW graph, for large catalogues and many users.",
 )
 @click.option("--not-seen", is_flag=True, help="Leave out the items of the user's events in --dataset.")
+@click.option("--habits", is_flag=True, help="Raise own items and what sells now in --dataset.")
 @click.option("--allow", type=click.Path(path_type=Path), help="File of the only item ids to return.")
 @click.option("--category", help="Return only items of this category of --dataset.")
 @click.option("--dataset", type=click.Path(path_type=Path), help="Dataset for filters and titles.")
@@ -65,6 +67,7 @@ def command(
 
     \b
     polyvec recommend shop.emb --user 17850 --dataset shop.dataset
+    polyvec recommend shop.emb --user 17850 --dataset shop.dataset --habits
     polyvec recommend shop.emb --user 17850 --not-seen --category toys --dataset shop.dataset
     polyvec recommend shop.emb --users users.parquet -k 100 --index faiss --out recommendations.parquet
     """  # noqa: D301
@@ -82,6 +85,7 @@ def command(
         index=_index(vectors, index),
         allow=None if filters["allow"] is None else read_ids(filters["allow"], vectors.items.ids),
         not_seen=filters["not_seen"],
+        habits=filters["habits"],
         category=filters["category"],
         dataset=data,
     )

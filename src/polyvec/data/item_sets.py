@@ -98,11 +98,17 @@ class ItemSets:
 
     def contains(self, rows_Bk: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Whether set b holds each item of row b, bool ``[B, k]``; never for −1."""
+        return self.contains_pairs(np.arange(len(self), dtype=np.int64)[:, None], rows_Bk)
+
+    def contains_pairs(
+        self, owners: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether set ``owners[p]`` holds item ``rows[p]``; arrays that broadcast; never for −1."""
+        keys = owners * self.num_items + rows
         if not len(self._keys):
-            return np.zeros(rows_Bk.shape, dtype=np.bool_)
-        keys_Bk = np.arange(len(self), dtype=np.int64)[:, None] * self.num_items + rows_Bk
-        places = np.minimum(np.searchsorted(self._keys, keys_Bk), len(self._keys) - 1)
-        return np.asarray((self._keys[places] == keys_Bk) & (rows_Bk >= 0))
+            return np.zeros(keys.shape, dtype=np.bool_)
+        places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return (self._keys[places] == keys) & (rows >= 0)
 
     def select(self, index: npt.NDArray[np.int64]) -> ItemSets:
         """Pick the sets at these positions, in this order."""

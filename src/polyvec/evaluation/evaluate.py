@@ -21,7 +21,7 @@ from polyvec.evaluation.baselines import (
 from polyvec.evaluation.metrics import estimate, resampled_means
 from polyvec.evaluation.mixture import mean_cosine, vectors_used, wins
 from polyvec.evaluation.people import some_items, some_users
-from polyvec.evaluation.rankers import EmbeddingsRanker, Habits, Ranker
+from polyvec.evaluation.rankers import EmbeddingsRanker, HabitsRanker, Ranker
 from polyvec.evaluation.tasks.matching import check_no_leak, matching
 from polyvec.evaluation.tasks.next_item import WARNING, check_held_back, next_item
 from polyvec.evaluation.tasks.profile import Features, boosting, label_column, of_vectors, profile
@@ -210,7 +210,7 @@ def _own_rankers(embeddings: Embeddings, dataset: Dataset, windows: Windows) -> 
     rankers: dict[str, Ranker] = {EMBEDDINGS: own, REPEATS_FIRST: PersonalFrequency(dataset, windows, own)}
     weights = Weights(**embeddings.provenance.get("habits", {}))
     if weights:
-        rankers[WITH_HABITS] = EmbeddingsRanker(embeddings, dataset, Habits.at(dataset, windows, weights))
+        rankers[WITH_HABITS] = HabitsRanker(embeddings, dataset, windows, weights)
     return rankers
 
 

@@ -77,6 +77,17 @@ class Filter:
         """Filter of some of the queries."""
         return Filter(self.allowed, None if self.excluded is None else self.excluded.select(queries))
 
+    def refuses_pairs(
+        self, owners: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether query ``owners[p]`` may not get item ``rows[p]``, bool ``[P]``."""
+        refused = np.zeros(len(rows), dtype=np.bool_)
+        if self.allowed is not None:
+            refused |= ~self.allowed[rows]
+        if self.excluded is not None:
+            refused |= self.excluded.contains_pairs(owners, rows)
+        return refused
+
     def refuses(self, rows_Bk: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Whether a found item may not be returned, bool ``[B, k]``; always for −1."""
         refused = rows_Bk < 0

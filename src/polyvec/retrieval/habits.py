@@ -20,12 +20,15 @@ import numpy as np
 
 from polyvec.data.dataset import days
 from polyvec.data.item_sets import expand_ranges
-from polyvec.retrieval.found import Found, order_candidates
+from polyvec.retrieval.exact import ExactIndex
+from polyvec.retrieval.found import Filter, Found, order_candidates
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from polyvec.data.dataset import Dataset
+    from polyvec.data.split import Windows
+    from polyvec.embeddings import Embeddings
 
 PAIRS_AT_ONCE = 65_536
 TREND_DAYS = 14
@@ -75,8 +78,59 @@ class Purchases:
 
     def translate(self, rows: npt.NDArray[np.int64]) -> Purchases:
         """Rename item i to ``rows[i]``; items renamed to −1 are left out."""
-        there = np.flatnonzero(rows[self.items] >= 0)
-        return Purchases(self.owners[there], rows[self.items[there]], self.counts[there])
+        items = rows[self.items]
+        return Purchases(self.owners, items, self.counts)._keep(items >= 0)
+
+    def allowed_by(self, only: Filter) -> Purchases:
+        """Leave out what a filter refuses."""
+        return self._keep(~only.refuses_pairs(self.owners, self.items))
+
+    def _keep(self, kept: npt.NDArray[np.bool_]) -> Purchases:
+        return Purchases(self.owners[kept], self.items[kept], self.counts[kept])
+
+
+class HabitualIndex:
+    """Exact search by the formula above, for the users and items that Embeddings and a Dataset share.
+
+    Parameters
+    ----------
+    embeddings
+        Vectors.
+    dataset
+        Purchases.
+    windows
+        Histories at one cut-off, one window per user of the Dataset, in row order.
+    weights
+        How much the habits count.
+    """
+
+    def __init__(self, embeddings: Embeddings, dataset: Dataset, windows: Windows, weights: Weights) -> None:
+        self._dataset, self._windows, self._weights = dataset, windows, weights
+        self._row_of_item = embeddings.items.ids.rows(dataset.items.series)
+        recent = np.zeros(len(embeddings.items), dtype=np.int64)
+        known = self._row_of_item >= 0
+        until = int(windows.cutoffs[0]) if len(windows) else 0
+        recent[self._row_of_item[known]] = recent_purchases(dataset, until)[known]
+        self._vectors_ND = with_trend(embeddings.unit_items(), recent, weights.trend)
+        self._index = ExactIndex(self._vectors_ND)
+
+    def search(
+        self,
+        users_BCD: npt.NDArray[np.float32],
+        user_rows: npt.NDArray[np.int64],
+        k: int,
+        only: Filter | None = None,
+    ) -> Found:
+        """Best k items, as rows of the Embeddings, of users by their vectors and their rows in the Dataset.
+
+        ``user_rows`` is int64 ``[B]``, −1 for a user who has no history there.
+        """
+        only, opened = only or Filter(), open_to_trend(users_BCD)
+        found = self._index.search(opened, k, only)
+        start = np.where(user_rows >= 0, self._windows.history_start[user_rows], 0)
+        stop = np.where(user_rows >= 0, self._windows.history_end[user_rows], 0)
+        own = Purchases.of_events(self._dataset, start, stop).translate(self._row_of_item)
+        return favour_repeats(found, opened, self._vectors_ND, own.allowed_by(only), self._weights.repeats)
 
 
 def recent_purchases(dataset: Dataset, until: int) -> npt.NDArray[np.int64]:

@@ -12,11 +12,13 @@ import numpy as np
 import polars as pl
 
 from polyvec.data.item_sets import ItemSets
+from polyvec.data.split import cut, leave_last_out
 from polyvec.embeddings import STATES, unit
 from polyvec.errors import DataError, UsageError, nearest_name
 from polyvec.retrieval.exact import ExactIndex
 from polyvec.retrieval.filters import allow_list, category_items, seen_items
 from polyvec.retrieval.found import Filter, Found, Index
+from polyvec.retrieval.habits import HabitualIndex, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,6 +84,7 @@ def recommend(
     not_seen: bool = False,
     category: str | None = None,
     dataset: Dataset | None = None,
+    habits: bool = False,
 ) -> Ranking:
     """Find the k best items of users by the max over each user's vectors.
 
@@ -102,7 +105,10 @@ def recommend(
     category
         Return only items of this category of ``dataset``.
     dataset
-        Needed for ``not_seen`` and ``category``.
+        Needed for ``not_seen``, ``category`` and ``habits``.
+    habits
+        Raise each user's own items and what sells now in ``dataset``, with the weights that the embeddings
+        bring along: see :mod:`polyvec.retrieval.habits`. ``index`` is then not used.
 
     Returns
     -------
@@ -117,15 +123,43 @@ def recommend(
     """
     rows = known_rows(embeddings.users.ids, user_ids)
     only = _filter(embeddings.items.ids, user_ids, allow, not_seen, category, dataset)
-    index = index or ExactIndex(embeddings.unit_items())
     users_BCD = query_vectors(embeddings, rows)
+    if habits:
+        found = _habitual(embeddings, user_ids, users_BCD, k, only, dataset)
+    else:
+        found = (index or ExactIndex(embeddings.unit_items())).search(users_BCD, k, only)
     return Ranking(
         "user",
         list(user_ids),
         [STATES[code] for code in embeddings.users.state[rows]],
-        index.search(users_BCD, k, only),
+        found,
         embeddings.items,
     )
+
+
+def _habitual(
+    embeddings: Embeddings,
+    user_ids: Sequence[RawId],
+    users_BCD: npt.NDArray[np.float32],
+    k: int,
+    only: Filter,
+    dataset: Dataset | None,
+) -> Found:
+    """Search with the weights and at the moment that the embeddings tell."""
+    made = embeddings.provenance
+    if dataset is None or not {"habits", "events_until", "history_days"} <= made.keys():
+        raise UsageError(
+            "habits cannot be weighed here",
+            expected="embeddings made by polyvec embed, and the Dataset that holds the events",
+            mend="give the Dataset: --dataset shop.dataset",
+        )
+    purchases = dataset.only_action()
+    if purchases.time_kind == "order":
+        windows = leave_last_out(purchases, made["held_back"], targets=0)
+    else:
+        windows = cut(purchases, made["events_until"], made["history_days"], target_days=0)
+    index = HabitualIndex(embeddings, purchases, windows, Weights(**made["habits"]))
+    return index.search(users_BCD, purchases.users.rows(user_ids), k, only)
 
 
 def search(embeddings: Embeddings, item_id: RawId, k: int = 10, *, index: Index | None = None) -> Ranking:
