@@ -21,7 +21,8 @@ setup: .venv/.ready  ## make .venv with polyvec and the tested versions of every
 demo: setup  ## the whole path on a synthetic shop, ending in a report
 	$(BIN)/polyvec synth --out demo/shop --overwrite
 	$(BIN)/polyvec prepare demo/shop/events.parquet --items demo/shop/items.parquet --out demo/shop.dataset --overwrite
-	$(BIN)/polyvec fit guim demo/shop.dataset --until $(DEMO_CUTOFF) --out demo/shop.model --overwrite
+	$(BIN)/polyvec fit guim demo/shop.dataset --until $(DEMO_CUTOFF) --out demo/shop.model --overwrite \
+		--set num_cutoffs=4 --set stride_days=21 --set epochs=2
 	$(BIN)/polyvec embed demo/shop.model demo/shop.dataset --until $(DEMO_CUTOFF) --out demo/shop.emb --overwrite
 	$(BIN)/polyvec evaluate demo/shop.emb demo/shop.dataset --shop demo/shop \
 		--profiles demo/shop/users.parquet --model demo/shop.model --out demo/report --overwrite

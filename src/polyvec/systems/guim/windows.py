@@ -66,23 +66,17 @@ def training_windows(
     DataError
         If no window has anything to learn from.
     """
-    steps = (
-        _timed(dataset, config, until)
-        if dataset.time_kind == "timestamp"
-        else _ordered(dataset, config, held_back)
-    )
-    latest, earlier = steps[0], steps[1:]
-    no_windows = latest[:0]
+    steps = _windows_before(dataset, config, until, held_back)
+    latest, no_windows = steps[0], steps[0][:0]
     if validation == "window":
-        training = [step for step in earlier if _is_before(step, latest)]
-        result = TrainingWindows(
-            _join(training, config, no_windows), _complete(latest), _first_target(latest, until)
-        )
+        earlier = (until - days(config.target_days), held_back + config.target_events)
+        training = _join(_windows_before(dataset, config, *earlier), config, no_windows)
+        result = TrainingWindows(training, _complete(latest), _first_target(latest, until))
     elif validation == "users":
         held_out = _held_out_users(latest, seed)
-        training = [step[np.flatnonzero(~held_out[step.user_rows])] for step in steps]
+        others = [step[np.flatnonzero(~held_out[step.user_rows])] for step in steps]
         checked = _complete(latest[np.flatnonzero(held_out[latest.user_rows])])
-        result = TrainingWindows(_join(training, config, no_windows), checked, until)
+        result = TrainingWindows(_join(others, config, no_windows), checked, until)
     else:
         result = TrainingWindows(_join(steps, config, no_windows), no_windows, until)
     if not len(result.training):
@@ -94,34 +88,27 @@ def training_windows(
     return result
 
 
-def _timed(dataset: Dataset, config: GUIMConfig, until: int) -> list[Windows]:
-    """Windows of every cut-off, the latest first; each target window ends at or before ``until``."""
-    first = dataset.time_span[0]
-    steps = []
-    for number in range(config.num_cutoffs):
-        cutoff = until - days(config.target_days) - number * days(config.stride_days)
-        if number and cutoff <= first:
-            break
-        steps.append(cut(dataset, cutoff, config.history_days, config.target_days))
-    return steps
-
-
-def _ordered(dataset: Dataset, config: GUIMConfig, held_back: int) -> list[Windows]:
-    """As :func:`_timed`, with targets counted in events; consecutive windows share no target."""
+def _windows_before(dataset: Dataset, config: GUIMConfig, until: int, held_back: int) -> list[Windows]:
+    """Windows of every cut-off, the latest first, whose targets end before ``until`` or ``held_back``."""
+    if dataset.time_kind == "timestamp":
+        return _timed(dataset, config, until)
     if not config.matching_weight:  # masked items alone: the history is all there is
-        return [_whole_histories(dataset, held_back)]
+        return [leave_last_out(dataset, held_back, targets=0)]
     return [
         leave_last_out(dataset, held_back + number * config.target_events, config.target_events)
         for number in range(config.num_cutoffs)
     ]
 
 
-def _whole_histories(dataset: Dataset, held_back: int) -> Windows:
-    return leave_last_out(dataset, held_back, targets=0)
-
-
-def _is_before(step: Windows, latest: Windows) -> bool:
-    return bool((step.target_end <= latest.target_start).all())
+def _timed(dataset: Dataset, config: GUIMConfig, until: int) -> list[Windows]:
+    latest = until - days(config.target_days)
+    cutoffs = [latest - number * days(config.stride_days) for number in range(config.num_cutoffs)]
+    first = dataset.time_span[0]
+    return [
+        cut(dataset, cutoff, config.history_days, config.target_days)
+        for number, cutoff in enumerate(cutoffs)
+        if number == 0 or cutoff > first
+    ]
 
 
 def _first_target(latest: Windows, until: int) -> int:
