@@ -1,78 +1,140 @@
-"""Which windows are learned from: none touches the validation targets or the future."""
+from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from polyvec.data.dataset import Dataset, days
-from polyvec.errors import DataError
+from polyvec.data.dataset import MICROSECONDS_PER_DAY, Dataset
+from polyvec.data.split import Windows, check_moment
+from polyvec.errors import DataError, UsageError
 from polyvec.systems.guim.config import GUIMConfig
-from polyvec.systems.guim.windows import training_windows
+from polyvec.systems.guim.windows import Validation, training_windows
 
-CONFIG = GUIMConfig(history_days=40, target_days=10, num_cutoffs=4, stride_days=3, target_events=2)
-UNTIL = days(100)
-
-
-def shop(seed: int = 0, time_kind: str = "timestamp") -> Dataset:
-    random = np.random.default_rng(seed)
-    rows = [
-        (f"u{user:02d}", f"i{random.integers(20)}", days(random.uniform(0, 120)))
-        for user in range(40)
-        for _ in range(25)
-    ]
-    return Dataset.from_rows(rows, time_kind=time_kind)
+DAY = MICROSECONDS_PER_DAY
+UNTIL = 100 * DAY
+VALIDATIONS: list[Validation] = ["users", "window", "none"]
 
 
-def test_no_window_touches_an_event_at_or_after_the_moment():
-    dataset = shop()
-    for validation in ("users", "window", "none"):
-        windows = training_windows(dataset, CONFIG, UNTIL, 0, validation, seed=1)
-        for part in (windows.training, windows.validation):
-            ends = part.target_end[part.target_end > part.target_start]
-            assert (dataset.times[ends - 1] < UNTIL).all()
-            assert (part.history_end <= part.target_start).all()
+def touched(windows: Windows) -> set[int]:
+    """All events that a window lets anybody see."""
+    pairs = zip(windows.history_start, windows.target_end, strict=True)
+    return {event for start, stop in pairs for event in range(start, stop)}
 
 
-def test_targets_of_the_validation_window_are_in_no_training_window():
-    dataset = shop()
-    windows = training_windows(dataset, CONFIG, UNTIL, 0, "window", seed=1)
-    assert (dataset.times[windows.training.target_end - 1] < UNTIL - days(10)).all()
-    assert (dataset.times[windows.validation.target_start] >= UNTIL - days(10)).all()
-    assert windows.learned_until == UNTIL - days(10)
-    assert len(np.unique(windows.training.cutoffs)) == CONFIG.num_cutoffs  # the gap costs no cut-off
+@pytest.mark.parametrize("validation", VALIDATIONS)
+def test_nothing_at_or_after_the_moment_is_in_any_window(
+    shop: Dataset, tiny: Callable[..., GUIMConfig], validation: Validation
+) -> None:
+    cut = training_windows(shop, tiny(), UNTIL, 0, validation, seed=0)
+    for windows in (cut.training, cut.validation):
+        assert all(shop.times[event] < UNTIL for event in touched(windows))
+    assert max(shop.times[event] for event in touched(cut.training)) < cut.learned_until
 
 
-def test_held_out_users_are_in_no_training_window_and_are_a_tenth():
-    windows = training_windows(shop(), CONFIG, UNTIL, 0, "users", seed=1)
-    assert len(windows.validation) == 4
-    assert not np.isin(windows.validation.user_rows, windows.training.user_rows).any()
-    other = training_windows(shop(), CONFIG, UNTIL, 0, "users", seed=2)
-    assert windows.validation.user_rows.tolist() != other.validation.user_rows.tolist()
+def test_targets_lie_in_the_days_after_each_cutoff_and_histories_in_those_before(
+    shop: Dataset, tiny: Callable[..., GUIMConfig]
+) -> None:
+    windows = training_windows(shop, tiny(), UNTIL, 0, "none", seed=0).training
+    assert sorted(set(windows.cutoffs // DAY)) == [60, 70, 80]
+    for w in range(len(windows)):
+        history = shop.times[windows.history_start[w] : windows.history_end[w]]
+        targets = shop.times[windows.target_start[w] : windows.target_end[w]]
+        cutoff = windows.cutoffs[w]
+        assert ((history >= cutoff - 60 * DAY) & (history < cutoff)).all()
+        assert ((targets >= cutoff) & (targets < cutoff + 20 * DAY)).all()
+        assert len(targets) > 0
 
 
-def test_cutoffs_slide_back_by_the_stride():
-    windows = training_windows(shop(), CONFIG, UNTIL, 0, "none", seed=1)
-    assert np.unique(windows.training.cutoffs).tolist() == [days(day) for day in (81, 84, 87, 90)]
+def test_users_held_out_for_validation_are_in_no_training_window(
+    shop: Dataset, tiny: Callable[..., GUIMConfig]
+) -> None:
+    cut = training_windows(shop, tiny(), UNTIL, 0, "users", seed=0)
+    held_out = set(cut.validation.user_rows)
+    assert len(held_out) == len(cut.validation) == 5  # a tenth of those with history and targets
+    assert not held_out & set(cut.training.user_rows)
+    assert set(cut.validation.cutoffs) == {80 * DAY}
+    assert (cut.validation.history_end > cut.validation.history_start).all()
+    again = training_windows(shop, tiny(), UNTIL, 0, "users", seed=0)
+    other = training_windows(shop, tiny(), UNTIL, 0, "users", seed=1)
+    assert held_out == set(again.validation.user_rows)
+    assert held_out != set(other.validation.user_rows)
 
 
-def test_ordered_data_holds_back_last_events_and_shares_no_target():
-    dataset = shop(time_kind="order")
-    windows = training_windows(dataset, CONFIG, 0, 3, "none", seed=1)
-    last = dataset.user_offsets[1:][windows.training.user_rows] - 3
-    assert (windows.training.target_end <= last).all()
-    targets = np.concatenate(
-        [
-            np.arange(a, b)
-            for a, b in zip(windows.training.target_start, windows.training.target_end, strict=True)
-        ]
-    )
-    assert len(np.unique(targets)) == len(targets) == 40 * CONFIG.num_cutoffs * CONFIG.target_events
+def test_validated_on_the_last_window_training_ends_before_it(
+    shop: Dataset, tiny: Callable[..., GUIMConfig]
+) -> None:
+    cut = training_windows(shop, tiny(num_cutoffs=5), UNTIL, 0, "window", seed=0)
+    assert cut.learned_until == 80 * DAY
+    assert set(cut.training.cutoffs // DAY) == {60, 50, 40, 30, 20}
+    assert all(shop.times[event] < 80 * DAY for event in touched(cut.training))
+    assert len(set(cut.validation.user_rows)) > 20
 
 
-def test_nothing_to_learn_from_is_said_with_the_remedy():
-    with pytest.raises(DataError) as refused:
-        training_windows(shop(), CONFIG, days(-50), 0, "none", seed=1)
-    assert str(refused.value) == (
-        "no window has anything to learn from\n"
-        "  expected: users with events within 10 days before a cut-off\n"
-        "  mend: lower target_days or history_days, choose a later --until, or prepare more data"
-    )
+def test_ordered_data_is_cut_by_numbers_of_events(
+    make_shop: Callable[..., Dataset], tiny: Callable[..., GUIMConfig]
+) -> None:
+    shop = make_shop(users=30, events=12, time_kind="order")
+    config = tiny(target_events=3, num_cutoffs=2)
+    windows = training_windows(shop, config, 12, 2, "none", seed=0).training
+    starts = shop.user_offsets[windows.user_rows]
+    assert set(windows.history_end - starts) == {7, 4}
+    assert set(windows.target_end - windows.target_start) == {3}
+    assert (windows.target_end - starts).max() == 10  # the last two are held back
+    latest = training_windows(shop, config, 12, 2, "window", seed=0)
+    assert set(latest.training.target_end - shop.user_offsets[latest.training.user_rows]) == {7, 4}
+    assert set(latest.validation.target_start - shop.user_offsets[latest.validation.user_rows]) == {7}
+
+
+def test_without_matching_ordered_histories_are_used_whole(
+    make_shop: Callable[..., Dataset], tiny: Callable[..., GUIMConfig]
+) -> None:
+    shop = make_shop(users=30, events=12, time_kind="order")
+    windows = training_windows(shop, tiny(matching_weight=0), 12, 2, "none", seed=0).training
+    assert set(windows.history_end - windows.history_start) == {10}
+    assert len(windows) == 30
+
+
+def test_cutoffs_before_the_first_event_are_left_out(shop: Dataset, tiny: Callable[..., GUIMConfig]) -> None:
+    windows = training_windows(shop, tiny(num_cutoffs=1000), UNTIL, 0, "none", seed=0).training
+    assert windows.cutoffs.min() > shop.time_span[0]
+    assert len(set(windows.cutoffs)) == 8
+
+
+@pytest.mark.parametrize(("until", "validation"), [(0, "none"), (5 * DAY, "window"), (0, "users")])
+def test_nothing_to_learn_from_is_said_with_a_mend(
+    shop: Dataset, tiny: Callable[..., GUIMConfig], until: int, validation: Validation
+) -> None:
+    with pytest.raises(DataError) as caught:
+        training_windows(shop, tiny(), until, 0, validation, seed=0)
+    assert caught.value.what == "no window has anything to learn from"
+    assert caught.value.expected == "users with events within 20 days before a cut-off"
+    assert "lower target_days" in str(caught.value.mend)
+
+
+def test_few_users_are_all_trained_on() -> None:
+    one = Dataset.from_rows([("ann", "pen", day * DAY) for day in range(60)])
+    cut = training_windows(one, GUIMConfig(), 60 * DAY, 0, "users", seed=0)
+    assert len(cut.validation) == 0
+    assert set(np.unique(cut.training.user_rows)) == {0}
+
+
+# --- moments that the data does not have
+
+
+@pytest.mark.parametrize(
+    ("kind", "until", "held_back", "what"),
+    [
+        ("order", 5, 0, "until needs timestamps, and this data has only an order column"),
+        ("timestamp", None, 1, "held_back is for data with an order column, and this data has timestamps"),
+        ("order", None, -1, "held_back is -1"),
+    ],
+)
+def test_a_moment_that_the_data_does_not_have_is_refused(
+    make_shop: Callable[..., Dataset], kind: str, until: int | None, held_back: int, what: str
+) -> None:
+    shop = make_shop(users=3, time_kind=kind)
+    with pytest.raises(UsageError) as caught:
+        check_moment(shop, until, held_back)
+    assert caught.value.what == what
+    check_moment(shop, None, 0)
