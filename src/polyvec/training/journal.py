@@ -39,7 +39,6 @@ class Journal:
     def __init__(self, folder: Path, total_steps: int, step: int) -> None:
         self._file = folder / JOURNAL
         self._keep_until(step)
-        self._stream = self._file.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=step)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -59,8 +58,8 @@ class Journal:
 
     def record(self, event: str, step: int, figures: dict[str, Any]) -> None:
         """Write one record everywhere; figures are numbers, lists of numbers or dictionaries of numbers."""
-        self._stream.write(json.dumps({"event": event, "step": step, **figures}) + "\n")
-        self._stream.flush()
+        with self._file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"event": event, "step": step, **figures}) + "\n")
         for name, value in _scalars(figures):
             self._board.add_scalar(f"{event}/{name}", value, step)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in _scalars(figures) if name in _SHOWN)
@@ -69,14 +68,15 @@ class Journal:
     def close(self) -> None:
         """Flush and close everything."""
         self._bar.stop()
-        self._stream.close()
         self._board.close()
 
     def _keep_until(self, step: int) -> None:
         if self._file.exists():
             lines = self._file.read_text("utf-8").splitlines()
             kept = [line for line in lines if _is_record_until(line, step)]
-            self._file.write_text("".join(line + "\n" for line in kept), "utf-8")
+            shorter = self._file.with_suffix(".kept")
+            shorter.write_text("".join(line + "\n" for line in kept), "utf-8")
+            shorter.replace(self._file)
 
 
 _SHOWN = {"loss", "tokens_per_s", "validation"}
