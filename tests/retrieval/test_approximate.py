@@ -26,7 +26,7 @@ def recall(rows, expected):
 def test_recall_against_exact_search(clustered, record_property):
     items, users, index = clustered
     value = recall(index.search(users, 100).rows, ExactIndex(items).search(users, 100).rows)
-    record_property("recall@100", value)
+    record_property("recall@100", float(value))
     assert value > 0.97
 
 
