@@ -205,7 +205,7 @@ def test_killed_at_random_moments_and_resumed_a_run_ends_with_the_same_bytes(
     dataset: Path, start: Callable[..., ForkServerProcess], uninterrupted: object, tmp_path: Path
 ) -> None:
     draw = random.Random(os.getpid())  # another run of the tests, other moments
-    kills = sorted(draw.sample(range(1, STEPS - 3), 4))
+    kills = sorted(draw.sample(range(1, STEPS - 3), 3))
     killed = 0
     for step in kills:
         process = start(dataset, tmp_path / "m", "--resume")
