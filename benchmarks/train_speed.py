@@ -104,7 +104,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     results: dict[str, dict[str, list[dict[str, Any]]]] = {}
     with tempfile.TemporaryDirectory(prefix="train_speed_") as scratch:
-        for name, data in DATA.items():
+        for name, data in [(name, DATA[name]) for name in arguments.sets]:
             folder = Path(scratch) / name
             _prepare(folder, _events(data, arguments.data, quick=arguments.quick))
             results[name] = {system: [] for system in (*MAIN, *also)}
@@ -112,6 +112,7 @@ def main() -> None:
                 task = Task(system, str(folder), data.max_length, epochs, number, arguments.dropout)
                 print(f"{name}, round {number + 1} of {rounds}: {system} …", file=sys.stderr, flush=True)
                 results[name][system].append(_in_own_process(task, environment))
+                print(f"  {json.dumps(results[name][system][-1])}", file=sys.stderr, flush=True)
     setting = {"data": "stand-in" if arguments.data is None else "real", "epochs": epochs, "rounds": rounds}
     _report(results, setting | {"dropout": arguments.dropout, "threads": arguments.threads, "load": load})
 
@@ -122,6 +123,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, help="folder with movielens_1m/ and amazon_beauty/")
     parser.add_argument("--quick", action="store_true", help="few users, one round of two epochs")
+    parser.add_argument("--sets", nargs="+", choices=list(DATA), default=list(DATA), help="data sets (all)")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each system (3)")
     parser.add_argument("--epochs", type=_at_least_two, default=5, help="epochs of every training run (5)")
     parser.add_argument("--dropout", type=float, default=0.2, help="of both systems (0.2, RecTools' default)")

@@ -199,7 +199,7 @@ def test_data_of_the_other_kind_of_time_and_moments_it_lacks_are_refused(
     with pytest.raises(UsageError) as caught:
         embed(fitted, make_shop(3, time_kind="order"), tmp_path / "e")
     assert caught.value.what == "the model was trained on data with a timestamp"
-    assert caught.value.expected == "data with a timestamp; this Dataset has a order"
+    assert caught.value.expected == "data with a timestamp; this Dataset has an order"
     with pytest.raises(UsageError, match="held_back is for data with an order column"):
         embed(fitted, shop, tmp_path / "e", held_back=1)
 

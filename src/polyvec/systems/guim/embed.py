@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset
 
 NumberType = Literal["float32", "float16"]
+_AN = {"timestamp": "a timestamp", "order": "an order"}
 
 
 def embed(
@@ -72,8 +73,8 @@ def embed(
     """
     if model.time_kind != dataset.time_kind:
         raise UsageError(
-            f"the model was trained on data with a {model.time_kind}",
-            expected=f"data with a {model.time_kind}; this Dataset has a {dataset.time_kind}",
+            f"the model was trained on data with {_AN[model.time_kind]}",
+            expected=f"data with {_AN[model.time_kind]}; this Dataset has {_AN[dataset.time_kind]}",
         )
     check_moment(dataset, until, held_back)
     out, purchases = Path(out), dataset.only_action()

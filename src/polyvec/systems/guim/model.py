@@ -7,7 +7,6 @@ On disk::
     items.parquet          item_id and training events of every item that was trained on
     config.json            GUIMConfig and TrainingOptions, resolved
     training.jsonl, tensorboard/   what the run said
-    card.md                the model card
 """
 
 from __future__ import annotations
