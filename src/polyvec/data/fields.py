@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from polyvec.data.item_sets import expand_ranges
 from polyvec.ids import Vocabulary
 
 if TYPE_CHECKING:
@@ -130,9 +131,7 @@ def ranges(starts: npt.NDArray[Any], stops: npt.NDArray[Any]) -> npt.NDArray[np.
     >>> ranges(np.array([5, 0]), np.array([8, 2])).tolist()
     [5, 6, 7, 0, 1]
     """
-    lengths = stops - starts
-    ends = np.cumsum(lengths)
-    return np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
+    return expand_ranges(starts, stops)[1]
 
 
 def _texts(item_table: pl.DataFrame, column: str) -> pl.Series:

@@ -145,7 +145,7 @@ def _trainer(
         num_negatives=config.num_negatives if config.negatives == "sampled" else 0,
         whole_catalogue=config.negatives == "catalogue",
     )
-    counts = _training_counts(dataset, windows.training)
+    _, counts = model.item_states(dataset.item_table)
     objective = Objective(
         network=model.network,
         config=config,
