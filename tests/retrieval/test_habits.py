@@ -59,9 +59,9 @@ def test_the_winning_vector_stays_the_one_nearest_to_the_item():
         assert found.vectors[user].tolist() == nearest.tolist()
 
 
-def test_recent_purchases_are_those_of_the_last_fortnight_and_none_of_the_future():
+def test_recent_purchases_are_those_of_the_last_week_and_none_of_the_future():
     cutoff = days(100)
-    rows = [("u", "old", days(85)), ("u", "pen", days(86)), ("v", "pen", cutoff - 1), ("v", "ink", cutoff)]
+    rows = [("u", "old", days(92)), ("u", "pen", days(93)), ("v", "pen", cutoff - 1), ("v", "ink", cutoff)]
     dataset = Dataset.from_rows(rows)
     assert dict(zip(dataset.items.series, recent_purchases(dataset, cutoff), strict=True)) == {
         "old": 0,

@@ -26,6 +26,7 @@ class Options(TypedDict):
     until: str | None
     held_back: int
     validation: Validation
+    refit: bool
     config_file: str | None
     settings: tuple[str, ...]
     show_config: bool
@@ -59,6 +60,11 @@ class Options(TypedDict):
     show_default=True,
     help="Choose the best epoch on held-out users, on the latest window of all users, or train all epochs.",
 )
+@click.option(
+    "--refit",
+    is_flag=True,
+    help="Then train again on everything, for the epochs that validation found best.",
+)
 @click.option("--config", "config_file", help="TOML file with tables [guim] and [training].")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting; repeatable.")
 @click.option("--show-config", is_flag=True, help="Print the resolved configuration and stop.")
@@ -70,6 +76,7 @@ def command(system: str, dataset: Path, out: Path, **options: Unpack[Options]) -
 
     \b
     polyvec fit guim shop.dataset --out shop.model
+    polyvec fit guim shop.dataset --out shop.model --validation window --refit
     polyvec fit guim shop.dataset --out shop.model --until 2011-10-01 --set num_vectors=8 --set epochs=10
     polyvec fit guim shop.dataset --out shop.model --preset paper --resume
     """  # noqa: D301
@@ -92,6 +99,7 @@ def command(system: str, dataset: Path, out: Path, **options: Unpack[Options]) -
         until=None if options["until"] is None else parse_time(options["until"], data),
         held_back=options["held_back"],
         validation=options["validation"],
+        refit=options["refit"],
         resume=options["resume"],
         overwrite=options["overwrite"],
     )
@@ -105,5 +113,5 @@ def _say(out: Path, meta: dict[str, object], *, as_json: bool) -> None:
     click.echo(
         f"{out}: {meta['system']}, {meta['C']} vectors of {meta['D']} per user, "
         f"{meta['parameters']:,} weights, {meta['steps']:,} steps; "
-        f"best validation recall@100: {meta['validation']}"
+        f"best validation recall: {meta['validation']}"
     )

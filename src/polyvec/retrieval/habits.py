@@ -5,7 +5,7 @@ season. The score of user u and item j becomes
 
     max_c cos(u_c, v_j) + w·log(1 + n_uj) + b·log(1 + r_j)
 
-with n_uj the user's purchases of j in the history window and r_j all purchases of j in the last 14 days. The
+with n_uj the user's purchases of j in the history window and r_j all purchases of j in the last 7 days. The
 trend term is one more dimension of the vectors (1 for users, b·log(1 + r_j) for items), so any index of inner
 products serves. The repeat term raises the user's own items only: the k best are among the k best without it
 and those own items, and exactness carries over.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from polyvec.embeddings import Embeddings
 
 PAIRS_AT_ONCE = 65_536
-TREND_DAYS = 14
+TREND_DAYS = 7
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class HabitualIndex:
 
 
 def recent_purchases(dataset: Dataset, until: int) -> npt.NDArray[np.int64]:
-    """Purchases of every item in the 14 days before ``until``, int64 ``[N]``; zeros for ordered data."""
+    """Purchases of every item in the 7 days before ``until``, int64 ``[N]``; zeros for ordered data."""
     if dataset.time_kind != "timestamp":
         return np.zeros(dataset.num_items, dtype=np.int64)
     is_recent = (dataset.times < until) & (dataset.times >= until - days(TREND_DAYS))

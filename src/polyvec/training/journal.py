@@ -34,9 +34,11 @@ class Journal:
         Steps of the whole run, for the progress bar.
     step
         Steps already done: later records of an interrupted run are taken back.
+    name
+        What the progress bar calls the run.
     """
 
-    def __init__(self, folder: Path, total_steps: int, step: int) -> None:
+    def __init__(self, folder: Path, total_steps: int, step: int, name: str = "training") -> None:
         self._file = folder / JOURNAL
         self._keep_until(step)
         self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=step)
@@ -49,7 +51,7 @@ class Journal:
             TextColumn("{task.fields[figures]}"),
             console=Console(stderr=True),
         )
-        self._task = self._bar.add_task("training", total=total_steps, completed=step, figures="")
+        self._task = self._bar.add_task(name, total=total_steps, completed=step, figures="")
         self._bar.start()
 
     def advance(self, step: int) -> None:

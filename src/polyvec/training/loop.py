@@ -72,6 +72,10 @@ class Trainer:
         Learning rate, epochs, seed …
     workspace
         Folder for checkpoints, the journal and the best weights; whatever a resumed run needs lies there.
+    stop_after
+        Epochs to train of those that the learning rate is planned for; 0 trains all.
+    name
+        What the progress bar calls the run.
     """
 
     network: nn.Module
@@ -80,6 +84,8 @@ class Trainer:
     validate: Callable[[], float] | None
     options: TrainingOptions
     workspace: Path
+    stop_after: int = 0
+    name: str = "training"
 
     def run(self) -> Progress:
         """Train to the end, from the latest checkpoint in the workspace if there is one.
@@ -98,7 +104,7 @@ class Trainer:
         """
         optimizers = make_optimizers(self.network, self.options)
         progress = load_checkpoint(self.workspace, self.network, optimizers)
-        journal = Journal(self.workspace, self.options.epochs * len(self.plan), progress.step)
+        journal = Journal(self.workspace, self._epochs * len(self.plan), progress.step, self.name)
         try:
             with _interruptions() as interrupted:
                 while not progress.finished:
@@ -108,6 +114,10 @@ class Trainer:
         if (self.workspace / BEST).exists():
             self.network.load_state_dict(load_file(self.workspace / BEST))
         return progress
+
+    @property
+    def _epochs(self) -> int:
+        return self.stop_after or self.options.epochs
 
     def _epoch(
         self, progress: Progress, optimizers: list[Optimizer], journal: Journal, interrupted: threading.Event
@@ -153,7 +163,7 @@ class Trainer:
 
     def _end_epoch(self, epoch: int, progress: Progress, journal: Journal, meter: Meter) -> None:
         figures = {"epoch": epoch, **meter.summary()}
-        is_last = epoch + 1 == self.options.epochs
+        is_last = epoch + 1 == self._epochs
         if self.validate is not None and ((epoch + 1) % self.options.validate_every == 0 or is_last):
             self.network.eval()
             value = self.validate()

@@ -18,6 +18,7 @@ from polyvec.data.split import Windows, cut
 from polyvec.errors import ArtifactError, TrainingError, UsageError
 from polyvec.systems.guim import GUIM, GUIMConfig, fit
 from polyvec.systems.guim.fit import _training_counts
+from polyvec.systems.guim.validation import REPEAT_WEIGHTS, TREND_WEIGHTS, Validator
 from polyvec.training.loop import Trainer
 from polyvec.training.options import TrainingOptions
 
@@ -35,6 +36,22 @@ class Killed(BaseException):
 
 def die(*_: object) -> None:
     raise Killed
+
+
+class Steps:
+    """Stand in for Trainer._step: count, and die before a given step."""
+
+    def __init__(self, die_at: int | None = None) -> None:
+        self.done, self._die_at, self._step = 0, die_at, Trainer._step
+
+    def __get__(self, trainer: Trainer, _: type) -> Callable[..., Any]:
+        return lambda *arguments: self._count(trainer, *arguments)
+
+    def _count(self, trainer: Trainer, *arguments: Any) -> Any:
+        if self.done == self._die_at:
+            raise Killed
+        self.done += 1
+        return self._step(trainer, *arguments)
 
 
 class SilentWriter:
@@ -181,6 +198,82 @@ def test_items_are_counted_once_per_event_of_any_training_window() -> None:
     gap = Windows(zeros, np.array([0, 4]), np.array([1, 5]), np.array([1, 5]), np.array([1, 6]), zeros)
     assert _training_counts(data, gap).tolist() == [2, 1, 0]
     assert _training_counts(data, windows[:0]).tolist() == [0, 0, 0]
+
+
+# --- validated on a later window, then trained on everything
+
+
+def test_a_refit_is_the_training_without_validation_with_what_validation_chose(
+    shop: Dataset, tiny: Config, short: Options, weights_of: Bytes, tmp_path: Path
+) -> None:
+    arguments: dict[str, Any] = {"until": UNTIL}
+    chosen = fit(shop, tmp_path / "window", tiny(), short(), validation="window", **arguments)
+    refitted = fit(shop, tmp_path / "refit", tiny(), short(), validation="window", refit=True, **arguments)
+    fit(shop, tmp_path / "all", tiny(), short(), validation="none", **arguments)
+    assert weights_of(tmp_path / "refit") == weights_of(tmp_path / "all")
+    assert weights_of(tmp_path / "refit") != weights_of(tmp_path / "window")
+    assert chosen.trained_until < refitted.trained_until == UNTIL
+    for key in ("validation", "best_epoch", "habits"):
+        assert refitted.manifest.meta[key] == chosen.manifest.meta[key]  # type: ignore[union-attr]
+    assert {"training.jsonl", "refit/training.jsonl"} <= listed(verify(tmp_path / "refit", "model"))
+
+
+def test_a_refit_stops_after_the_best_epoch(
+    shop: Dataset, tiny: Config, short: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([0.5, 0.9, 0.1])
+    monkeypatch.setattr(Validator, "__call__", lambda _: next(found))
+    fit(shop, tmp_path / "m", tiny(), short(epochs=3), refit=True)
+    lines = (tmp_path / "m" / "refit" / "training.jsonl").read_text().splitlines()
+    assert [record["epoch"] for record in map(json.loads, lines) if record["event"] == "epoch"] == [0, 1]
+
+
+def test_a_refit_that_was_killed_goes_on_where_it_was(
+    shop: Dataset, tiny: Config, short: Options, weights_of: Bytes, tmp_path: Path
+) -> None:
+    options = short(epochs=2, checkpoint_every=1)
+    fit(shop, tmp_path / "whole", tiny(), options, refit=True)
+    steps = Steps(die_at=read_manifest(tmp_path / "whole", "model").meta["steps"] + 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_step", steps)
+        with pytest.raises(Killed):
+            fit(shop, tmp_path / "m", tiny(), options, refit=True)
+    steps = Steps()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_step", steps)
+        fit(shop, tmp_path / "m", tiny(), options, refit=True, resume=True)
+    assert 0 < steps.done < read_manifest(tmp_path / "whole", "model").meta["steps"]
+    assert weights_of(tmp_path / "m") == weights_of(tmp_path / "whole")
+
+
+def test_a_refit_without_validation_is_refused(
+    shop: Dataset, tiny: Config, short: Options, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="refit has no validation to follow"):
+        fit(shop, tmp_path / "m", tiny(), short(), validation="none", refit=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_trend_is_chosen_on_a_later_window_only(
+    shop: Dataset, tiny: Config, short: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Validator,
+        "by_weights",
+        lambda _, grid: {weights: weights.trend + weights.repeats for weights in grid},
+    )
+    habits = {
+        validation: fit(shop, tmp_path / validation, tiny(), short(), validation=validation).manifest.meta[  # type: ignore[arg-type,union-attr]
+            "habits"
+        ]
+        for validation in ("users", "window", "none")
+    }
+    best = {"repeats": max(REPEAT_WEIGHTS), "trend": max(TREND_WEIGHTS)}
+    assert habits == {"users": best | {"trend": 0}, "window": best, "none": {"repeats": 0, "trend": 0}}
+
+
+def test_the_lists_of_validation_are_a_tenth_of_a_small_catalogue(shop: Dataset, fitted: GUIM) -> None:
+    assert Validator(fitted, shop, cut(shop, UNTIL, 60, 20)).k == 3  # of 25 items
 
 
 # --- in the way, interrupted, resumed

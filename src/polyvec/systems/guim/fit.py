@@ -14,6 +14,7 @@ from polyvec.artifact import claim, refuse_existing, writing
 from polyvec.data.batches import BatchPlan, BatchShape
 from polyvec.data.fields import FieldVocabulary
 from polyvec.data.split import check_moment
+from polyvec.errors import UsageError
 from polyvec.retrieval.habits import Weights
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.model import GUIM
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
     from polyvec.data.dataset import Dataset
     from polyvec.data.split import Windows
+    from polyvec.training.checkpoint import Progress
+
+REFIT = "refit"
 
 
 def fit(
@@ -40,6 +44,7 @@ def fit(
     until: int | None = None,
     held_back: int = 0,
     validation: Validation = "users",
+    refit: bool = False,
     resume: bool = False,
     overwrite: bool = False,
 ) -> GUIM:
@@ -60,6 +65,10 @@ def fit(
         For ordered data: last events of every user that are not read.
     validation
         See :func:`polyvec.systems.guim.windows.training_windows`.
+    refit
+        Train again on everything, what was validated on included, for the number of epochs that validation
+        found best. With ``validation="window"`` all choices are made as they will be used, on a later month,
+        and the Model knows the latest one all the same.
     resume
         Go on from the latest checkpoint of an interrupted run of the same configuration.
     overwrite
@@ -74,29 +83,42 @@ def fit(
     ArtifactError
         If ``out`` exists, or the run to resume was another one.
     UsageError
-        If the data has no such moment: see :func:`polyvec.data.split.check_moment`.
+        If the data has no such moment: see :func:`polyvec.data.split.check_moment`; or if ``refit`` has no
+        validation to follow.
     """
     out, config, options = Path(out), config or GUIMConfig(), options or TrainingOptions()
     check_moment(dataset, until, held_back)
+    if refit and validation == "none":
+        raise UsageError(
+            "refit has no validation to follow",
+            expected="the best number of epochs, found on validation",
+            mend="leave refit out, or validate (--validation window)",
+        )
     purchases = dataset.only_action()
     config = config.for_catalogue(purchases.num_items)
     until = purchases.time_span[1] + 1 if until is None else until
-    windows = training_windows(purchases, config, until, held_back, validation, options.seed)
     parents = {"dataset": dataset.manifest} if dataset.manifest else {}
-    meta: dict[str, Any] = {}
     workspace = out.with_name(f".{out.name}.run")
     refuse_existing(out, overwrite=overwrite)
-    claim(workspace, _request(dataset, config, options, [until, held_back, validation]), resume=resume)
-    model = _untrained(purchases, windows, config, options)
-    model.network.to(choose_device(options.device))
-    validator = Validator(model, purchases, windows.validation) if len(windows.validation) else None
-    progress = _trainer(model, purchases, windows, validator, workspace).run()
-    meta.update(model.meta, steps=progress.step, validation=progress.best, best_epoch=progress.best_epoch)
-    meta["habits"] = asdict(_weights(config, validator))
+    moment = [until, held_back, validation, refit]
+    claim(workspace, _request(dataset, config, options, moment), resume=resume)
+    windows = training_windows(purchases, config, until, held_back, validation, options.seed)
+    model, validator, progress = _train(purchases, windows, config, options, workspace)
+    meta: dict[str, Any] = {"validation": progress.best, "best_epoch": progress.best_epoch}
+    meta["habits"] = asdict(_weights(config, validator, with_trend=validation == "window"))
+    if refit:
+        everything = training_windows(purchases, config, until, held_back, "none", options.seed)
+        again, epochs = workspace / REFIT, progress.best_epoch + 1
+        model, _, progress = _train(purchases, everything, config, options, again, epochs)
+    meta.update(model.meta, steps=progress.step)
     with writing(out, "model", meta=meta, parents=parents, overwrite=overwrite) as stage:
         model.save_into(stage)
         shutil.copy(workspace / JOURNAL, stage)
         shutil.copytree(workspace / TENSORBOARD, stage / TENSORBOARD)
+        if refit:
+            (stage / REFIT).mkdir()
+            shutil.copy(workspace / REFIT / JOURNAL, stage / REFIT)
+            shutil.copytree(workspace / REFIT / TENSORBOARD, stage / REFIT / TENSORBOARD)
     shutil.rmtree(workspace)
     return GUIM.open(out)
 
@@ -109,11 +131,28 @@ def _request(
     return {"guim": asdict(config), "training": asdict(options), "moment": moment, "data": data}
 
 
-def _weights(config: GUIMConfig, validator: Validator | None) -> Weights:
+def _train(
+    dataset: Dataset,
+    windows: TrainingWindows,
+    config: GUIMConfig,
+    options: TrainingOptions,
+    workspace: Path,
+    stop_after: int = 0,
+) -> tuple[GUIM, Validator | None, Progress]:
+    """Train a new model, or go on with the one in the workspace."""
+    workspace.mkdir(exist_ok=True)
+    model = _untrained(dataset, windows, config, options)
+    model.network.to(choose_device(options.device))
+    validator = Validator(model, dataset, windows.validation) if len(windows.validation) else None
+    progress = _trainer(model, dataset, windows, validator, workspace, stop_after).run()
+    return model, validator, progress
+
+
+def _weights(config: GUIMConfig, validator: Validator | None, *, with_trend: bool) -> Weights:
     """Take the configured weights of the habits, else the best on validation, else none."""
     if config.habits is not None:
         return Weights(*config.habits)
-    return validator.best_weights() if validator else Weights()
+    return validator.best_weights(with_trend=with_trend) if validator else Weights()
 
 
 def _untrained(
@@ -135,7 +174,12 @@ def _training_counts(dataset: Dataset, windows: Windows) -> npt.NDArray[np.int64
 
 
 def _trainer(
-    model: GUIM, dataset: Dataset, windows: TrainingWindows, validator: Validator | None, stage: Path
+    model: GUIM,
+    dataset: Dataset,
+    windows: TrainingWindows,
+    validator: Validator | None,
+    workspace: Path,
+    stop_after: int,
 ) -> Trainer:
     config, options = model.config, model.options
     shape = BatchShape(
@@ -154,4 +198,13 @@ def _trainer(
         device=choose_device(options.device),
     )
     plan = BatchPlan(dataset, windows.training, options.batch_size, shape, options.seed)
-    return Trainer(model.network, objective, plan, validator, options, stage)
+    return Trainer(
+        model.network,
+        objective,
+        plan,
+        validator,
+        options,
+        workspace,
+        stop_after,
+        name="training again" if workspace.name == REFIT else "training",
+    )

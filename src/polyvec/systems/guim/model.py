@@ -7,6 +7,7 @@ On disk::
     items.parquet          item_id and training events of every item that was trained on
     config.json            GUIMConfig and TrainingOptions, resolved
     training.jsonl, tensorboard/   what the run said
+    refit/                 what the second run said, if there was one
 """
 
 from __future__ import annotations

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 
 K = 100
 REPEAT_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
-TREND_WEIGHTS = (0.0, 0.02, 0.05, 0.1)
+TREND_WEIGHTS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15)
 
 
 @dataclass(frozen=True)
 class Validator:
-    """Recall@100 (eq. 5) of a model on validation windows of one cut-off, among all items of the Dataset.
+    """Recall@k (eq. 5) of a model on validation windows of one cut-off, among all items of the Dataset.
+
+    k is 100, or a tenth of a small catalogue: a list of all items says nothing.
 
     Attributes
     ----------
@@ -45,6 +47,11 @@ class Validator:
     model: GUIM
     dataset: Dataset
     windows: Windows
+
+    @property
+    def k(self) -> int:
+        """Length of the lists."""
+        return min(K, -(-self.dataset.num_items // 10))
 
     def __call__(self) -> float:
         """Mean over users, by the vectors alone."""
@@ -61,14 +68,19 @@ class Validator:
         results = {}
         for trend in sorted({weights.trend for weights in candidates}):
             vectors_ND = with_trend(items_ND, recent_N, trend)
-            found = ExactIndex(vectors_ND).search(users_BCD, K)
+            found = ExactIndex(vectors_ND).search(users_BCD, self.k)
             for weights in (weights for weights in candidates if weights.trend == trend):
                 ranked = favour_repeats(found, users_BCD, vectors_ND, own, weights.repeats)
-                results[weights] = float(np.nanmean(recall(ranked.rows, targets, K)))
+                results[weights] = float(np.nanmean(recall(ranked.rows, targets, self.k)))
         return results
 
-    def best_weights(self) -> Weights:
-        """The weights with the highest recall; the smaller ones where they are equal."""
-        grid = tuple(Weights(repeats, trend) for repeats in REPEAT_WEIGHTS for trend in TREND_WEIGHTS)
+    def best_weights(self, *, with_trend: bool) -> Weights:
+        """The weights with the highest recall; the smaller ones where they are equal.
+
+        The trend can be judged in a window later than all that was trained on only: where the vectors have
+        learned from others what sold in the window, nothing is left for it to tell.
+        """
+        trends = TREND_WEIGHTS if with_trend else (0.0,)
+        grid = tuple(Weights(repeats, trend) for repeats in REPEAT_WEIGHTS for trend in trends)
         results = self.by_weights(grid)
         return max(grid, key=lambda weights: results[weights])

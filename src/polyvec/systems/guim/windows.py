@@ -83,7 +83,8 @@ def training_windows(
         raise DataError(
             "no window has anything to learn from",
             expected=f"users with events within {config.target_days:g} days before a cut-off",
-            mend="lower target_days or history_days, choose a later --until, or prepare more data",
+            mend="lower target_days or history_days, choose a later --until, validate on users instead of a "
+            "window (--validation users), or prepare more data",
         )
     return result
 
