@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from polyvec.data.synthetic import write_shop
-from polyvec.data.synthetic_world import ShopPlan
+from polyvec.data.synthetic.shop import write_shop
+from polyvec.data.synthetic.world import ShopPlan
 
 FULL = {"users": 100_000, "items": 50_000, "events": 10_000_000}
 QUICK = {"users": 5_000, "items": 8_000, "events": 500_000}

@@ -91,8 +91,8 @@ def _truths(dataset: Dataset, options: Options) -> Truths:
     shop = options["shop"]
     if shop is None:
         return Truths(profiles, labels)
-    from polyvec.data.oracle import Oracle
-    from polyvec.data.synthetic_truth import Truth
+    from polyvec.data.synthetic.oracle import Oracle
+    from polyvec.data.synthetic.truth import Truth
 
     Truth.open(shop)  # refuses a folder that is no shop
     interests = _read_table(shop / "truth" / "users.parquet").select("user_id", "num_interests")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from polyvec.data.synthetic_world import ShopPlan
+    from polyvec.data.synthetic.world import ShopPlan
     from polyvec.evaluation.rankers import Ranker
 
 MEDIUM = {"users": 100_000, "items": 50_000, "events": 10_000_000}
@@ -52,7 +52,7 @@ def command(out: Path, size: str, overwrite: bool, as_json: bool, **numbers: int
     polyvec synth --out big --size medium
     polyvec prepare shop/events.parquet --items shop/items.parquet --out shop.dataset
     """  # noqa: D301
-    from polyvec.data.synthetic_world import ShopPlan
+    from polyvec.data.synthetic.world import ShopPlan
 
     given = {name: value for name, value in numbers.items() if value is not None}
     plan = ShopPlan(**((MEDIUM if size == "medium" else {}) | given))
@@ -71,7 +71,7 @@ def _generate(plan: ShopPlan, out: Path, overwrite: bool) -> dict[str, int]:
     from rich.console import Console
     from rich.progress import Progress
 
-    from polyvec.data.synthetic import write_shop
+    from polyvec.data.synthetic.shop import write_shop
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("users", total=plan.users)
@@ -84,8 +84,8 @@ def _planted(out: Path) -> dict[str, Any]:
     """Count what was planted."""
     import numpy as np
 
-    from polyvec.data.synthetic_truth import KINDS_OF_USERS, Truth
-    from polyvec.data.synthetic_world import MAX_INTERESTS
+    from polyvec.data.synthetic.truth import KINDS_OF_USERS, Truth
+    from polyvec.data.synthetic.world import MAX_INTERESTS
 
     truth = Truth.open(out)
     planted, world = truth.planted, truth.world
@@ -108,9 +108,9 @@ def _recall(out: Path, plan: ShopPlan) -> dict[str, float] | None:
 
     from polyvec.data.dataset import days
     from polyvec.data.item_sets import ItemSets
-    from polyvec.data.oracle import Oracle, shop_dataset
     from polyvec.data.split import cut
-    from polyvec.data.synthetic import START
+    from polyvec.data.synthetic.oracle import Oracle, shop_dataset
+    from polyvec.data.synthetic.shop import START
     from polyvec.evaluation.baselines import PersonalFrequency, Popularity
     from polyvec.evaluation.metrics import recall
 

@@ -93,6 +93,7 @@ def test_a_model_folder_holds_weights_vocabularies_configuration_and_what_the_ru
         "fields",
         "items.parquet",
         "config.json",
+        "card.md",
         "training.jsonl",
         "tensorboard",
     }
@@ -216,6 +217,24 @@ def test_a_refit_is_the_training_without_validation_with_what_validation_chose(
     for key in ("validation", "best_epoch", "habits"):
         assert refitted.manifest.meta[key] == chosen.manifest.meta[key]  # type: ignore[union-attr]
     assert {"training.jsonl", "refit/training.jsonl"} <= listed(verify(tmp_path / "refit", "model"))
+
+
+def test_the_card_tells_what_the_model_was_made_from_and_chosen_by(
+    shop: Dataset, make_shop: Callable[..., Dataset], tiny: Config, short: Options, tmp_path: Path
+) -> None:
+    model = fit(shop, tmp_path / "m", tiny(), short(), until=UNTIL, validation="window", refit=True)
+    card = (tmp_path / "m" / "card.md").read_text("utf-8")
+    meta = model.manifest.meta if model.manifest else {}
+    assert "2 vectors of 16 numbers per user" in card
+    assert "* 720 purchases of 60 users and 25 items, of which 24 items were trained on" in card
+    assert "nothing at or after 1970-04-11" in card
+    assert f"* recall {meta['validation']:.4f} after epoch 1, the best on the latest window" in card
+    assert "then trained again on everything" in card
+    assert "num_vectors = 2, width = 16" in card
+    fit(make_shop(30, time_kind="order"), tmp_path / "o", tiny(target_events=3), short(), validation="none")
+    card = (tmp_path / "o" / "card.md").read_text("utf-8")
+    assert "* nothing was validated" in card
+    assert "nothing that was held back" in card
 
 
 def test_a_refit_stops_after_the_best_epoch(

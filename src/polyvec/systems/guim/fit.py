@@ -16,6 +16,7 @@ from polyvec.data.fields import FieldVocabulary
 from polyvec.data.split import check_moment
 from polyvec.errors import UsageError
 from polyvec.retrieval.habits import Weights
+from polyvec.systems.guim.card import model_card
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.model import GUIM
 from polyvec.systems.guim.objective import Objective
@@ -107,12 +108,14 @@ def fit(
     meta: dict[str, Any] = {"validation": progress.best, "best_epoch": progress.best_epoch}
     meta["habits"] = asdict(_weights(config, validator, with_trend=validation == "window"))
     if refit:
-        everything = training_windows(purchases, config, until, held_back, "none", options.seed)
+        windows = training_windows(purchases, config, until, held_back, "none", options.seed)
         again, epochs = workspace / REFIT, progress.best_epoch + 1
-        model, _, progress = _train(purchases, everything, config, options, again, epochs)
+        model, _, progress = _train(purchases, windows, config, options, again, epochs)
     meta.update(model.meta, steps=progress.step)
     with writing(out, "model", meta=meta, parents=parents, overwrite=overwrite) as stage:
         model.save_into(stage)
+        card = model_card(model, meta, purchases, windows, validation, refit=refit)
+        (stage / "card.md").write_text(card, "utf-8")
         shutil.copy(workspace / JOURNAL, stage)
         shutil.copytree(workspace / TENSORBOARD, stage / TENSORBOARD)
         if refit:

@@ -8,12 +8,12 @@ import pytest
 
 from polyvec.data.dataset import Dataset, days
 from polyvec.data.item_sets import ItemSets
-from polyvec.data.oracle import Oracle, shop_dataset
 from polyvec.data.split import cut
-from polyvec.data.synthetic import START, write_shop
-from polyvec.data.synthetic_events import Sampler, draw
-from polyvec.data.synthetic_truth import Truth
-from polyvec.data.synthetic_world import REGULAR, ShopPlan, stream
+from polyvec.data.synthetic.events import Sampler, draw
+from polyvec.data.synthetic.oracle import Oracle, shop_dataset
+from polyvec.data.synthetic.shop import START, write_shop
+from polyvec.data.synthetic.truth import Truth
+from polyvec.data.synthetic.world import REGULAR, ShopPlan, stream
 from polyvec.errors import ArtifactError, DataError, UsageError
 from polyvec.evaluation.baselines import PersonalFrequency, Popularity
 from polyvec.evaluation.metrics import recall

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polyvec.data.synthetic_words import AGES, COUNTRIES, TOPICS, topic_words
+from polyvec.data.synthetic.words import AGES, COUNTRIES, TOPICS, topic_words
 from polyvec.errors import UsageError
 
 if TYPE_CHECKING:

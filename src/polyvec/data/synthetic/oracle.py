@@ -1,7 +1,7 @@
 """The best possible ranking of a synthetic shop's items, from the truth that was planted.
 
 The oracle knows the closed form that purchases were drawn from
-(:mod:`polyvec.data.synthetic_world`), every user's interests, how they drift, and what the user bought
+(:mod:`polyvec.data.synthetic.world`), every user's interests, how they drift, and what the user bought
 before the cut-off. A model sees only the log; its recall is read as a share of the oracle's.
 """
 
@@ -16,9 +16,9 @@ import polars as pl
 from polyvec.data.dataset import MICROSECONDS_PER_DAY, PURCHASE, Dataset
 from polyvec.data.item_sets import expand_ranges
 from polyvec.data.split import cut
-from polyvec.data.synthetic import EVENT_FILE, START
-from polyvec.data.synthetic_truth import Truth
-from polyvec.data.synthetic_world import PERIOD_DAYS, WHIM, slot_weights, taste_rows
+from polyvec.data.synthetic.shop import EVENT_FILE, START
+from polyvec.data.synthetic.truth import Truth
+from polyvec.data.synthetic.world import PERIOD_DAYS, WHIM, slot_weights, taste_rows
 from polyvec.errors import DataError, UsageError
 from polyvec.ids import Vocabulary
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from polyvec.data.synthetic_world import Floats, Ints, World
+    from polyvec.data.synthetic.world import Floats, Ints, World
 
 CHUNK_USERS = 512
 

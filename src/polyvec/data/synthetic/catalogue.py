@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from polyvec.data.synthetic_words import NOISE_WORDS, brand_name, topic_words
-from polyvec.data.synthetic_world import CATALOGUE, stream
+from polyvec.data.synthetic.words import NOISE_WORDS, brand_name, topic_words
+from polyvec.data.synthetic.world import CATALOGUE, stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from polyvec.data.synthetic_world import Floats, Ints, ShopPlan, World
+    from polyvec.data.synthetic.world import Floats, Ints, ShopPlan, World
 
 BRANDS_PER_TOPIC = 6
 SHOPS_PER_TOPIC = 3

@@ -11,8 +11,8 @@ The folder holds what a user of polyvec would bring, and the truth behind it::
     truth/categories.parquet, truth/tastes.parquet, truth/world.json
 
 Users are drawn in blocks, each from its own stream of random numbers, so memory does not grow with the
-number of events. See :mod:`polyvec.data.synthetic_world` for the model and :mod:`polyvec.data.oracle` for
-the best possible ranking.
+number of events. See :mod:`polyvec.data.synthetic.world` for the model and
+:mod:`polyvec.data.synthetic.oracle` for the best possible ranking.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polyvec.artifact import writing
-from polyvec.data.synthetic_catalogue import catalogue_table
-from polyvec.data.synthetic_events import ACTIONS, Naming, Sampler, draw_log, log_table
-from polyvec.data.synthetic_truth import KIND, text_ids, truth_of_users, write_truth_of_world
-from polyvec.data.synthetic_world import EVENTS, USERS, build_world, child_age_group, plant_users, stream
+from polyvec.data.synthetic.catalogue import catalogue_table
+from polyvec.data.synthetic.events import ACTIONS, Naming, Sampler, draw_log, log_table
+from polyvec.data.synthetic.truth import KIND, text_ids, truth_of_users, write_truth_of_world
+from polyvec.data.synthetic.world import EVENTS, USERS, build_world, child_age_group, plant_users, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from polyvec.data.synthetic_world import Floats, Ints, PlantedUsers, ShopPlan, World
+    from polyvec.data.synthetic.world import Floats, Ints, PlantedUsers, ShopPlan, World
 
 START = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp())
 BLOCK_EVENTS = 500_000  # expected events of a block of users

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polyvec.artifact import read_manifest
-from polyvec.data.synthetic_world import PlantedUsers, World
+from polyvec.data.synthetic.world import PlantedUsers, World
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from polyvec.data.synthetic_world import ShopPlan
+    from polyvec.data.synthetic.world import ShopPlan
 
 KIND = "shop"
 KINDS_OF_USERS = ("regular", "cold", "bot")

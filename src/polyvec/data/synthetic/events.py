@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from polyvec.data.synthetic_world import (
+from polyvec.data.synthetic.world import (
     BROWSE_RATE,
     BROWSE_WHIM,
     CART_FIRST,
@@ -30,7 +30,7 @@ from polyvec.data.synthetic_world import (
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from polyvec.data.synthetic_world import Floats, Ints, PlantedUsers, World
+    from polyvec.data.synthetic.world import Floats, Ints, PlantedUsers, World
 
     Flags = npt.NDArray[np.bool_]
 

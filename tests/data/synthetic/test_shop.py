@@ -12,10 +12,9 @@ import polars as pl
 import pytest
 
 from polyvec.artifact import read_manifest, stage_path
-from polyvec.data import synthetic
-from polyvec.data.synthetic import write_shop
-from polyvec.data.synthetic_truth import KINDS_OF_USERS, Truth
-from polyvec.data.synthetic_world import MAX_INTERESTS, PERIOD_DAYS, WHIM, ShopPlan, slot_weights
+from polyvec.data.synthetic.shop import write_shop
+from polyvec.data.synthetic.truth import KINDS_OF_USERS, Truth
+from polyvec.data.synthetic.world import MAX_INTERESTS, PERIOD_DAYS, WHIM, ShopPlan, slot_weights
 from polyvec.errors import ArtifactError, UsageError
 
 PLAN = ShopPlan(users=3_000, items=1_500, events=400_000, days=380, seed=3, interests=12, countries=2)
@@ -97,7 +96,7 @@ def test_the_number_of_events_is_near_the_one_asked_for(shop: Path) -> None:
 
 
 def test_users_are_written_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthetic, "BLOCK_USERS", 25)
+    monkeypatch.setattr("polyvec.data.synthetic.shop.BLOCK_USERS", 25)
     done: list[int] = []
     write_shop(SMALL, tmp_path / "shop", progress=done.append)
     assert done == [25, 50, 60]
@@ -108,8 +107,8 @@ def test_users_are_written_block_by_block(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_memory_does_not_grow_with_the_number_of_events(tmp_path: Path) -> None:
     code = (
-        "import resource, sys; from pathlib import Path; from polyvec.data.synthetic import write_shop; "
-        "from polyvec.data.synthetic_world import ShopPlan; users, events = map(int, sys.argv[2:]); "
+        "import resource, sys; from pathlib import Path; from polyvec.data.synthetic.shop import write_shop; "
+        "from polyvec.data.synthetic.world import ShopPlan; users, events = map(int, sys.argv[2:]); "
         "write_shop(ShopPlan(users=users, items=1_000, events=events), Path(sys.argv[1])); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
