@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from polyvec.evaluation.evaluate import evaluate
     from polyvec.ids import Vocabulary
     from polyvec.retrieval.ranking import recommend, search
-    from polyvec.systems.guim import GUIM, GUIMConfig, embed, fit
+    from polyvec.systems.embed import embed
+    from polyvec.systems.guim import GUIM, GUIMConfig, fit
     from polyvec.training.options import TrainingOptions
 
 _HOMES = {
@@ -41,7 +42,7 @@ _HOMES = {
     "TrainingOptions": "polyvec.training.options",
     "UsageError": "polyvec.errors",
     "Vocabulary": "polyvec.ids",
-    "embed": "polyvec.systems.guim",
+    "embed": "polyvec.systems.embed",
     "evaluate": "polyvec.evaluation.evaluate",
     "fit": "polyvec.systems.guim",
     "prepare": "polyvec.data.prepare",

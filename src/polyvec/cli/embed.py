@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from polyvec.embeddings import Embeddings
-    from polyvec.systems.guim.embed import NumberType
+    from polyvec.systems.embed import NumberType
 
 
 class Options(TypedDict):
@@ -59,7 +59,8 @@ def command(model: Path, dataset: Path, out: Path, **options: Unpack[Options]) -
     from rich.progress import Progress
 
     from polyvec.data.dataset import Dataset, parse_time
-    from polyvec.systems.guim import GUIM, embed
+    from polyvec.systems.embed import embed
+    from polyvec.systems.guim import GUIM
 
     data = Dataset.open(dataset)
     fitted = GUIM.open(model)

@@ -1,12 +1,11 @@
 """GUIM: general user and item embedding with mixture of representation (Yang et al. 2022).
 
 Read in this order: ``config`` (the paper's symbols), ``network`` (figure 1), ``objective`` (section 3.3),
-``windows`` (section 4.1), ``fit``, ``model`` (the fitted model), ``embed``.
+``windows`` (section 4.1), ``fit``, ``model`` (the fitted model).
 """
 
 from polyvec.systems.guim.config import PRESETS, GUIMConfig, default, paper
-from polyvec.systems.guim.embed import embed
 from polyvec.systems.guim.fit import fit
 from polyvec.systems.guim.model import GUIM
 
-__all__ = ["GUIM", "PRESETS", "GUIMConfig", "default", "embed", "fit", "paper"]
+__all__ = ["GUIM", "PRESETS", "GUIMConfig", "default", "fit", "paper"]

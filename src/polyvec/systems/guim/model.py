@@ -25,10 +25,10 @@ from safetensors.torch import load_file, save_file
 from polyvec.artifact import Manifest, read_manifest
 from polyvec.data.batches import BatchShape, assemble
 from polyvec.data.fields import FieldVocabulary
-from polyvec.embeddings import STATES
 from polyvec.errors import ArtifactError
 from polyvec.ids import Vocabulary
 from polyvec.layers.item_encoder import FieldTensors
+from polyvec.systems.embed import COLD, EMPTY, WARM
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.network import GUIMNetwork, Histories, tensors
 from polyvec.training.checkpoint import copies
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from polyvec.data.dataset import Dataset
+    from polyvec.data.dataset import Dataset, TimeKind
     from polyvec.data.split import Windows
+    from polyvec.embeddings import Score
 
 SYSTEM = "guim"
-WARM, COLD, EMPTY = range(len(STATES))
 TOKENS_AT_ONCE = 65_536  # events encoded together
 ITEMS_AT_ONCE = 65_536
 
@@ -77,7 +77,7 @@ class GUIM:
     fields: FieldVocabulary
     trained_items: pl.DataFrame
     trained_until: int
-    time_kind: str
+    time_kind: TimeKind
     manifest: Manifest | None = None
 
     @classmethod
@@ -88,12 +88,37 @@ class GUIM:
         fields: FieldVocabulary,
         trained_items: pl.DataFrame,
         trained_until: int,
-        time_kind: str,
+        time_kind: TimeKind,
     ) -> GUIM:
         """An untrained model; its weights follow from ``options.seed``."""
         torch.manual_seed(options.seed)
         network = GUIMNetwork(config, len(fields.popular), len(fields.categories), len(fields.words))
         return cls(config, options, network, fields, trained_items, trained_until, time_kind)
+
+    @property
+    def system(self) -> str:
+        """``guim``."""
+        return SYSTEM
+
+    @property
+    def score(self) -> Score:
+        """``max_cosine`` (eq. 3)."""
+        return "max_cosine"
+
+    @property
+    def num_vectors(self) -> int:
+        """C."""
+        return self.config.vectors_per_user
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.config.width
+
+    @property
+    def history_days(self) -> float:
+        """D_1."""
+        return self.config.history_days
 
     @property
     def meta(self) -> dict[str, Any]:

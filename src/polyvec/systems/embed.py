@@ -1,17 +1,16 @@
-"""Encode every user and item of a Dataset with a fitted GUIM and write Embeddings, part by part."""
+"""Encode every user and item of a Dataset with a fitted model and write Embeddings, part by part."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from polyvec.artifact import claim, writing
 from polyvec.data.split import Windows, check_moment, cut, leave_last_out
-from polyvec.embeddings import PART_ROWS, Embeddings, describe, part_name, write_part
+from polyvec.embeddings import PART_ROWS, STATES, Embeddings, describe, part_name, write_part
 from polyvec.errors import UsageError
-from polyvec.systems.guim.model import COLD, EMPTY, GUIM, SYSTEM, WARM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,14 +18,73 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import polars as pl
 
-    from polyvec.data.dataset import Dataset
+    from polyvec.artifact import Manifest
+    from polyvec.data.dataset import Dataset, TimeKind
+    from polyvec.embeddings import Score
 
 NumberType = Literal["float32", "float16"]
+WARM, COLD, EMPTY = range(len(STATES))
 _AN = {"timestamp": "a timestamp", "order": "an order"}
 
 
+class Encoder(Protocol):
+    """A fitted model that encodes users from their histories and items from their fields."""
+
+    @property
+    def system(self) -> str:
+        """Its system's name."""
+        ...
+
+    @property
+    def score(self) -> Score:
+        """How its users and items are to be compared."""
+        ...
+
+    @property
+    def num_vectors(self) -> int:
+        """C, vectors per user."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """D."""
+        ...
+
+    @property
+    def history_days(self) -> float | None:
+        """Days of history that users are encoded from; None means everything before the moment."""
+        ...
+
+    @property
+    def trained_until(self) -> int:
+        """No event at or after this time was trained on."""
+        ...
+
+    @property
+    def time_kind(self) -> TimeKind:
+        """``timestamp`` or ``order``."""
+        ...
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """Of its folder; None before it is saved."""
+        ...
+
+    def encode_users(self, dataset: Dataset, windows: Windows) -> npt.NDArray[np.float32]:
+        """Vectors of the users of W windows, ``[W, C, D]``."""
+        ...
+
+    def encode_items(self, item_table: pl.DataFrame) -> npt.NDArray[np.float32]:
+        """Vectors of the items of a catalogue, ``[N, D]``."""
+        ...
+
+    def item_states(self, item_table: pl.DataFrame) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """State and training events of every item of a catalogue, ``[N]`` each."""
+        ...
+
+
 def embed(
-    model: GUIM,
+    model: Encoder,
     dataset: Dataset,
     out: Path | str,
     *,
@@ -82,10 +140,10 @@ def embed(
     report = on_part or _say_nothing
     provenance = _provenance(model, dataset, until, held_back)
     parents = {role: m for role, m in [("model", model.manifest), ("dataset", dataset.manifest)] if m}
-    meta = describe(model.config.vectors_per_user, model.config.width, "max_cosine", provenance)
+    meta = describe(model.num_vectors, model.width, model.score, provenance)
     with writing(out, "embeddings", meta=meta, parents=parents, overwrite=overwrite, resume=True) as stage:
         claim(stage, meta | {"number_type": number_type}, resume=resume)
-        windows = _histories(purchases, model.config.history_days, until, held_back)
+        windows = _histories(purchases, model.history_days, until, held_back)
         total = len(windows) + purchases.num_items
         for part, rows in _parts(len(windows)):
             if not (stage / "users" / part).exists():
@@ -102,21 +160,21 @@ def _say_nothing(_done: int, _total: int) -> None:
     pass
 
 
-def _provenance(model: GUIM, dataset: Dataset, until: int, held_back: int) -> dict[str, Any]:
+def _provenance(model: Encoder, dataset: Dataset, until: int, held_back: int) -> dict[str, Any]:
     return {
-        "system": SYSTEM,
+        "system": model.system,
         "model": model.manifest.fingerprint if model.manifest else None,
         "dataset": dataset.manifest.fingerprint if dataset.manifest else None,
         "time_kind": dataset.time_kind,
         "events_until": until,
         "held_back": held_back,
         "trained_until": model.trained_until,
-        "history_days": model.config.history_days,
-        "habits": model.manifest.meta["habits"] if model.manifest else {},
+        "history_days": model.history_days,
+        "habits": model.manifest.meta.get("habits", {}) if model.manifest else {},
     }
 
 
-def _histories(dataset: Dataset, history_days: float, until: int, held_back: int) -> Windows:
+def _histories(dataset: Dataset, history_days: float | None, until: int, held_back: int) -> Windows:
     if dataset.time_kind == "timestamp":
         return cut(dataset, until, history_days, target_days=0)
     return leave_last_out(dataset, held_back, targets=0)
@@ -128,7 +186,7 @@ def _parts(rows: int) -> list[tuple[str, slice]]:
 
 
 def _write_users(
-    file: Path, model: GUIM, dataset: Dataset, windows: Windows, number_type: NumberType
+    file: Path, model: Encoder, dataset: Dataset, windows: Windows, number_type: NumberType
 ) -> None:
     vectors = model.encode_users(dataset, windows)
     events = windows.history_end - windows.history_start
@@ -145,7 +203,7 @@ def _had_events_before(dataset: Dataset, windows: Windows, time: int) -> npt.NDA
     return has_any & (dataset.times[first] < time) if dataset.num_events else has_any
 
 
-def _write_items(file: Path, model: GUIM, item_table: pl.DataFrame, number_type: NumberType) -> None:
+def _write_items(file: Path, model: Encoder, item_table: pl.DataFrame, number_type: NumberType) -> None:
     state, events = model.item_states(item_table)
     _write(file, item_table["item_id"], model.encode_items(item_table), events, state, number_type)
 

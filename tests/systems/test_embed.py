@@ -14,7 +14,8 @@ from polyvec.artifact import read_manifest, stage_path, verify
 from polyvec.data.dataset import MICROSECONDS_PER_DAY, Dataset
 from polyvec.embeddings import STATES, Embeddings
 from polyvec.errors import ArtifactError, UsageError
-from polyvec.systems.guim import GUIM, GUIMConfig, embed, fit
+from polyvec.systems.embed import embed
+from polyvec.systems.guim import GUIM, GUIMConfig, fit
 from polyvec.training.options import TrainingOptions
 
 DAY = MICROSECONDS_PER_DAY
@@ -22,7 +23,7 @@ UNTIL = 100 * DAY
 Faults = Callable[..., Iterator[tuple[Path, str]]]
 
 
-MODULE = import_module("polyvec.systems.guim.embed")  # as an attribute, the name is the function's
+MODULE = import_module("polyvec.systems.embed")
 
 
 class Killed(BaseException):
