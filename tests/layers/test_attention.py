@@ -54,7 +54,7 @@ def test_the_path_for_cpus_gives_the_kernels_outputs_and_gradients(
 ) -> None:
     tensors, visible_BT = inputs(dtype, batch)
     visible = visible_BT if hidden else None
-    output = attention._attend_in_cache(*tensors, visible)
+    output = attention._attend_in_cache(*tensors, attention._bias(tensors[0], visible))
     twins = [tensor.detach().float().requires_grad_() for tensor in tensors]
     mask = None if visible is None else visible[:, None, None, :]
     expected = scaled_dot_product_attention(*twins, attn_mask=mask)
@@ -110,3 +110,18 @@ def test_the_path_for_cpus_is_taken_in_bf16_training_only(
     with torch.set_grad_enabled(with_gradient):
         attend(*tensors, visible_BT)
     assert bool(taken) == cached
+
+
+@pytest.mark.parametrize("length", [1, 5])
+def test_causal_attention_sees_what_came_before_alone_on_both_paths(length: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    tensors = [torch.randn((20, 2, length, 8), generator=random).requires_grad_() for _ in range(3)]
+    plain = attend(*tensors, None, causal=True)
+    for q in range(length):
+        before = [tensors[0].detach()[:, :, q : q + 1], *(t.detach()[:, :, : q + 1] for t in tensors[1:])]
+        expected = naive_attention(*before, torch.ones(20, q + 1, dtype=torch.bool))
+        torch.testing.assert_close(plain[:, :, q : q + 1], expected)
+    cached = attention._attend_in_cache(*tensors, attention._causal_bias(tensors[0]))
+    torch.testing.assert_close(cached, plain)
+    for a, b in zip(*(torch.autograd.grad(o.square().sum(), tensors) for o in (cached, plain)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)

@@ -14,29 +14,52 @@ HEADS_AT_ONCE = 32
 """Attention matrices worked on at once: 32 of 200 × 200 in bf16 fill 2.5 MB, about one core's cache."""
 
 
-def attend(queries_BHQE: Tensor, keys_BHTE: Tensor, values_BHTE: Tensor, visible_BT: Tensor | None) -> Tensor:
+def attend(
+    queries_BHQE: Tensor,
+    keys_BHTE: Tensor,
+    values_BHTE: Tensor,
+    visible_BT: Tensor | None,
+    *,
+    causal: bool = False,
+) -> Tensor:
     """Softmax(QKᵀ/√E)V over the visible tokens. ``→ [B, H, Q, E]``.
+
+    With ``causal`` token q sees tokens 0 … q only (Q = T); ``visible_BT`` must be None then: padding at the
+    end is seen by padding alone.
 
     The fused kernel is used everywhere but where a CPU trains in bf16: there its backward pass takes three
     times as long as :class:`CachedAttention`.
     """
     if torch.is_grad_enabled() and queries_BHQE.device.type == "cpu" and queries_BHQE.dtype == torch.bfloat16:
-        return _attend_in_cache(queries_BHQE, keys_BHTE, values_BHTE, visible_BT)
+        bias = _causal_bias(queries_BHQE) if causal else _bias(queries_BHQE, visible_BT)
+        return _attend_in_cache(queries_BHQE, keys_BHTE, values_BHTE, bias)
     mask_B11T = None if visible_BT is None else visible_BT[:, None, None, :]
-    return scaled_dot_product_attention(queries_BHQE, keys_BHTE, values_BHTE, attn_mask=mask_B11T)
+    return scaled_dot_product_attention(
+        queries_BHQE, keys_BHTE, values_BHTE, attn_mask=mask_B11T, is_causal=causal
+    )
+
+
+def _causal_bias(queries_BHQE: Tensor) -> Tensor:
+    """−∞ where a token would see a later one, ``[1, T, T]``."""
+    length = queries_BHQE.shape[2]
+    return torch.full((1, length, length), -torch.inf, dtype=queries_BHQE.dtype).triu(1)
+
+
+def _bias(queries_BHQE: Tensor, visible_BT: Tensor | None) -> Tensor | None:
+    """−∞ where a token is hidden, ``[B·H, 1, T]``."""
+    if visible_BT is None:
+        return None
+    bias_BT = torch.zeros(visible_BT.shape, dtype=queries_BHQE.dtype).masked_fill(~visible_BT, -torch.inf)
+    return bias_BT.repeat_interleave(queries_BHQE.shape[1], dim=0)[:, None, :]
 
 
 def _attend_in_cache(
-    queries_BHQE: Tensor, keys_BHTE: Tensor, values_BHTE: Tensor, visible_BT: Tensor | None
+    queries_BHQE: Tensor, keys_BHTE: Tensor, values_BHTE: Tensor, bias: Tensor | None
 ) -> Tensor:
     num_heads, width = queries_BHQE.shape[1], queries_BHQE.shape[3]
     scaled_GQE = queries_BHQE.flatten(0, 1) * width**-0.5
-    bias_G1T = None
-    if visible_BT is not None:
-        bias_BT = torch.zeros(visible_BT.shape, dtype=scaled_GQE.dtype).masked_fill(~visible_BT, -torch.inf)
-        bias_G1T = bias_BT.repeat_interleave(num_heads, dim=0)[:, None, :]
     attended_GQE: Tensor = CachedAttention.apply(  # type: ignore[no-untyped-call]
-        scaled_GQE, keys_BHTE.flatten(0, 1), values_BHTE.flatten(0, 1), bias_G1T
+        scaled_GQE, keys_BHTE.flatten(0, 1), values_BHTE.flatten(0, 1), bias
     )
     return attended_GQE.unflatten(0, (-1, num_heads))
 
@@ -44,7 +67,8 @@ def _attend_in_cache(
 class CachedAttention(torch.autograd.Function):
     """Attention over G = B·H heads, a cacheful at a time, forward and backward.
 
-    Inputs: scaled queries ``[G, Q, E]``, keys and values ``[G, T, E]``, bias ``[G, 1, T]`` or None.
+    Inputs: scaled queries ``[G, Q, E]``, keys and values ``[G, T, E]``, bias
+    ``[G, 1, T]``, ``[1, Q, T]`` or None.
     """
 
     @staticmethod
@@ -56,7 +80,7 @@ class CachedAttention(torch.autograd.Function):
             for heads in _cachefuls(len(queries)):
                 scores = torch.bmm(queries[heads], keys[heads].transpose(1, 2))
                 if bias is not None:
-                    scores += bias[heads]
+                    scores += bias[heads] if len(bias) == len(queries) else bias
                 torch.softmax(scores, dim=-1, out=weights[heads])
                 torch.bmm(weights[heads], values[heads], out=outputs[heads])
         ctx.save_for_backward(queries, keys, values, weights)
