@@ -60,10 +60,10 @@ def command(model: Path, dataset: Path, out: Path, **options: Unpack[Options]) -
 
     from polyvec.data.dataset import Dataset, parse_time
     from polyvec.systems.embed import embed
-    from polyvec.systems.guim import GUIM
+    from polyvec.systems.open import open_model
 
     data = Dataset.open(dataset)
-    fitted = GUIM.open(model)
+    fitted = open_model(model)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("encoding", total=None)
         embeddings = embed(

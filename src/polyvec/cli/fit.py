@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, TypedDict
 import click
 
 if TYPE_CHECKING:
-    from typing import Unpack
+    from collections.abc import Callable, Mapping
+    from typing import Any, Unpack
 
     from _typeshed import DataclassInstance
 
-    from polyvec.systems.guim.windows import Validation
-
-SYSTEMS = ("guim",)
+SYSTEMS = ("guim", "sasrec")
 
 
 class Options(TypedDict):
@@ -25,7 +24,7 @@ class Options(TypedDict):
     preset: str
     until: str | None
     held_back: int
-    validation: Validation
+    validation: str | None
     refit: bool
     config_file: str | None
     settings: tuple[str, ...]
@@ -56,9 +55,8 @@ class Options(TypedDict):
 @click.option(
     "--validation",
     type=click.Choice(["users", "window", "none"]),
-    default="users",
-    show_default=True,
-    help="Choose the best epoch on held-out users, on the latest window of all users, or train all epochs.",
+    help="Choose the best epoch on held-out users (guim), on the latest window of all users, or train all "
+    "epochs.  [users; sasrec: window]",
 )
 @click.option(
     "--refit",
@@ -82,9 +80,15 @@ def command(system: str, dataset: Path, out: Path, **options: Unpack[Options]) -
     """  # noqa: D301
     from polyvec.cli.configuration import configure
     from polyvec.data.dataset import Dataset, parse_time
-    from polyvec.systems.guim import PRESETS, fit
+    from polyvec.errors import UsageError
 
-    model_config, training = PRESETS[options["preset"]]()
+    presets, fit, validations = _system(system)
+    if options["preset"] not in presets:
+        raise UsageError(f"{system} has no preset '{options['preset']}'", expected=", ".join(presets))
+    validation = options["validation"] or validations[0]
+    if validation not in validations:
+        raise UsageError(f"{system} has no validation '{validation}'", expected=", ".join(validations))
+    model_config, training = presets[options["preset"]]()
     defaults: dict[str, DataclassInstance] = {system: model_config, "training": training}
     configured = configure(defaults, options["config_file"], options["settings"])
     if options["show_config"]:
@@ -98,7 +102,7 @@ def command(system: str, dataset: Path, out: Path, **options: Unpack[Options]) -
         configured["training"],
         until=None if options["until"] is None else parse_time(options["until"], data),
         held_back=options["held_back"],
-        validation=options["validation"],
+        validation=validation,
         refit=options["refit"],
         resume=options["resume"],
         overwrite=options["overwrite"],
@@ -106,12 +110,23 @@ def command(system: str, dataset: Path, out: Path, **options: Unpack[Options]) -
     _say(out, model.manifest.meta if model.manifest else {}, as_json=options["as_json"])
 
 
+def _system(name: str) -> tuple[Mapping[str, Callable[[], Any]], Callable[..., Any], tuple[str, ...]]:
+    """Presets and ``fit`` of a system, and its validations, the default first."""
+    if name == "guim":
+        from polyvec.systems import guim
+
+        return guim.PRESETS, guim.fit, ("users", "window", "none")
+    from polyvec.systems import sasrec
+
+    return sasrec.PRESETS, sasrec.fit, ("window", "none")
+
+
 def _say(out: Path, meta: dict[str, object], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"path": str(out), **meta}))
         return
     click.echo(
-        f"{out}: {meta['system']}, {meta['C']} vectors of {meta['D']} per user, "
+        f"{out}: {meta['system']}, {meta['C']} vector{'s' * (meta['C'] != 1)} of {meta['D']} per user, "
         f"{meta['parameters']:,} weights, {meta['steps']:,} steps; "
-        f"best validation recall: {meta['validation']}"
+        f"best on validation: {meta['validation']}"
     )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NUM_AGES = 365
 """Days of a year: ages of an event before the cut-off (GUIM Table 3: 366 time embeddings with t0)."""
+TOKENS_AT_ONCE = 65_536  # encoded together
 POOL = 32  # batches whose samples are sorted by length together
 
 
@@ -137,6 +138,21 @@ class BatchPlan:
             if index >= skip:
                 random = np.random.default_rng([self.seed, epoch, index])
                 yield assemble(self.dataset, self.windows[samples], self.shape, random)
+
+
+def groups_of_like_length(tokens_W: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+    """Windows of similar length, about :data:`TOKENS_AT_ONCE` tokens per group with the padding.
+
+    ``tokens_W`` is how many tokens each window takes, at least 1; groups are rows of it, int64.
+    """
+    order = np.argsort(tokens_W, kind="stable")
+    start = 0
+    while start < len(order):
+        widths = tokens_W[order[start : start + TOKENS_AT_ONCE]]
+        sizes = widths * np.arange(1, len(widths) + 1)
+        stop = start + max(int(np.searchsorted(sizes, TOKENS_AT_ONCE, side="right")), 1)
+        yield order[start:stop]
+        start = stop
 
 
 def assemble(

@@ -40,7 +40,12 @@ class EncoderLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, tokens_BTD: Tensor, visible_BT: Tensor | None, readers_BQD: Tensor | None = None
+        self,
+        tokens_BTD: Tensor,
+        visible_BT: Tensor | None,
+        readers_BQD: Tensor | None = None,
+        *,
+        causal: bool = False,
     ) -> Tensor:
         """Let every reader attend to all visible tokens. ``→ [B, Q, D]``.
 
@@ -52,9 +57,11 @@ class EncoderLayer(nn.Module):
             False where a token is padding; None if nothing is.
         readers_BQD
             The tokens whose outputs are wanted; None means all of them (Q = T).
+        causal
+            Every token sees itself and earlier ones only; ``visible_BT`` and ``readers_BQD`` are None then.
         """
         readers_BQD = tokens_BTD if readers_BQD is None else readers_BQD
-        attended_BQD = self.output(self._attend(readers_BQD, tokens_BTD, visible_BT))
+        attended_BQD = self.output(self._attend(readers_BQD, tokens_BTD, visible_BT, causal=causal))
         hidden_BQD: Tensor = self.attention_norm(readers_BQD + self.dropout(attended_BQD))
         result_BQD: Tensor = self.feed_forward_norm(hidden_BQD + self.dropout(self.feed_forward(hidden_BQD)))
         return result_BQD
@@ -69,10 +76,13 @@ class EncoderLayer(nn.Module):
         for weight_DD in (self.query.weight, keys_DD, values_DD, self.output.weight):
             add_identity(weight_DD)
 
-    def _attend(self, readers_BQD: Tensor, tokens_BTD: Tensor, visible_BT: Tensor | None) -> Tensor:
+    def _attend(
+        self, readers_BQD: Tensor, tokens_BTD: Tensor, visible_BT: Tensor | None, *, causal: bool
+    ) -> Tensor:
         queries_BHQE = self._heads(self.query(readers_BQD))
         keys_BTD, values_BTD = self.key_value(tokens_BTD).chunk(2, dim=-1)
-        attended_BHQE = attend(queries_BHQE, self._heads(keys_BTD), self._heads(values_BTD), visible_BT)
+        keys_BHTE, values_BHTE = self._heads(keys_BTD), self._heads(values_BTD)
+        attended_BHQE = attend(queries_BHQE, keys_BHTE, values_BHTE, visible_BT, causal=causal)
         return attended_BHQE.transpose(1, 2).flatten(2)
 
     def _heads(self, tokens_BTD: Tensor) -> Tensor:

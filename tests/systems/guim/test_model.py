@@ -30,7 +30,7 @@ def test_users_are_encoded_alike_alone_and_together_and_in_groups_of_any_size(
     together = fitted.encode_users(shop, windows)
     alone = np.concatenate([fitted.encode_users(shop, windows[slice(n, n + 1)]) for n in range(len(windows))])
     np.testing.assert_allclose(together, alone, atol=1e-5)
-    monkeypatch.setattr(model, "TOKENS_AT_ONCE", 20)
+    monkeypatch.setattr("polyvec.data.batches.TOKENS_AT_ONCE", 20)
     np.testing.assert_allclose(together, fitted.encode_users(shop, windows), atol=1e-5)
     assert fitted.encode_users(shop, windows[:0]).shape == (0, 2, 16)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from polyvec.artifact import claim, refuse_existing, writing
+from polyvec.artifact import claim, refuse_existing
 from polyvec.data.batches import BatchPlan, BatchShape
 from polyvec.data.fields import FieldVocabulary
 from polyvec.data.split import check_moment
 from polyvec.errors import UsageError
 from polyvec.retrieval.habits import Weights
+from polyvec.systems.folder import REFIT, write_model
 from polyvec.systems.guim.card import model_card
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.model import GUIM
 from polyvec.systems.guim.objective import Objective
 from polyvec.systems.guim.validation import Validator
 from polyvec.systems.guim.windows import TrainingWindows, Validation, training_windows
-from polyvec.training.journal import JOURNAL, TENSORBOARD
 from polyvec.training.loop import Trainer, choose_device
 from polyvec.training.options import TrainingOptions
 
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset
     from polyvec.data.split import Windows
     from polyvec.training.checkpoint import Progress
-
-REFIT = "refit"
 
 
 def fit(
@@ -98,7 +95,6 @@ def fit(
     purchases = dataset.only_action()
     config = config.for_catalogue(purchases.num_items)
     until = purchases.time_span[1] + 1 if until is None else until
-    parents = {"dataset": dataset.manifest} if dataset.manifest else {}
     workspace = out.with_name(f".{out.name}.run")
     refuse_existing(out, overwrite=overwrite)
     moment = [until, held_back, validation, refit]
@@ -112,17 +108,8 @@ def fit(
         again, epochs = workspace / REFIT, progress.best_epoch + 1
         model, _, progress = _train(purchases, windows, config, options, again, epochs)
     meta.update(model.meta, steps=progress.step)
-    with writing(out, "model", meta=meta, parents=parents, overwrite=overwrite) as stage:
-        model.save_into(stage)
-        card = model_card(model, meta, purchases, windows, validation, refit=refit)
-        (stage / "card.md").write_text(card, "utf-8")
-        shutil.copy(workspace / JOURNAL, stage)
-        shutil.copytree(workspace / TENSORBOARD, stage / TENSORBOARD)
-        if refit:
-            (stage / REFIT).mkdir()
-            shutil.copy(workspace / REFIT / JOURNAL, stage / REFIT)
-            shutil.copytree(workspace / REFIT / TENSORBOARD, stage / REFIT / TENSORBOARD)
-    shutil.rmtree(workspace)
+    card = model_card(model, meta, purchases, windows, validation, refit=refit)
+    write_model(out, model, dataset, workspace, meta, card=card, overwrite=overwrite)
     return GUIM.open(out)
 
 

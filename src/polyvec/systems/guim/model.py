@@ -14,7 +14,7 @@ On disk::
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,20 +22,19 @@ import polars as pl
 import torch
 from safetensors.torch import load_file, save_file
 
-from polyvec.artifact import Manifest, read_manifest
-from polyvec.data.batches import BatchShape, assemble
+from polyvec.artifact import Manifest
+from polyvec.data.batches import BatchShape, assemble, groups_of_like_length
 from polyvec.data.fields import FieldVocabulary
-from polyvec.errors import ArtifactError
 from polyvec.ids import Vocabulary
 from polyvec.layers.item_encoder import FieldTensors
 from polyvec.systems.embed import COLD, EMPTY, WARM
+from polyvec.systems.folder import read_model_manifest
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.network import GUIMNetwork, Histories, tensors
 from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy.typing as npt
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     from polyvec.embeddings import Score
 
 SYSTEM = "guim"
-TOKENS_AT_ONCE = 65_536  # events encoded together
 ITEMS_AT_ONCE = 65_536
 
 
@@ -150,13 +148,7 @@ class GUIM:
         ArtifactError
             If the folder is missing, damaged, or holds a model of another system.
         """
-        manifest = read_manifest(path, "model")
-        if manifest.meta.get("system") != SYSTEM:
-            raise ArtifactError(
-                f"{path} holds a model of system '{manifest.meta.get('system')}'",
-                file=path,
-                expected=f"'{SYSTEM}'",
-            )
+        manifest = read_model_manifest(path, SYSTEM)
         config = json.loads((path / "config.json").read_text("utf-8"))
         model = cls.new(
             GUIMConfig(**config["guim"]),
@@ -168,7 +160,7 @@ class GUIM:
         )
         model.network.load_state_dict(load_file(path / "weights.safetensors"))
         model.network.eval()
-        return cls(**{**_shallow(model), "manifest": manifest})
+        return replace(model, manifest=manifest)
 
     @torch.no_grad()
     def encode_items(self, item_table: pl.DataFrame) -> npt.NDArray[np.float32]:
@@ -200,7 +192,7 @@ class GUIM:
         fields = self.fields.encode(dataset.item_table)
         lengths = np.minimum(windows.history_end - windows.history_start, self.config.max_length)
         vectors = np.empty((len(windows), self.config.vectors_per_user, self.config.width), np.float32)
-        for samples in _groups(lengths, self.config.num_vectors):
+        for samples in groups_of_like_length(lengths + self.config.num_vectors):
             batch = assemble(dataset, windows[samples], BatchShape(self.config.max_length))
             items_MD = self.network.encode_items(FieldTensors.of(fields.take(batch.distinct_M), self._device))
             users_BCD = self._read_users(items_MD, batch.items_BL, batch.ages_BL, batch.lengths_B)
@@ -253,19 +245,3 @@ class GUIM:
     @property
     def _device(self) -> torch.device:
         return next(self.network.parameters()).device
-
-
-def _groups(lengths: npt.NDArray[np.int64], extra: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Samples of similar length, about :data:`TOKENS_AT_ONCE` tokens per group."""
-    order = np.argsort(lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        widths = lengths[order[start : start + TOKENS_AT_ONCE]] + extra
-        sizes = widths * np.arange(1, len(widths) + 1)
-        stop = start + max(int(np.searchsorted(sizes, TOKENS_AT_ONCE, side="right")), 1)
-        yield order[start:stop]
-        start = stop
-
-
-def _shallow(model: GUIM) -> dict[str, Any]:
-    return {name: getattr(model, name) for name in model.__dataclass_fields__}

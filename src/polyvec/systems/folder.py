@@ -1,0 +1,85 @@
+"""Model folders: what all systems share in writing and reading them."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any, Protocol
+
+from polyvec.artifact import Manifest, read_manifest, writing
+from polyvec.errors import ArtifactError
+from polyvec.training.journal import JOURNAL, TENSORBOARD
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from polyvec.data.dataset import Dataset
+
+REFIT = "refit"
+"""Folder of the second run, trained on everything, in the workspace and in the Model."""
+
+
+class Saved(Protocol):
+    """A model that writes its own files."""
+
+    def save_into(self, stage: Path) -> None:
+        """Write the model's files into a staging folder."""
+        ...
+
+
+def write_model(
+    out: Path,
+    model: Saved,
+    dataset: Dataset,
+    workspace: Path,
+    meta: dict[str, Any],
+    *,
+    card: str,
+    overwrite: bool,
+) -> None:
+    """Write a Model with what its run said, whole or not at all, and clear the workspace away.
+
+    Parameters
+    ----------
+    out
+        The Model folder.
+    model
+        What was fitted.
+    dataset
+        What it was fitted on: the Model's parent.
+    workspace
+        Where it was trained.
+    meta
+        Manifest entries.
+    card
+        The model card, Markdown.
+    overwrite
+        Replace an existing Model.
+    """
+    parents = {"dataset": dataset.manifest} if dataset.manifest else {}
+    with writing(out, "model", meta=meta, parents=parents, overwrite=overwrite) as stage:
+        model.save_into(stage)
+        (stage / "card.md").write_text(card, "utf-8")
+        for run in (".", REFIT):
+            if (workspace / run / JOURNAL).exists():
+                (stage / run).mkdir(exist_ok=True)
+                shutil.copy(workspace / run / JOURNAL, stage / run)
+                shutil.copytree(workspace / run / TENSORBOARD, stage / run / TENSORBOARD)
+    shutil.rmtree(workspace)
+
+
+def read_model_manifest(path: Path, system: str) -> Manifest:
+    """Manifest of a Model of one system.
+
+    Raises
+    ------
+    ArtifactError
+        If the folder is missing, damaged, or holds a model of another system.
+    """
+    manifest = read_manifest(path, "model")
+    if manifest.meta.get("system") != system:
+        raise ArtifactError(
+            f"{path} holds a model of system '{manifest.meta.get('system')}'",
+            file=path,
+            expected=f"'{system}'",
+        )
+    return manifest

@@ -1,0 +1,249 @@
+"""Train a SASRec: from a Dataset to a Model folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import polars as pl
+
+from polyvec.artifact import claim, refuse_existing
+from polyvec.data.batches import BatchPlan, BatchShape
+from polyvec.data.dataset import days
+from polyvec.data.item_sets import ItemSets
+from polyvec.data.split import Windows, check_moment, cut, leave_last_out
+from polyvec.errors import DataError, UsageError
+from polyvec.evaluation.metrics import ndcg
+from polyvec.retrieval.exact import ExactIndex
+from polyvec.retrieval.found import Filter
+from polyvec.systems.folder import REFIT, write_model
+from polyvec.systems.sasrec.config import SASRecConfig
+from polyvec.systems.sasrec.model import SYSTEM, SASRec
+from polyvec.systems.sasrec.objective import Objective
+from polyvec.training.loop import Trainer, choose_device
+from polyvec.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from polyvec.data.dataset import Dataset
+    from polyvec.training.checkpoint import Progress
+
+Validation = Literal["window", "none"]
+TOP = 10
+
+
+def fit(
+    dataset: Dataset,
+    out: Path | str,
+    config: SASRecConfig | None = None,
+    options: TrainingOptions | None = None,
+    *,
+    until: int | None = None,
+    held_back: int = 0,
+    validation: Validation = "window",
+    refit: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> SASRec:
+    """Train SASRec on the purchases of a Dataset and write a Model folder.
+
+    Parameters
+    ----------
+    dataset
+        Data; if it has actions, only purchases are read.
+    out
+        The Model folder, whole or absent. While training, all that a resumed run needs lies in a hidden
+        folder beside it.
+    config, options
+        What to train, and how.
+    until
+        For timestamps: nothing at or after this time is read. None reads everything.
+    held_back
+        For ordered data: last events of every user that are not read.
+    validation
+        ``window``: the best epoch is chosen by NDCG@10 on what comes last, which is not trained on: the
+        latest ``target_days``, or with an order every user's last event. ``none``: all epochs are trained.
+    refit
+        Train again on everything for the number of epochs that validation found best.
+    resume
+        Go on from the latest checkpoint of an interrupted run of the same configuration.
+    overwrite
+        Replace an existing Model.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to learn from.
+    TrainingError
+        If the loss is not finite.
+    ArtifactError
+        If ``out`` exists, or the run to resume was another one.
+    UsageError
+        If the data has no such moment, or ``refit`` has no validation to follow.
+    """
+    out, config, options = Path(out), config or SASRecConfig(), options or TrainingOptions()
+    check_moment(dataset, until, held_back)
+    if refit and validation == "none":
+        raise UsageError(
+            "refit has no validation to follow",
+            expected="the best number of epochs, found on validation",
+            mend="leave refit out, or validate (--validation window)",
+        )
+    purchases = dataset.only_action()
+    until = purchases.time_span[1] + 1 if until is None else until
+    workspace = out.with_name(f".{out.name}.run")
+    refuse_existing(out, overwrite=overwrite)
+    request = {
+        SYSTEM: asdict(config),
+        "training": asdict(options),
+        "moment": [until, held_back, validation, refit],
+        "data": dataset.manifest.fingerprint if dataset.manifest else dataset.num_events,
+    }
+    claim(workspace, request, resume=resume)
+    everything = Histories.before(purchases, config, until, held_back)
+    learned = everything if validation == "none" else everything.without_the_last(purchases, config)
+    model, progress = _train(purchases, learned, config, options, workspace)
+    meta: dict[str, Any] = {"validation": progress.best, "best_epoch": progress.best_epoch}
+    if refit:
+        again, epochs = workspace / REFIT, progress.best_epoch + 1
+        model, progress = _train(purchases, everything, config, options, again, epochs)
+    meta.update(model.meta, steps=progress.step)
+    write_model(out, model, dataset, workspace, meta, card=_card(meta, purchases), overwrite=overwrite)
+    return SASRec.open(out)
+
+
+@dataclass(frozen=True)
+class Histories:
+    """What is learned from and what is validated on.
+
+    Attributes
+    ----------
+    training
+        Windows whose histories are learned from.
+    validation
+        Windows with history and targets; None without validation.
+    until, held_back
+        Moment, as for :func:`fit`: nothing at or after it is in ``training``.
+    """
+
+    training: Windows
+    validation: Windows | None
+    until: int
+    held_back: int
+
+    @classmethod
+    def before(cls, dataset: Dataset, config: SASRecConfig, until: int, held_back: int) -> Histories:
+        """Everything before a moment, nothing to validate on.
+
+        Raises
+        ------
+        DataError
+            If nothing happened before it.
+        """
+        if dataset.time_kind == "timestamp":
+            windows = cut(dataset, until, config.history_days, 0)
+        else:
+            windows = leave_last_out(dataset, held_back, targets=0)
+        if not len(windows.with_history()):
+            raise DataError(
+                "no user has a history to learn from",
+                expected=f"events within {config.history_days:g} days before the moment",
+                mend="raise history_days, choose a later --until, or prepare more data",
+            )
+        return cls(windows.with_history(), None, until, held_back)
+
+    def without_the_last(self, dataset: Dataset, config: SASRecConfig) -> Histories:
+        """Hold out what comes last, to validate on."""
+        if dataset.time_kind == "timestamp":
+            cutoff = self.until - days(config.target_days)
+            held_out = cut(dataset, cutoff, config.history_days, config.target_days)
+            earlier = Histories.before(dataset, config, cutoff, 0)
+        else:
+            held_out = leave_last_out(dataset, self.held_back, targets=1)
+            earlier = Histories.before(dataset, config, self.until, self.held_back + 1)
+        checked = held_out.with_targets().with_history()
+        return Histories(earlier.training, checked, earlier.until, earlier.held_back)
+
+
+@dataclass(frozen=True)
+class Validator:
+    """NDCG@10 of a model on validation windows, among all items of the Dataset.
+
+    Attributes
+    ----------
+    model
+        Its network may go on training between calls.
+    dataset, windows
+        Histories to encode, targets to find.
+    """
+
+    model: SASRec
+    dataset: Dataset
+    windows: Windows
+
+    def __call__(self) -> float:
+        """Mean over users."""
+        windows = self.windows
+        seen = ItemSets.of_events(self.dataset, windows.history_start, windows.history_end)
+        only = Filter(excluded=seen) if self.model.config.remove_seen else None
+        index = ExactIndex(self.model.encode_items(self.dataset.item_table))
+        found = index.search(self.model.encode_users(self.dataset, windows), TOP, only)
+        targets = ItemSets.of_events(self.dataset, windows.target_start, windows.target_end)
+        return float(np.nanmean(ndcg(found.rows, targets, TOP)))
+
+
+def _train(
+    dataset: Dataset,
+    histories: Histories,
+    config: SASRecConfig,
+    options: TrainingOptions,
+    workspace: Path,
+    stop_after: int = 0,
+) -> tuple[SASRec, Progress]:
+    """Train a new model, or go on with the one in the workspace."""
+    workspace.mkdir(exist_ok=True)
+    model = SASRec.new(
+        config, options, _counted(dataset, histories.training), histories.until, dataset.time_kind
+    )
+    device = choose_device(options.device)
+    model.network.to(device)
+    objective = Objective(model.network, config, model.slots(dataset.item_table), device)
+    shape = BatchShape(max_length=config.max_length + 1)  # the latest event is foretold, too
+    plan = BatchPlan(dataset, histories.training, options.batch_size, shape, options.seed)
+    validation = histories.validation
+    validator = Validator(model, dataset, validation) if validation is not None and len(validation) else None
+    name = "training again" if workspace.name == REFIT else "training"
+    trainer = Trainer(model.network, objective, plan, validator, options, workspace, stop_after, name)
+    return model, trainer.run()
+
+
+def _counted(dataset: Dataset, windows: Windows) -> pl.DataFrame:
+    """Items of the histories and their events, most events first."""
+    opened = np.bincount(windows.history_start, minlength=dataset.num_events + 1)
+    closed = np.bincount(windows.history_end, minlength=dataset.num_events + 1)
+    rows = dataset.item_rows[np.cumsum(opened - closed)[:-1] > 0]
+    counts = np.bincount(rows, minlength=dataset.num_items).astype(np.int64)
+    order = np.argsort(-counts, kind="stable")
+    order = order[counts[order] > 0]
+    return pl.DataFrame({"item_id": dataset.items.take(order), "events": counts[order]})
+
+
+def _card(meta: dict[str, Any], dataset: Dataset) -> str:
+    """Say in Markdown what was trained on what."""
+    best = "nothing was validated"
+    if meta["validation"] is not None:
+        best = f"best on validation after epoch {meta['best_epoch'] + 1}: NDCG@{TOP} {meta['validation']:.4f}"
+    return "\n".join(
+        [
+            "# SASRec model",
+            "",
+            f"One vector of {meta['D']} numbers per user and item, joined by the dot product.",
+            "",
+            f"* {dataset.num_events:,} events, {dataset.num_users:,} users, {dataset.num_items:,} items",
+            f"* {meta['parameters']:,} weights, {meta['steps']:,} steps; {best}",
+            "* items that were not trained on share one vector (state `empty`); users without purchases get "
+            "the learned prior",
+            "",
+        ]
+    )

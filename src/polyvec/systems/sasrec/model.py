@@ -1,0 +1,191 @@
+"""A fitted SASRec: weights, known items and configuration; encodes any user.
+
+On disk::
+
+    weights.safetensors    the network
+    items.parquet          item_id and training events of every known item; row r has slot r + 1
+    config.json            SASRecConfig and TrainingOptions, resolved
+    training.jsonl, tensorboard/   what the run said
+    refit/                 what the second run said, if there was one
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors.torch import load_file, save_file
+
+from polyvec.data.batches import BatchShape, assemble, groups_of_like_length
+from polyvec.ids import Vocabulary
+from polyvec.systems.embed import EMPTY, WARM
+from polyvec.systems.folder import read_model_manifest
+from polyvec.systems.sasrec.config import SASRecConfig
+from polyvec.systems.sasrec.network import SASRecNetwork
+from polyvec.training.checkpoint import copies
+from polyvec.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from polyvec.artifact import Manifest
+    from polyvec.data.dataset import Dataset, TimeKind
+    from polyvec.data.split import Windows
+    from polyvec.embeddings import Score
+
+SYSTEM = "sasrec"
+
+
+@dataclass(frozen=True)
+class SASRec:
+    """A fitted SASRec model.
+
+    Attributes
+    ----------
+    config, options
+        What it is and how it was trained.
+    network
+        The weights.
+    trained_items
+        ``item_id`` and ``events``, most events first.
+    trained_until
+        No event at or after this time was trained on.
+    time_kind
+        ``timestamp`` or ``order``.
+    manifest
+        Of the folder it was read from; None before it is saved.
+    """
+
+    config: SASRecConfig
+    options: TrainingOptions
+    network: SASRecNetwork
+    trained_items: pl.DataFrame
+    trained_until: int
+    time_kind: TimeKind
+    manifest: Manifest | None = None
+
+    @classmethod
+    def new(
+        cls,
+        config: SASRecConfig,
+        options: TrainingOptions,
+        trained_items: pl.DataFrame,
+        trained_until: int,
+        time_kind: TimeKind,
+    ) -> SASRec:
+        """An untrained model; its weights follow from ``options.seed``."""
+        torch.manual_seed(options.seed)
+        network = SASRecNetwork(config, len(trained_items))
+        return cls(config, options, network, trained_items, trained_until, time_kind)
+
+    @property
+    def system(self) -> str:
+        """``sasrec``."""
+        return SYSTEM
+
+    @property
+    def score(self) -> Score:
+        """``max_dot``."""
+        return "max_dot"
+
+    @property
+    def num_vectors(self) -> int:
+        """One vector per user."""
+        return 1
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.config.width
+
+    @property
+    def history_days(self) -> float:
+        """Days of history that users are encoded from."""
+        return self.config.history_days
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Manifest entries."""
+        return {
+            "system": SYSTEM,
+            "trained_until": self.trained_until,
+            "time_kind": self.time_kind,
+            "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            "C": 1,
+            "D": self.config.width,
+        }
+
+    def save_into(self, stage: Path) -> None:
+        """Write the model's files into a staging folder."""
+        save_file(copies(self.network.state_dict()), stage / "weights.safetensors")
+        self.trained_items.write_parquet(stage / "items.parquet")
+        config = {SYSTEM: asdict(self.config), "training": asdict(self.options)}
+        (stage / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+
+    @classmethod
+    def open(cls, path: Path) -> SASRec:
+        """Read a Model folder.
+
+        Raises
+        ------
+        ArtifactError
+            If the folder is missing, damaged, or holds a model of another system.
+        """
+        manifest = read_model_manifest(path, SYSTEM)
+        config = json.loads((path / "config.json").read_text("utf-8"))
+        model = cls.new(
+            SASRecConfig(**config[SYSTEM]),
+            TrainingOptions(**config["training"]),
+            pl.read_parquet(path / "items.parquet"),
+            manifest.meta["trained_until"],
+            manifest.meta["time_kind"],
+        )
+        model.network.load_state_dict(load_file(path / "weights.safetensors"))
+        model.network.eval()
+        return replace(model, manifest=manifest)
+
+    def slots(self, item_table: pl.DataFrame) -> npt.NDArray[np.int64]:
+        """Slot of every item of a catalogue, 0 for those that were not trained on; int64 ``[N]``."""
+        return self._known.rows(item_table["item_id"]) + 1
+
+    def item_states(self, item_table: pl.DataFrame) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """State (index into ``STATES``) and training events of every item of a catalogue, ``[N]`` each."""
+        events = np.append(0, self.trained_items["events"].to_numpy())[self.slots(item_table)]
+        return np.where(events > 0, WARM, EMPTY).astype(np.uint8), events.astype(np.int64)
+
+    @torch.no_grad()
+    def encode_items(self, item_table: pl.DataFrame) -> npt.NDArray[np.float32]:
+        """Vectors of the items of a catalogue; all that were not trained on share one. ``→ [N, D]``."""
+        weight: npt.NDArray[np.float32] = self.network.items.weight.float().cpu().numpy()
+        return weight[self.slots(item_table)]
+
+    @torch.no_grad()
+    def encode_users(self, dataset: Dataset, windows: Windows) -> npt.NDArray[np.float32]:
+        """Vectors of the users of W windows, from their histories alone. ``→ float32 [W, 1, D]``.
+
+        An empty history gives what the start token foretells: the learned prior.
+        """
+        self.network.eval()
+        device = self.network.start.device
+        slots_N = self.slots(dataset.item_table)
+        lengths = np.minimum(windows.history_end - windows.history_start, self.config.max_length)
+        vectors = np.empty((len(windows), 1, self.config.width), np.float32)
+        for samples in groups_of_like_length(lengths + 1):
+            batch = assemble(dataset, windows[samples], BatchShape(self.config.max_length))
+            slots_BL = torch.as_tensor(slots_N[batch.distinct_M][batch.items_BL], device=device)
+            lengths_B = torch.as_tensor(batch.lengths_B, device=device)
+            tokens_BTD = self.network(slots_BL, lengths_B)
+            last_BD = tokens_BTD[torch.arange(len(lengths_B), device=device), lengths_B]
+            vectors[samples, 0] = last_BD.float().cpu().numpy()
+        return vectors
+
+    @cached_property
+    def _known(self) -> Vocabulary:
+        return Vocabulary(self.trained_items["item_id"], "item_id")
