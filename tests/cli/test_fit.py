@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from polyvec.artifact import verify
+from polyvec.cli.embed import command as embed_command
 from polyvec.cli.fit import command
 from polyvec.cli.main import main
 from polyvec.data.options import PrepareOptions
@@ -254,3 +255,39 @@ def test_a_resumed_command_with_another_configuration_is_refused(
     with pytest.raises(SystemExit) as caught:
         main(["fit", "guim", str(dataset), "--out", str(tmp_path / "m"), *settings(width=8), "--resume"])
     assert caught.value.code == 4
+
+
+# --- the other system
+
+
+def test_sasrec_is_fitted_refitted_and_embedded(dataset: Path, tmp_path: Path) -> None:
+    sizes = {"width": 16, "num_layers": 1, "epochs": 2, "device": "cpu", "target_days": 20}
+    chosen = [part for key, value in sizes.items() for part in ("--set", f"{key}={value}")]
+    model, vectors = tmp_path / "m", tmp_path / "emb"
+    fitted = CliRunner().invoke(
+        command, ["sasrec", str(dataset), "--out", str(model), "--refit", *chosen], catch_exceptions=False
+    )
+    assert fitted.exit_code == 0
+    assert "sasrec, 1 vector of 16 per user" in fitted.stdout
+    done = CliRunner().invoke(
+        embed_command, [str(model), str(dataset), "--out", str(vectors)], catch_exceptions=False
+    )
+    assert "60 users of 1 vectors and 20 items, 16 wide" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--preset", "paper"], "sasrec has no preset 'paper'"),
+        (["--validation", "users"], "sasrec has no validation 'users'"),
+        (["--set", "num_vectors=2"], "num_vectors"),
+    ],
+)
+def test_what_sasrec_has_not_is_refused(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "sasrec", str(dataset), "--out", str(tmp_path / "m"), *arguments])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
