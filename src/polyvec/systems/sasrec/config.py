@@ -57,10 +57,9 @@ class SASRecConfig:
 
 
 def default() -> tuple[SASRecConfig, TrainingOptions]:
-    """Our best on validation."""
-    return SASRecConfig(), TrainingOptions(
-        epochs=100, batch_size=256, warmup=0.05, weight_decay=0.0, patience=8
-    )
+    """Our best on validation on Amazon Beauty: wide, and with much dropout."""
+    options = TrainingOptions(epochs=40, batch_size=256, warmup=0.05, weight_decay=0.0, patience=8)
+    return SASRecConfig(), options
 
 
 PRESETS = {"default": default}
