@@ -30,22 +30,22 @@ LEAST_USERS = 20  # with fewer, neither learning nor measuring a class or label 
 SEEDS = (0, 1, 2, 3, 4)
 SCHEMA = pl.Schema(
     {
-        "task": pl.String,
-        "label": pl.String,
-        "features": pl.String,
-        "probe": pl.String,
-        "metric": pl.String,
-        "value": pl.Float64,
-        "low": pl.Float64,
-        "high": pl.Float64,
-        "users_low": pl.Float64,
-        "users_high": pl.Float64,
-        "users": pl.Int64,
-        "classes": pl.Int64,
-        "difference": pl.Float64,
-        "difference_low": pl.Float64,
-        "difference_high": pl.Float64,
-        "per_seed": pl.List(pl.Float64),
+        "task": pl.String(),
+        "label": pl.String(),
+        "features": pl.String(),
+        "probe": pl.String(),
+        "metric": pl.String(),
+        "value": pl.Float64(),
+        "low": pl.Float64(),
+        "high": pl.Float64(),
+        "users_low": pl.Float64(),
+        "users_high": pl.Float64(),
+        "users": pl.Int64(),
+        "classes": pl.Int64(),
+        "difference": pl.Float64(),
+        "difference_low": pl.Float64(),
+        "difference_high": pl.Float64(),
+        "per_seed": pl.List(pl.Float64()),
     }
 )
 

@@ -162,7 +162,10 @@ def _parts(question: Question) -> Iterator[tuple[str, ItemSets, npt.NDArray[np.b
 
 
 def differences(
-    keys: Sequence[Key], estimates: Sequence[Estimate], means_RM: npt.NDArray[np.float64], reference: str | None
+    keys: Sequence[Key],
+    estimates: Sequence[Estimate],
+    means_RM: npt.NDArray[np.float64],
+    reference: str | None,
 ) -> Iterator[dict[str, float]]:
     """Difference from the reference's column about the same part and metric, with its paired interval.
 
@@ -173,7 +176,7 @@ def differences(
     means_RM
         :func:`polyvec.evaluation.metrics.resampled_means` of all columns in one call.
     reference
-        Its name as a ranker; nothing comes back for itself, nor where it has no such column.
+        Its name as a ranker, if any; nothing comes back for itself, nor where it has no such column.
 
     Yields
     ------
@@ -181,7 +184,7 @@ def differences(
         ``difference``, ``difference_low`` and ``difference_high``, or nothing, for each column.
     """
     place = {key: column for column, key in enumerate(keys)}
-    against = [place.get(key._replace(ranker=reference)) for key in keys]
+    against = [None if reference is None else place.get(key._replace(ranker=reference)) for key in keys]
     for column, other in enumerate(against):
         if other is None or other == column:
             yield {}
