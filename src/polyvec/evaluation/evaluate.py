@@ -21,10 +21,11 @@ from polyvec.evaluation.baselines import (
 from polyvec.evaluation.metrics import estimate, resampled_means
 from polyvec.evaluation.mixture import mean_cosine, vectors_used, wins
 from polyvec.evaluation.people import some_items, some_users
+from polyvec.evaluation.probes import Features, of_vectors
 from polyvec.evaluation.rankers import EmbeddingsRanker, HabitsRanker, Ranker
 from polyvec.evaluation.tasks.matching import check_no_leak, matching
 from polyvec.evaluation.tasks.next_item import WARNING, check_held_back, next_item
-from polyvec.evaluation.tasks.profile import Features, boosting, label_column, of_vectors, profile
+from polyvec.evaluation.tasks.profile import label_column, profile
 from polyvec.retrieval.habits import Weights
 from polyvec.retrieval.ranking import query_vectors
 
@@ -38,6 +39,7 @@ EMBEDDINGS = "embeddings"
 REPEATS_FIRST = "bought before, then embeddings"
 WITH_HABITS = "embeddings and habits"
 ORACLE = "oracle"
+AGGREGATES = "hand-made aggregates"
 LEAST_ITEMS = 10  # users with fewer items say little about how many vectors they use
 SPREAD_USERS = 10_000
 
@@ -224,13 +226,14 @@ def _profiles(
     there = np.flatnonzero(rows >= 0)
     features = {
         EMBEDDINGS: of_vectors(query_vectors(embeddings, rows[there])),
-        "hand-made aggregates": Features(
-            aggregates(dataset, windows[there]), {"gradient boosting": boosting}
-        ),
+        AGGREGATES: Features(aggregates(dataset, windows[there])),
     }
     users = dataset.users.take(there)
     return pl.concat(
-        [profile(features, label_column(truths.profiles, label, users)) for label in truths.labels]
+        [
+            profile(features, label_column(truths.profiles, label, users), reference=AGGREGATES)
+            for label in truths.labels
+        ]
     )
 
 

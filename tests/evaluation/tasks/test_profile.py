@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 
 from polyvec.errors import DataError
-from polyvec.evaluation.tasks.profile import Features, label_column, linear, of_vectors, profile
+from polyvec.evaluation.probes import Features, linear, of_vectors
+from polyvec.evaluation.tasks.profile import label_column, profile
 
 
 @pytest.fixture(scope="module")

@@ -128,8 +128,8 @@ def _rows(
     keys, values_BM = _measure_all(ranked, question)
     means_RM = resampled_means(values_BM, seed)
     estimates = estimate(values_BM, means_RM)
-    differences = _differences(keys, estimates, means_RM, reference)
-    for key, about, difference in zip(keys, estimates, differences, strict=True):
+    differences_M = differences(keys, estimates, means_RM, reference)
+    for key, about, difference in zip(keys, estimates, differences_M, strict=True):
         yield _row(question, ranked[key.ranker], key, about) | difference
     for name, ranked_Bk in ranked.items():
         shown = coverage(ranked_Bk, question.targets.num_items)
@@ -161,12 +161,30 @@ def _parts(question: Question) -> Iterator[tuple[str, ItemSets, npt.NDArray[np.b
         yield name, question.targets, (lengths >= shortest) & (lengths <= longest)
 
 
-def _differences(
-    keys: list[Key], estimates: list[Estimate], means_RM: npt.NDArray[np.float64], reference: str
+def differences(
+    keys: Sequence[Key],
+    estimates: Sequence[Estimate],
+    means_RM: npt.NDArray[np.float64],
+    reference: str | None,
 ) -> Iterator[dict[str, float]]:
-    """Difference from the reference's column about the same part and metric, with its paired interval."""
+    """Difference from the reference's column about the same part and metric, with its paired interval.
+
+    Parameters
+    ----------
+    keys, estimates
+        What the M columns are about, and their means.
+    means_RM
+        :func:`polyvec.evaluation.metrics.resampled_means` of all columns in one call.
+    reference
+        Its name as a ranker, if any; nothing comes back for itself, nor where it has no such column.
+
+    Yields
+    ------
+    dict
+        ``difference``, ``difference_low`` and ``difference_high``, or nothing, for each column.
+    """
     place = {key: column for column, key in enumerate(keys)}
-    against = [place.get(key._replace(ranker=reference)) for key in keys]
+    against = [None if reference is None else place.get(key._replace(ranker=reference)) for key in keys]
     for column, other in enumerate(against):
         if other is None or other == column:
             yield {}

@@ -1,0 +1,106 @@
+"""Trials: intervals, pairs of seeds and the users that are counted."""
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.stats import ttest_1samp
+
+from polyvec.evaluation import trials
+from polyvec.evaluation.classification import accuracy, auc
+from polyvec.evaluation.probes import Features, linear
+from polyvec.evaluation.trials import Problem, attempt, seed_interval
+
+SEEDS = (0, 1, 2)
+MEASURES = {"accuracy": accuracy, "auc": auc}
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    return np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def problem(numbers):
+    noise = np.random.default_rng(1).normal(size=400)
+    return Problem("profile", "x", np.arange(400), (numbers[:, 0] + noise > 0).astype(np.int64))
+
+
+@pytest.fixture(scope="module")
+def features(numbers):
+    probes = {"linear": linear}
+    return {"knows": Features(numbers, probes), "blind": Features(numbers[:, 1:], probes)}
+
+
+@pytest.fixture(scope="module")
+def table(features, problem):
+    return attempt(features, problem, MEASURES, SEEDS, "blind")
+
+
+def row(table, features, metric):
+    return table.filter(pl.col("features") == features, pl.col("metric") == metric).row(0, named=True)
+
+
+def test_differences_are_paired_by_seed(table):
+    one, other = row(table, "knows", "auc"), row(table, "blind", "auc")
+    assert other["difference"] is None
+    paired = np.subtract(one["per_seed"], other["per_seed"])
+    assert one["difference"] == pytest.approx(paired.mean())
+    assert (one["difference_low"], one["difference_high"]) == pytest.approx(seed_interval(paired))
+    assert one["difference_low"] > 0
+
+
+def test_values_are_means_of_the_seeds_whose_values_do_not_depend_on_their_company(table, features, problem):
+    for one in table.to_dicts():
+        assert one["value"] == pytest.approx(np.mean(one["per_seed"]))
+        assert one["low"] < one["value"] < one["high"]
+        assert one["users_low"] < one["value"] < one["users_high"]
+    alone = attempt({"blind": features["blind"]}, problem, MEASURES, SEEDS[1:])
+    assert row(alone, "blind", "auc")["per_seed"] == row(table, "blind", "auc")["per_seed"][1:]
+
+
+def test_one_seed_has_no_interval_over_seeds_but_one_over_users(features, problem):
+    one = row(attempt(features, problem, MEASURES, SEEDS[:1], "blind"), "knows", "auc")
+    assert one["low"] is None
+    assert one["difference"] is not None
+    assert one["difference_low"] is None
+    assert one["users_low"] < one["value"] < one["users_high"]
+
+
+def test_an_unknown_reference_gives_no_differences(features, problem):
+    assert attempt(features, problem, MEASURES, SEEDS[:1], "other")["difference"].null_count() == 4
+
+
+def test_the_interval_over_seeds_is_student_s_with_the_variance_of_nadeau_and_bengio():
+    values = np.array([0.5, 0.52, 0.49, 0.55, 0.51])
+    plain = ttest_1samp(values, 0).confidence_interval(0.95)
+    widening = np.sqrt((1 / 5 + 3 / 7) * 5)
+    half = (plain.high - plain.low) / 2 * widening
+    assert seed_interval(values) == pytest.approx((values.mean() - half, values.mean() + half))
+
+
+def test_splits_hold_classes_in_equal_shares_and_never_share_a_user(problem):
+    train, test = problem.split(0)
+    assert sorted([*train, *test]) == list(range(400))
+    assert len(test) == 120
+    assert problem.answers[test].mean() == pytest.approx(problem.answers.mean(), abs=0.01)
+    assert not np.array_equal(test, problem.split(1)[1])
+
+
+def test_more_users_than_wanted_are_drawn_from_the_same_every_time(problem, features, monkeypatch):
+    monkeypatch.setattr(trials, "MOST_USERS", 100)
+    tables = [attempt(features, problem, MEASURES, SEEDS[:1]) for _ in range(2)]
+    assert tables[0]["users"].unique().to_list() == [100]
+    assert tables[0].equals(tables[1])
+    drawn = problem.at_most(100)
+    np.testing.assert_array_equal(drawn.answers, problem.answers[drawn.rows])
+
+
+def test_rows_point_into_the_features(numbers, problem):
+    order = np.random.default_rng(2).permutation(400)
+    shuffled = Problem("profile", "x", np.argsort(order), problem.answers)
+    probes = {"linear": linear}
+    values = [
+        attempt({"f": Features(x, probes)}, one, MEASURES, SEEDS[:1])["value"].to_list()
+        for x, one in [(numbers, problem), (numbers[order], shuffled)]
+    ]
+    assert values[0] == values[1]
