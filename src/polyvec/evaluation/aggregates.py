@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from polyvec.data.dataset import MICROSECONDS_PER_DAY, days
 from polyvec.data.item_sets import expand_ranges
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from polyvec.data.split import Windows
 
 GROUPS = 100  # the most frequent categories (or, without a catalogue's categories, items) get a column each
+RECENT_DAYS = 30
 
 
 def aggregates(dataset: Dataset, windows: Windows) -> npt.NDArray[np.float32]:
@@ -31,28 +33,102 @@ def aggregates(dataset: Dataset, windows: Windows) -> npt.NDArray[np.float32]:
     Returns
     -------
     numpy.ndarray
-        float32 ``[W, 4 + groups]``: log of events, log of distinct items, time since the last event, time
-        between first and last event, and the share of events in each frequent category.
+        float32 ``[W, F]``, zeros for users without history:
+
+        - log of events, log of distinct items, time since the last event, time between first and last event;
+        - of data with prices or quantities: log of what was spent (``price · quantity``; without prices the
+          units bought). A missing price counts 0, a missing quantity 1; negative sums have negative logs;
+        - of data with timestamps: log of days with an event, log of events in the last 30 days, log of days
+          with an event among these, and log of what was spent in them;
+        - the share of events in each frequent category (without categories: of each frequent item).
     """
     owners, events = expand_ranges(windows.history_start, windows.history_end)
     events_W = np.bincount(owners, minlength=len(windows))
-    pairs = np.unique(owners * dataset.num_items + dataset.item_rows[events])
-    distinct_W = np.bincount(pairs // max(dataset.num_items, 1), minlength=len(windows))
+    groups = [_simple(dataset, windows, owners, events, events_W)]
+    spent = _spent(dataset, events)
+    if spent is not None:
+        groups.append(_sums(owners, spent, len(windows)))
+    if dataset.time_kind == "timestamp":
+        recent = dataset.times[events] >= windows.cutoffs[owners] - days(RECENT_DAYS)
+        groups.append(_frequency(dataset, owners, events, recent, len(windows)))
+        if spent is not None:
+            groups.append(_sums(owners, spent * recent, len(windows)))
+    groups.append(_shares(_groups(dataset), dataset.item_rows[events], owners, events_W))
+    return np.concatenate(groups, axis=1).astype(np.float32)
+
+
+def _simple(
+    dataset: Dataset,
+    windows: Windows,
+    owners: npt.NDArray[np.int64],
+    events: npt.NDArray[np.int64],
+    events_W: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float64]:
+    """Events, distinct items, time since the last event and between first and last, ``[W, 4]``."""
     there = events_W > 0
     first_W, last_W = np.zeros((2, len(windows)))
     first_W[there] = dataset.times[windows.history_start[there]]
     last_W[there] = dataset.times[windows.history_end[there] - 1]
-    simple_W4 = np.stack(
+    return np.stack(
         [
             np.log1p(events_W),
-            np.log1p(distinct_W),
+            np.log1p(_distinct(owners, dataset.item_rows[events], len(windows))),
             np.where(there, windows.cutoffs - last_W, 0),
             last_W - first_W,
         ],
         axis=1,
     )
-    shares_WG = _shares(_groups(dataset), dataset.item_rows[events], owners, events_W)
-    return np.concatenate([simple_W4, shares_WG], axis=1).astype(np.float32)
+
+
+def _frequency(
+    dataset: Dataset,
+    owners: npt.NDArray[np.int64],
+    events: npt.NDArray[np.int64],
+    recent: npt.NDArray[np.bool_],
+    num_windows: int,
+) -> npt.NDArray[np.float64]:
+    """Log of days with an event, of recent events and of recent days with an event, ``[W, 3]``."""
+    day = dataset.times[events] // MICROSECONDS_PER_DAY
+    counts = [
+        _distinct(owners, day, num_windows),
+        np.bincount(owners[recent], minlength=num_windows),
+        _distinct(owners[recent], day[recent], num_windows),
+    ]
+    return np.log1p(np.stack(counts, axis=1))
+
+
+def _distinct(
+    owners: npt.NDArray[np.int64], values: npt.NDArray[np.integer], num_windows: int
+) -> npt.NDArray[np.int64]:
+    """Distinct values of each window, ``[W]``."""
+    order = np.lexsort((values, owners))
+    owners, values = owners[order], values[order]
+    fresh = np.ones(len(owners), dtype=np.bool_)
+    fresh[1:] = (owners[1:] != owners[:-1]) | (values[1:] != values[:-1])
+    return np.bincount(owners[fresh], minlength=num_windows)
+
+
+def _spent(dataset: Dataset, events: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+    """What each event cost; its units where there are no prices; None where there are neither."""
+    missing = {"price": 0.0, "quantity": 1.0}
+    there = {name: value for name, value in missing.items() if name in dataset.columns}
+    if not there:
+        return None
+    factors = [
+        np.nan_to_num(dataset.columns[name][events].astype(np.float64), nan=value)
+        for name, value in there.items()
+    ]
+    spent: npt.NDArray[np.float64] = np.prod(factors, axis=0)
+    return spent
+
+
+def _sums(
+    owners: npt.NDArray[np.int64], values: npt.NDArray[np.float64], num_windows: int
+) -> npt.NDArray[np.float64]:
+    """Sum of each window's values, on a logarithmic scale with the sum's sign, ``[W, 1]``."""
+    sums_W = np.bincount(owners, weights=values, minlength=num_windows)
+    logs: npt.NDArray[np.float64] = (np.sign(sums_W) * np.log1p(np.abs(sums_W)))[:, None]
+    return logs
 
 
 def _groups(dataset: Dataset) -> npt.NDArray[np.int64]:

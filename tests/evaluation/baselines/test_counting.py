@@ -42,7 +42,7 @@ def test_recent_popularity_sees_its_window_alone(dataset):
 
 
 def test_popularity_in_parts_is_the_same(dataset, monkeypatch):
-    monkeypatch.setattr("polyvec.evaluation.baselines.USERS_AT_ONCE", 1)
+    monkeypatch.setattr("polyvec.evaluation.baselines.counting.USERS_AT_ONCE", 1)
     assert names(dataset, Popularity(dataset, cut(dataset, CUTOFF, 365, 30)).rank(np.array([0]), 10)) == [
         "bcae"
     ]

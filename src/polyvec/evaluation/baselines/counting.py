@@ -5,15 +5,19 @@ All of them see the history of the windows they are given and nothing else.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from polyvec.data.dataset import days
 from polyvec.data.item_sets import expand_ranges
-from polyvec.data.split import cut
+from polyvec.data.split import cut, first_at_or_after
 from polyvec.retrieval.found import order_candidates, rank_within
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     from polyvec.data.dataset import Dataset
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 USERS_AT_ONCE = 65_536
 RECENT_DAYS = (30, 7)
+POPULARITY = "popularity"
+LATEST = f"popularity of {min(RECENT_DAYS)} days"
 PERSONAL_FREQUENCY = "personal frequency"
 
 
@@ -108,6 +114,41 @@ def fill_up(first_Bk: npt.NDArray[np.int64], then_Bk: npt.NDArray[np.int64]) -> 
     return order_candidates(owners, items, falling, np.zeros_like(items), first_Bk.shape).rows
 
 
+class FilledUp:
+    """One ranker's items, then another's where it has too few: it may know nothing of a user.
+
+    Parameters
+    ----------
+    first, then
+        Both rank the same Dataset.
+    """
+
+    def __init__(self, first: Ranker, then: Ranker) -> None:
+        self._first, self._then = first, then
+
+    def rank(self, user_rows: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.int64]:
+        """Items of the first, then of the other, no item twice, −1 padded."""
+        return fill_up(self._first.rank(user_rows, k), self._then.rank(user_rows, k))
+
+
+def repeats_first(dataset: Dataset, windows: Windows, rankers: Mapping[str, Ranker]) -> dict[str, Ranker]:
+    """Put what each user bought before in front of every ranker: "bought before, then X".
+
+    Where people buy again, this tells what a ranker adds to a counter.
+
+    Parameters
+    ----------
+    dataset, windows
+        Histories: one window per user of the Dataset, in row order.
+    rankers
+        By name; :class:`PersonalFrequency` with each of them as its ``fill``.
+    """
+    return {
+        f"bought before, then {name}": PersonalFrequency(dataset, windows, ranker)
+        for name, ranker in rankers.items()
+    }
+
+
 def counting_baselines(dataset: Dataset, cutoff: int, history_days: float) -> dict[str, Ranker]:
     """Popularity of the history window, of the last 30 and 7 days, and personal frequency, at a cut-off.
 
@@ -120,12 +161,41 @@ def counting_baselines(dataset: Dataset, cutoff: int, history_days: float) -> di
     history_days
         Length of the history window; the recent windows are never longer.
     """
-    windows = cut(dataset, cutoff, history_days, 0)
-    recent = {
-        days: Popularity(dataset, cut(dataset, cutoff, min(days, history_days), 0)) for days in RECENT_DAYS
-    }
-    return {
-        "popularity": Popularity(dataset, windows),
-        **{f"popularity of {days} days": ranker for days, ranker in recent.items()},
-        PERSONAL_FREQUENCY: PersonalFrequency(dataset, windows, recent[min(RECENT_DAYS)]),
-    }
+    return counting_rankers(dataset, cut(dataset, cutoff, history_days, 0))
+
+
+def counting_rankers(dataset: Dataset, windows: Windows) -> dict[str, Ranker]:
+    """Popularity, where there is one cut-off for all also recent popularity, and personal frequency.
+
+    Parameters
+    ----------
+    dataset
+        Purchases.
+    windows
+        One per user of the Dataset, in row order. Personal frequency is filled up by what sold in the last
+        7 days, or by popularity where there is no common cut-off (:func:`common_cutoff`).
+    """
+    rankers: dict[str, Ranker] = {POPULARITY: Popularity(dataset, windows)}
+    if common_cutoff(dataset, windows) is not None:
+        for length in RECENT_DAYS:
+            recent = Popularity(dataset, _last_days(dataset, windows, length))
+            rankers[f"popularity of {length} days"] = recent
+    fill = rankers.get(LATEST, rankers[POPULARITY])
+    return rankers | {PERSONAL_FREQUENCY: PersonalFrequency(dataset, windows, fill)}
+
+
+def common_cutoff(dataset: Dataset, windows: Windows) -> int | None:
+    """Moment at which the windows of all users were cut, in microseconds since 1970 UTC.
+
+    None where the data has only an order, or every user a cut-off of their own (leave-one-out): "the last
+    7 days" are then not the same days for all.
+    """
+    if dataset.time_kind != "timestamp" or not len(windows) or np.ptp(windows.cutoffs):
+        return None
+    return int(windows.cutoffs[0])
+
+
+def _last_days(dataset: Dataset, windows: Windows, length: float) -> Windows:
+    """Cut the same windows' history to the last days before their common cut-off."""
+    since = first_at_or_after(dataset, int(windows.cutoffs[0]) - days(length))[windows.user_rows]
+    return replace(windows, history_start=np.maximum(windows.history_start, since))

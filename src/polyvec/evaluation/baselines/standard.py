@@ -1,0 +1,151 @@
+"""All baselines that a Dataset allows, with notes on those that it does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from polyvec.evaluation.aggregates import aggregates
+from polyvec.evaluation.baselines.als import MISSING, als, als_installed
+from polyvec.evaluation.baselines.counting import (
+    LATEST,
+    POPULARITY,
+    FilledUp,
+    common_cutoff,
+    counting_rankers,
+)
+from polyvec.evaluation.baselines.ease import MOST_ITEMS, ease
+from polyvec.evaluation.baselines.item_to_item import history_matrix, known_items
+from polyvec.evaluation.baselines.neighbours import neighbours
+from polyvec.evaluation.rankers import EmbeddingsRanker
+from polyvec.evaluation.tasks.profile import Features, boosting, feed_forward, linear
+from polyvec.evaluation.texts import bought_words
+
+if TYPE_CHECKING:
+    from polyvec.data.dataset import Dataset
+    from polyvec.data.split import Windows
+    from polyvec.evaluation.rankers import Ranker
+
+COSINE = "item-to-item cosine"
+EASE = "EASE"
+ALS = "ALS"
+AGGREGATES = "hand-made aggregates"
+BOUGHT_WORDS = "TF-IDF + SVD of bought items"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What is to be chosen on validation; the defaults are a start, not a choice.
+
+    Attributes
+    ----------
+    neighbours
+        k of :func:`polyvec.evaluation.baselines.neighbours.neighbours`; None for all.
+    ease_l2
+        λ of :func:`polyvec.evaluation.baselines.ease.ease`.
+    als_factors, als_l2, als_alpha
+        As in :func:`polyvec.evaluation.baselines.als.als`.
+    """
+
+    neighbours: int | None = 100
+    ease_l2: float = 500.0
+    als_factors: int = 64
+    als_l2: float = 0.01
+    als_alpha: float = 1.0
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Rankers by name, and what a reader must know of those left out."""
+
+    rankers: dict[str, Ranker]
+    notes: list[str] = field(default_factory=list)
+
+
+def standard_rankers(
+    dataset: Dataset, windows: Windows, tuning: Tuning | None = None, *, seed: int = 0
+) -> Baselines:
+    """Make every baseline that runs on this data, learned from the windows' history alone.
+
+    Parameters
+    ----------
+    dataset
+        Purchases: ``dataset.only_action()``.
+    windows
+        One per user of the Dataset, in row order: of :func:`polyvec.data.split.cut` or
+        :func:`polyvec.data.split.leave_last_out`.
+    tuning
+        Chosen on an earlier cut-off.
+    seed
+        Of ALS; the others have no chance in them.
+
+    Returns
+    -------
+    Baselines
+        Popularity, recent popularity, personal frequency, item-to-item cosine, EASE and ALS. Where a ranker
+        knows nothing of a user or of further items, what sells now fills its places, as it does those of
+        personal frequency. Items of the history are not taken out.
+
+    Raises
+    ------
+    DataError
+        If no user has any history.
+    """
+    counted = counting_rankers(dataset, windows)
+    learned, notes = _learned(dataset, windows, tuning or Tuning(), seed)
+    if common_cutoff(dataset, windows) is None:
+        notes.append("recent popularity is left out: these histories have no common end in time")
+    fill = counted.get(LATEST, counted[POPULARITY])
+    return Baselines(counted | {name: FilledUp(ranker, fill) for name, ranker in learned.items()}, notes)
+
+
+def _learned(
+    dataset: Dataset, windows: Windows, tuning: Tuning, seed: int
+) -> tuple[dict[str, Ranker], list[str]]:
+    """Cosine, EASE and ALS where they run, and notes where not."""
+    histories_UN = history_matrix(dataset, windows)
+    rankers: dict[str, Ranker] = {COSINE: neighbours(histories_UN, tuning.neighbours)}
+    notes = []
+    known = len(known_items(histories_UN))
+    if known <= MOST_ITEMS:
+        rankers[EASE] = ease(histories_UN, tuning.ease_l2)
+    else:
+        notes.append(f"EASE is left out: {known:,} items have events, its memory is meant for {MOST_ITEMS:,}")
+    if als_installed():
+        made = als(
+            dataset,
+            windows,
+            factors=tuning.als_factors,
+            l2=tuning.als_l2,
+            alpha=tuning.als_alpha,
+            seed=seed,
+        )
+        rankers[ALS] = EmbeddingsRanker(made, dataset)
+    else:
+        notes.append(f"ALS is left out: {MISSING}")
+    return rankers, notes
+
+
+def standard_features(dataset: Dataset, windows: Windows, *, seed: int = 0) -> dict[str, Features]:
+    """Features of users that need no learned vectors, for the tasks that ask about users.
+
+    Parameters
+    ----------
+    dataset
+        Purchases, or events of all actions.
+    windows
+        W windows; only their history is looked at. Row i of every feature is of window i.
+    seed
+        Of the SVD.
+
+    Returns
+    -------
+    dict of str to Features
+        Hand-made aggregates with gradient boosting; TF-IDF and SVD of what was bought with a linear probe
+        and the three-layer network.
+    """
+    words = bought_words(dataset, windows, seed=seed)
+    return {
+        AGGREGATES: Features(aggregates(dataset, windows), {"gradient boosting": boosting}),
+        BOUGHT_WORDS: Features(words, {"linear": linear, "3-layer network": feed_forward}),
+    }
