@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from polyvec.embeddings import Embeddings
     from polyvec.errors import ArtifactError, DataError, PolyvecError, TrainingError, UsageError
     from polyvec.evaluation.evaluate import evaluate
+    from polyvec.foreign import import_vectors
     from polyvec.ids import Vocabulary
     from polyvec.retrieval.ranking import recommend, search
     from polyvec.systems.guim import GUIM, GUIMConfig, embed, fit
@@ -44,6 +45,7 @@ _HOMES = {
     "embed": "polyvec.systems.guim",
     "evaluate": "polyvec.evaluation.evaluate",
     "fit": "polyvec.systems.guim",
+    "import_vectors": "polyvec.foreign",
     "prepare": "polyvec.data.prepare",
     "recommend": "polyvec.retrieval.ranking",
     "search": "polyvec.retrieval.ranking",
@@ -66,6 +68,7 @@ __all__ = [
     "embed",
     "evaluate",
     "fit",
+    "import_vectors",
     "prepare",
     "recommend",
     "search",
