@@ -381,10 +381,11 @@ def test_arrays_that_hold_no_ids_are_refused(files: Path, ids: np.ndarray, what:
     [
         ("users", (3,), r"the vectors have shape \[3\]"),
         ("users", (3, 2, 2, 4), r"the vectors have shape \[3, 2, 2, 4\]"),
-        ("users", (3, 0), r"the vectors have shape \[3, 0, 0\]|\[3, 1, 0\]"),
+        ("users", (3, 0), r"the vectors have shape \[3, 0\]"),
         ("users", (3, 0, 4), r"the vectors have shape \[3, 0, 4\]"),
         ("users", (), r"3 ids for vectors of shape \[\]"),
         ("items", (2, 1, 4), r"the vectors have shape \[2, 1, 4\]"),
+        ("items", (2, 0), r"the vectors have shape \[2, 0\]"),
         ("items", (2,), r"the vectors have shape \[2\]"),
         ("items", (2, 5), "users are 4 wide, items 5"),
     ],

@@ -126,8 +126,10 @@ def import_vectors(
     if items is None and told.get("format") in ("npy", "parquet"):
         items = users
     item_side = None if items is None else _item_side(_read(items, item_ids, "item_id"))
-    width = told.get("D") if item_side is None else item_side.vectors.shape[1]
-    user_side = _user_side(_read(users, user_ids, "user_id"), width)
+    found = _read(users, user_ids, "user_id")
+    if manifest is not None:  # a submission, and a table without rows, do not tell C
+        found = replace(found, vectors=found.vectors.reshape(len(found.ids), told["C"], told["D"]))
+    user_side = _user_side(found, None if item_side is None else item_side.vectors.shape[1])
     embeddings = Embeddings(
         user_side,
         item_side or _no_items(user_side),
@@ -149,15 +151,13 @@ def _manifest(path: Path) -> Manifest | None:
 
 
 def _item_side(found: _Found) -> Side:
-    if found.vectors.ndim != 2:
-        raise _wrong_shape(found, "[items, D]")
+    _check_shape(found, (2,), "[items, D]")
     return _side(found, "item_id")
 
 
 def _user_side(found: _Found, width: int | None) -> Side:
     """Give every user C vectors; those that were found one after another are cut to ``width``."""
-    if found.vectors.ndim not in (2, 3):
-        raise _wrong_shape(found, "[users, D] or [users, C, D]")
+    _check_shape(found, (2, 3), "[users, D] or [users, C, D]")
     if found.vectors.ndim == 2:
         numbers = found.vectors.shape[1]
         each = width if found.joined and width else numbers
@@ -167,15 +167,11 @@ def _user_side(found: _Found, width: int | None) -> Side:
                 file=found.file,
                 expected=f"a multiple of {each}, the width of the items",
             )
-        found = replace(
-            found, vectors=found.vectors.reshape(len(found.vectors), numbers // max(each, 1), each)
-        )
+        found = replace(found, vectors=found.vectors.reshape(len(found.vectors), numbers // each, each))
     return _side(found, "user_id")
 
 
 def _side(found: _Found, name: str) -> Side:
-    if 0 in found.vectors.shape[1:]:
-        raise _wrong_shape(found, "at least one number in every vector")
     if found.vectors.dtype.kind not in "fiu":
         raise DataError(f"the vectors are of type {found.vectors.dtype}", file=found.file, expected="numbers")
     with _naming(found.file), np.errstate(over="ignore"):  # what does not fit float32 is refused by name
@@ -186,10 +182,14 @@ def _no_items(users: Side) -> Side:
     return Side.from_arrays([], np.zeros((0, users.vectors.shape[2]), users.vectors.dtype), "item_id")
 
 
-def _wrong_shape(found: _Found, expected: str) -> DataError:
-    return DataError(
-        f"the vectors have shape {list(found.vectors.shape)}", file=found.file, expected=expected
-    )
+def _check_shape(found: _Found, dimensions: tuple[int, ...], expected: str) -> None:
+    shape = found.vectors.shape
+    if len(shape) not in dimensions or 0 in shape[1:]:
+        raise DataError(
+            f"the vectors have shape {list(shape)}",
+            file=found.file,
+            expected=f"{expected}, with at least one number in a vector",
+        )
 
 
 def _distinct(ids: pl.Series, name: str) -> pl.Series:
