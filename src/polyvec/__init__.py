@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from polyvec.embeddings import Embeddings
     from polyvec.errors import ArtifactError, DataError, PolyvecError, TrainingError, UsageError
     from polyvec.evaluation.evaluate import evaluate
+    from polyvec.foreign import import_vectors
     from polyvec.ids import Vocabulary
     from polyvec.retrieval.ranking import recommend, search
     from polyvec.systems.embed import embed
@@ -45,6 +46,7 @@ _HOMES = {
     "embed": "polyvec.systems.embed",
     "evaluate": "polyvec.evaluation.evaluate",
     "fit": "polyvec.systems.guim",
+    "import_vectors": "polyvec.foreign",
     "prepare": "polyvec.data.prepare",
     "recommend": "polyvec.retrieval.ranking",
     "search": "polyvec.retrieval.ranking",
@@ -67,6 +69,7 @@ __all__ = [
     "embed",
     "evaluate",
     "fit",
+    "import_vectors",
     "prepare",
     "recommend",
     "search",

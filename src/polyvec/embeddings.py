@@ -74,6 +74,30 @@ class Side:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @classmethod
+    def from_arrays(cls, ids: list[Any] | pl.Series, vectors: npt.NDArray[Any], name: str) -> Side:
+        """Take vectors made anywhere; nothing is known of their making: 0 events, state ``warm``.
+
+        Parameters
+        ----------
+        ids
+            Distinct raw ids.
+        vectors
+            ``[U, C, D]`` or ``[N, D]``; all but float16 and float32 become float32.
+        name
+            ``user_id`` or ``item_id``.
+
+        Raises
+        ------
+        DataError
+            If ids are not distinct text or integers, one per vector, or a number is not finite in float32.
+        """
+        vocabulary = Vocabulary(ids, name)
+        rows = len(vocabulary)
+        if vectors.dtype not in (np.float16, np.float32):
+            vectors = _float32(vectors)
+        return cls(vocabulary, vectors, np.zeros(rows, np.int64), np.zeros(rows, np.uint8))
+
 
 @dataclass(frozen=True)
 class Embeddings:
@@ -142,8 +166,8 @@ class Embeddings:
         """Take vectors made anywhere; user vectors may be ``[U, D]`` (one each) or ``[U, C, D]``."""
         users_UCD = user_vectors[:, None, :] if user_vectors.ndim == 2 else user_vectors
         return cls(
-            _side(user_ids, users_UCD, "user_id"),
-            _side(item_ids, item_vectors, "item_id"),
+            Side.from_arrays(user_ids, users_UCD, "user_id"),
+            Side.from_arrays(item_ids, item_vectors, "item_id"),
             score,
             provenance or {"system": "foreign"},
         )
@@ -243,14 +267,6 @@ def check_finite(
 
 def _float32(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return np.asarray(vectors, dtype=np.float32)
-
-
-def _side(ids: list[Any] | pl.Series, vectors: npt.NDArray[Any], name: str) -> Side:
-    vocabulary = Vocabulary(ids, name)
-    rows = len(vocabulary)
-    if vectors.dtype not in (np.float16, np.float32):
-        vectors = _float32(vectors)
-    return Side(vocabulary, vectors, np.zeros(rows, np.int64), np.zeros(rows, np.uint8))
 
 
 def _parts(path: Path, manifest: Manifest, side: str) -> list[Path]:

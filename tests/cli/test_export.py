@@ -14,8 +14,8 @@ from polyvec.artifact import read_manifest
 from polyvec.cli.export import command
 from polyvec.cli.main import main
 from polyvec.embeddings import PART_ROWS, Embeddings
-from polyvec.errors import DataError
-from polyvec.export import export
+from polyvec.errors import DataError, UsageError
+from polyvec.export import Format, export
 
 Faults = Callable[..., Iterator[tuple[Path, str]]]
 
@@ -103,13 +103,16 @@ def test_a_number_too_large_for_float16_is_refused_and_nothing_is_left(tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("file_format", ["npy", "parquet"])
+@pytest.mark.parametrize("file_format", ["npy", "parquet", "recsys2025"])
 def test_an_export_is_absent_or_whole_whatever_fails(
-    fail_at_operation: Faults, small_embeddings: Embeddings, file_format: str
+    fail_at_operation: Faults, small_embeddings: Embeddings, file_format: Format
 ) -> None:
+    numbered = Embeddings.from_arrays(
+        list(range(5)), small_embeddings.users.vectors, [1], small_embeddings.items.vectors[:1]
+    )
+
     def write(folder: Path) -> None:
-        name = "npy" if file_format == "npy" else "parquet"
-        export(small_embeddings, folder / "out", name, overwrite=True)
+        export(numbered, folder / "out", file_format, overwrite=True)
 
     for folder, fault in fail_at_operation(write):
         if (folder / "out").exists():
@@ -125,6 +128,48 @@ def test_json_names_the_files_and_where_they_come_from(tmp_path: Path, folder: P
     assert answer["score"] == "max_cosine"
     parent = read_manifest(folder, "embeddings").fingerprint
     assert read_manifest(tmp_path / "out", "export").parents == {"embeddings": parent}
+
+
+def test_a_submission_holds_users_flat_and_in_float16(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    users = random.normal(size=(5, 3, 8)).astype(np.float32)
+    made = Embeddings.from_arrays(["4", "-2", "9", "0", "1"], users, ["pen"], np.ones((1, 8)))
+    made.save(tmp_path / "shop.emb")
+    done = invoke(tmp_path / "shop.emb", "--out", tmp_path / "out", "--format", "recsys2025", "--json")
+    answer = json.loads(done.stdout)
+    assert set(answer["files"]) == {"client_ids.npy", "embeddings.npy"}
+    assert (answer["users"], answer["items"], answer["dtype"]) == (5, 0, "float16")
+    flat = np.load(tmp_path / "out" / "embeddings.npy", allow_pickle=False)
+    assert flat.dtype == np.float16
+    assert np.array_equal(flat, users.reshape(5, 24).astype(np.float16))
+    client_ids = np.load(tmp_path / "out" / "client_ids.npy", allow_pickle=False)
+    assert client_ids.dtype == np.int64
+    assert client_ids.tolist() == [4, -2, 9, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("user_ids", "shape", "value", "what"),
+    [
+        ([1, 2], (2, 4, 640), 1, "each user has 2,560 numbers, 512 too many"),
+        ([1, "007"], (2, 2), 1, "user_id '007' is not an integer of 64 bits"),
+        ([1, 2**63], (2, 2), 1, f"user_id {2**63} is not an integer of 64 bits"),
+        ([1, 2], (2, 2), 70000, "the vector of user_id 1 is not finite"),
+    ],
+)
+def test_users_that_cannot_be_a_submission_are_refused_and_nothing_is_left(
+    tmp_path: Path, user_ids: list[int | str], shape: tuple[int, ...], value: float, what: str
+) -> None:
+    ids = [str(one) for one in user_ids] if "007" in user_ids else user_ids
+    made = Embeddings.from_arrays(ids, np.full(shape, value, np.float32), [], np.ones((0, shape[-1])))
+    with pytest.raises(DataError, match=what):
+        export(made, tmp_path / "out", "recsys2025")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_submission_knows_no_float32(tmp_path: Path, small_embeddings: Embeddings) -> None:
+    with pytest.raises(UsageError, match="a submission cannot be of float32"):
+        export(small_embeddings, tmp_path / "out", "recsys2025", "float32")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_export_is_replaced_only_on_request(

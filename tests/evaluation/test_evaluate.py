@@ -7,8 +7,10 @@ import polars as pl
 import pytest
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY as DAY
+from polyvec.embeddings import Embeddings, Side
 from polyvec.errors import DataError, UsageError
 from polyvec.evaluation.evaluate import EMBEDDINGS, ORACLE, Settings, Truths, evaluate
+from polyvec.ids import Vocabulary
 
 
 def values(evaluation, task="CMP-L", part="all", metric="recall@100"):
@@ -48,6 +50,62 @@ def test_embeddings_that_tell_no_moment_need_a_cutoff(taste_shop):
     with pytest.raises(UsageError, match="do not tell which events"):
         evaluate(foreign, dataset)
     assert len(evaluate(foreign, dataset, [100 * DAY]).notes) == 2
+
+
+def test_embeddings_of_other_users_or_items_are_refused(taste_shop):
+    dataset, _, embeddings = taste_shop
+    ids = [f"stranger {user}" for user in range(len(embeddings.users))]
+    strangers = replace(embeddings, users=replace(embeddings.users, ids=Vocabulary(ids, "user_id")))
+    with pytest.raises(DataError, match="none of the 80 ids of user_id in the Dataset has a vector"):
+        evaluate(strangers, dataset)
+
+
+def test_missing_vectors_stand_in_the_notes(taste_shop):
+    dataset, _, embeddings = taste_shop
+    users, items = embeddings.users, embeddings.items
+    fewer = Embeddings.from_arrays(
+        users.ids.series[:60],
+        users.vectors[:60],
+        items.ids.series[:90],
+        items.vectors[:90],
+        provenance=embeddings.provenance,
+    )
+    assert evaluate(fewer, dataset).notes == [
+        "20 of the 80 users of the Dataset (25.0%) have no vectors",
+        "30 of the 120 items of the Dataset (25.0%) have no vectors",
+    ]
+
+
+def test_ids_of_another_type_change_nothing_but_a_note(taste_shop):
+    dataset, _, embeddings = taste_shop
+    item_ids = [int(item[1:]) + 1000 for item in dataset.items.series]
+    as_text = Vocabulary([str(item) for item in item_ids], "item_id")
+    table = pl.DataFrame({"item_id": item_ids})
+    numbered = replace(dataset, items=Vocabulary(item_ids, "item_id"), item_table=table)
+    texts = replace(embeddings, items=replace(embeddings.items, ids=as_text))
+    first, second = evaluate(texts, numbered), evaluate(embeddings, dataset)
+    assert first.results.equals(second.results)
+    assert first.notes[0].startswith("item_ids are text in the embeddings and integers in the Dataset")
+    bought = [
+        [[item["bought"] for item in vector["nearest"]] for user in each.users for vector in user["vectors"]]
+        for each in (first, second)
+    ]
+    assert bought[0] == bought[1]
+    assert any(map(any, bought[0]))
+
+
+def test_users_alone_are_asked_for_their_profiles(taste_shop):
+    dataset, tastes, embeddings = taste_shop
+    alone = replace(embeddings, items=Side.from_arrays([], np.zeros((0, 8)), "item_id"))
+    with pytest.raises(UsageError, match="no matching task can be asked, and no labels are given"):
+        evaluate(alone, dataset)
+    people = pl.DataFrame({"user_id": dataset.users.series, "likes": tastes, "num_interests": tastes + 1})
+    for asked in (dataset, replace(dataset, time_kind="order")):
+        evaluation = evaluate(alone, asked, truths=Truths(people, ("likes",), interests=people))
+        assert evaluation.results.is_empty()
+        assert evaluation.interests is None
+        assert set(evaluation.profiles["label"]) == {"likes"}
+        assert evaluation.notes[-1] == "the matching tasks were left out: they need embeddings of items"
 
 
 def test_profiles_oracle_and_interests_join_by_id(taste_shop):

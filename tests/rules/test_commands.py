@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 import pytest
 
-from polyvec.cli.main import VERBS
+from polyvec.cli.main import VERBS, module_of
 
 
 def command_of(verb: str) -> click.Command:
-    command = importlib.import_module(f"polyvec.cli.{verb}").command
+    command = importlib.import_module(module_of(verb)).command
     assert isinstance(command, click.Command)
     return command
 
@@ -69,7 +69,7 @@ def test_every_module_of_a_verb_is_a_verb(repository: Path) -> None:
         for name in modules - {"__init__", "main"}
         if hasattr(importlib.import_module(f"polyvec.cli.{name}"), "command")
     }
-    assert commands == set(VERBS)
+    assert {f"polyvec.cli.{name}" for name in commands} == {module_of(verb) for verb in VERBS}
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs", "CONTRIBUTING.md"])

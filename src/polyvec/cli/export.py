@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from polyvec.export import Format, Precision
 
 
 @click.command()
@@ -14,29 +18,35 @@ import click
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["npy", "parquet"]),
+    type=click.Choice(["npy", "parquet", "recsys2025"]),
     default="npy",
     show_default=True,
     help="npy: arrays [users, C, D] and [items, D], ids beside them as Parquet. "
-    "parquet: long tables user_id, interest, vector and item_id, vector.",
+    "parquet: long tables user_id, interest, vector and item_id, vector. "
+    "recsys2025: a submission of the RecSys Challenge 2025, users alone.",
 )
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
-    default="float32",
-    show_default=True,
-    help="Precision of the numbers.",
+    help="Precision of the numbers.  [float32; recsys2025: float16]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    embeddings: Path, out: Path, file_format: str, dtype: str, *, overwrite: bool, as_json: bool
+    embeddings: Path,
+    out: Path,
+    file_format: Format,
+    dtype: Precision | None,
+    *,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
-    """Write the vectors of EMBEDDINGS as npy or Parquet files into the folder --out, whole or not at all.
+    """Write the vectors of EMBEDDINGS as plain files into the folder --out, whole or not at all.
 
     \b
     polyvec export shop.emb --out shop.npy
     polyvec export shop.emb --out shop.parquet --format parquet --dtype float16
+    polyvec export shop.emb --out submission --format recsys2025
 
     \b
     In Python afterwards:
@@ -52,8 +62,8 @@ def command(
     manifest = export(
         Embeddings.open(embeddings),
         out,
-        "npy" if file_format == "npy" else "parquet",
-        "float16" if dtype == "float16" else "float32",
+        file_format,
+        dtype,
         overwrite=overwrite,
         parents=parents,
     )

@@ -1,12 +1,13 @@
 """The command ``polyvec``: the one place where errors become exit codes.
 
-A verb lives in ``polyvec/cli/VERB.py`` as a click command called ``command``; it is imported only when
-asked for, so that ``polyvec --help`` loads nothing heavy.
+A verb lives in ``polyvec/cli/VERB.py`` (``import`` in ``import_.py``) as a click command called ``command``;
+it is imported only when asked for, so that ``polyvec --help`` loads nothing heavy.
 """
 
 from __future__ import annotations
 
 import importlib
+import keyword
 import sys
 
 import click
@@ -18,13 +19,19 @@ VERBS = {
     "synth": "Make a synthetic shop whose truth is known.",
     "fit": "Train a system on a Dataset and write a Model.",
     "embed": "Encode users and items with a Model and write Embeddings.",
+    "import": "Take vectors made elsewhere and write Embeddings.",
     "search": "Find the items nearest to an item.",
     "recommend": "Find the best items of users.",
-    "export": "Write Embeddings as npy or Parquet files.",
+    "export": "Write Embeddings as npy, Parquet or submission files.",
     "evaluate": "Ask Embeddings the downstream tasks and write a Report.",
     "verify": "Check every byte of a polyvec folder against its manifest.",
 }
 INTERRUPTED = 130
+
+
+def module_of(verb: str) -> str:
+    """Module of a verb; one that is a word of Python's own has an underscore after it."""
+    return f"polyvec.cli.{verb}_" if keyword.iskeyword(verb) else f"polyvec.cli.{verb}"
 
 
 class LazyGroup(click.Group):
@@ -38,7 +45,7 @@ class LazyGroup(click.Group):
         """Import and return the command of a verb."""
         if cmd_name not in VERBS:
             raise UsageError(f"there is no verb '{cmd_name}'", expected=nearest_name(cmd_name, VERBS))
-        command: click.Command = importlib.import_module(f"polyvec.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(module_of(cmd_name)).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

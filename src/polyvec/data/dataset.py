@@ -218,6 +218,17 @@ def parse_time(text: str, dataset: Dataset) -> int:
                 f"'{text}' is not a position",
                 expected="an integer: this data has an order column, no timestamps",
             ) from None
+    return parse_date(text)
+
+
+def parse_date(text: str) -> int:
+    """Microseconds since 1970 UTC of what a person types: ``2011-10-01`` or ``2011-10-01T12:00``.
+
+    Raises
+    ------
+    UsageError
+        If the text is not a date.
+    """
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

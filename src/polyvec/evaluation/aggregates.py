@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset
     from polyvec.data.split import Windows
 
+AGGREGATES = "hand-made aggregates"
 GROUPS = 100  # the most frequent categories (or, without a catalogue's categories, items) get a column each
 RECENT_DAYS = 30
 

@@ -9,9 +9,10 @@ import numpy as np
 import polars as pl
 
 from polyvec.data.item_sets import ItemSets
+from polyvec.data.overlap import NO_ITEMS, check_overlap
 from polyvec.data.split import Windows, cut, leave_last_out
 from polyvec.errors import DataError, UsageError
-from polyvec.evaluation.aggregates import aggregates
+from polyvec.evaluation.aggregates import AGGREGATES, aggregates
 from polyvec.evaluation.baselines import (
     PERSONAL_FREQUENCY,
     PersonalFrequency,
@@ -23,6 +24,7 @@ from polyvec.evaluation.mixture import mean_cosine, vectors_used, wins
 from polyvec.evaluation.people import some_items, some_users
 from polyvec.evaluation.probes import Features, of_vectors
 from polyvec.evaluation.rankers import EmbeddingsRanker, HabitsRanker, Ranker
+from polyvec.evaluation.tasks.comparison import RESULTS
 from polyvec.evaluation.tasks.matching import check_no_leak, matching
 from polyvec.evaluation.tasks.next_item import WARNING, check_held_back, next_item
 from polyvec.evaluation.tasks.profile import label_column, profile
@@ -39,7 +41,6 @@ EMBEDDINGS = "embeddings"
 REPEATS_FIRST = "bought before, then embeddings"
 WITH_HABITS = "embeddings and habits"
 ORACLE = "oracle"
-AGGREGATES = "hand-made aggregates"
 LEAST_ITEMS = 10  # users with fewer items say little about how many vectors they use
 SPREAD_USERS = 10_000
 
@@ -128,6 +129,7 @@ def evaluate(
     """Ask the matching tasks, the profile tasks where labels are given, and look at the mixture.
 
     Data with timestamps is split in time at the cut-offs; data with an order only by leave-one-out.
+    Embeddings of users alone are asked the profile tasks alone.
 
     Parameters
     ----------
@@ -145,12 +147,15 @@ def evaluate(
     Raises
     ------
     DataError
-        If the embeddings know the future of a cut-off, or there is nothing to ask.
+        If the embeddings know the future of a cut-off, none of the Dataset's users or none of its items; if
+        there is nothing to ask.
     UsageError
-        If no cut-off is given and the embeddings do not tell one.
+        If no cut-off is given and the embeddings do not tell one; if they have no items and there are no
+        labels.
     """
     settings, truths = settings or Settings(), truths or Truths()
     dataset = dataset.only_action()
+    overlap = _overlap_notes(embeddings, dataset, truths)
     if dataset.time_kind == "order":
         cutoffs, notes, windows = (), [WARNING, *check_held_back(embeddings)], leave_last_out(dataset)
         results = _next_item(embeddings, dataset, windows, settings)
@@ -168,8 +173,22 @@ def evaluate(
         interests=_interests(embeddings, dataset, windows, truths),
         users=some_users(embeddings, dataset, windows, settings.seed),
         items=some_items(embeddings, dataset, until, settings.seed),
-        notes=notes,
+        notes=notes + overlap,
     )
+
+
+def _overlap_notes(embeddings: Embeddings, dataset: Dataset, truths: Truths) -> list[str]:
+    """Say what of the Dataset has no vectors; refuse to ask nothing."""
+    notes = [*check_overlap(embeddings, dataset).notes]
+    if len(embeddings.items):
+        return notes
+    if not truths.labels:
+        raise UsageError(
+            f"{NO_ITEMS}, so no matching task can be asked, and no labels are given",
+            expected="embeddings of items, too, or labels of users",
+            mend="import the items with the users, or give --profiles",
+        )
+    return [*notes, "the matching tasks were left out: they need embeddings of items"]
 
 
 def _own_cutoff(embeddings: Embeddings) -> int:
@@ -186,6 +205,8 @@ def _own_cutoff(embeddings: Embeddings) -> int:
 def _matching(
     embeddings: Embeddings, dataset: Dataset, cutoff: int, settings: Settings, truths: Truths
 ) -> pl.DataFrame:
+    if not len(embeddings.items):
+        return pl.DataFrame(schema=RESULTS)
     rankers = counting_baselines(dataset, cutoff, settings.history_days)
     rankers |= _own_rankers(embeddings, dataset, cut(dataset, cutoff, settings.history_days, 0))
     if truths.oracle is not None:
@@ -196,6 +217,8 @@ def _matching(
 def _next_item(
     embeddings: Embeddings, dataset: Dataset, windows: Windows, settings: Settings
 ) -> pl.DataFrame:
+    if not len(embeddings.items):
+        return pl.DataFrame(schema=RESULTS)
     popularity = Popularity(dataset, windows)
     rankers: dict[str, Ranker] = {
         "popularity": popularity,
@@ -257,7 +280,7 @@ def _interests(
     embeddings: Embeddings, dataset: Dataset, windows: Windows, truths: Truths
 ) -> pl.DataFrame | None:
     """Vectors used, by the number of planted interests, of users with enough items."""
-    if truths.interests is None:
+    if truths.interests is None or not len(embeddings.items):
         return None
     items = ItemSets.of_events(dataset, windows.history_start, windows.target_end)
     wins_UC = wins(embeddings, dataset, items)

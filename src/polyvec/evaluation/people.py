@@ -52,7 +52,7 @@ def some_users(embeddings: Embeddings, dataset: Dataset, windows: Windows, seed:
     cards = []
     for user in chosen:
         events = np.arange(windows.history_start[user], windows.history_end[user])
-        bought = set(dataset.items.ids(history.select(np.array([user])).items))
+        bought = set(history.select(np.array([user])).items.tolist())
         cards.append(
             {
                 "user_id": dataset.users.ids([user])[0],
@@ -99,7 +99,7 @@ def _vectors(
     index: ExactIndex,
     row: int,
     wins_C: npt.NDArray[np.int64],
-    bought: set[Any],
+    bought: set[int],
 ) -> list[dict[str, Any]]:
     """Each vector's share of the user's own items, and its nearest items."""
     vectors_C1D = query_vectors(embeddings, np.array([row]))[0][:, None, :]
@@ -119,12 +119,13 @@ def _nearest(
     dataset: Dataset,
     rows: npt.NDArray[np.int64],
     scores: npt.NDArray[np.float32],
-    bought: set[Any],
+    bought: set[int],
 ) -> list[dict[str, Any]]:
-    ids = embeddings.items.ids.ids(rows[rows >= 0])
+    """Name the items found, with their scores and whether they are among these rows of the Dataset."""
+    ids = embeddings.items.ids.take(rows[rows >= 0])
     return [
-        _named(dataset, item_id) | {"score": float(score), "bought": item_id in bought}
-        for item_id, score in zip(ids, scores, strict=False)
+        _named(dataset, item_id) | {"score": float(score), "bought": row in bought}
+        for item_id, row, score in zip(ids, dataset.items.rows(ids).tolist(), scores, strict=False)
     ]
 
 

@@ -23,6 +23,7 @@ from polyvec.errors import DataError
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
 from polyvec.evaluation.evaluate import EMBEDDINGS, ORACLE, REPEATS_FIRST, WITH_HABITS
 from polyvec.evaluation.plots import ACCENT, POSSIBLE, bars, lines, training_curves
+from polyvec.evaluation.tasks.comparison import RESULTS
 from polyvec.evaluation.verdicts import MEASURE, verdicts
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def write_report(
 
 def render(content: dict[str, Any], training: list[dict[str, Any]]) -> str:
     """Make the page of a report's content and a model's training records."""
-    results = pl.DataFrame(content["results"], infer_schema_length=None)
+    results = pl.DataFrame(content["results"], schema=RESULTS)
     loader = jinja2.PackageLoader("polyvec.evaluation", "")
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined

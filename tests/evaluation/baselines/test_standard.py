@@ -109,12 +109,9 @@ def test_bought_before_goes_before_any_ranker(standard, random_dataset, random_w
             assert ranked[user, len(own) :].tolist()[: len(rest)] == rest
 
 
-def test_features_are_of_each_window_and_come_with_their_probes(random_dataset, random_windows):
+def test_features_are_of_each_window(random_dataset, random_windows):
     made = standard_features(random_dataset, random_windows[:9])
-    assert {name: list(one.probes) for name, one in made.items()} == {
-        AGGREGATES: ["gradient boosting"],
-        BOUGHT_WORDS: ["linear", "3-layer network"],
-    }
+    assert list(made) == [AGGREGATES, BOUGHT_WORDS]
     for one in made.values():
         assert len(one.numbers) == 9
         assert one.numbers.dtype == np.float32

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from polyvec.evaluation.aggregates import aggregates
+from polyvec.evaluation.aggregates import AGGREGATES, aggregates
 from polyvec.evaluation.baselines.als import MISSING, als, als_installed
 from polyvec.evaluation.baselines.counting import (
     LATEST,
@@ -17,8 +17,8 @@ from polyvec.evaluation.baselines.counting import (
 from polyvec.evaluation.baselines.ease import MOST_ITEMS, ease
 from polyvec.evaluation.baselines.item_to_item import history_matrix, known_items
 from polyvec.evaluation.baselines.neighbours import neighbours
+from polyvec.evaluation.probes import Features
 from polyvec.evaluation.rankers import EmbeddingsRanker
-from polyvec.evaluation.tasks.profile import Features, boosting, feed_forward, linear
 from polyvec.evaluation.texts import bought_words
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 COSINE = "item-to-item cosine"
 EASE = "EASE"
 ALS = "ALS"
-AGGREGATES = "hand-made aggregates"
 BOUGHT_WORDS = "TF-IDF + SVD of bought items"
 
 
@@ -141,11 +140,10 @@ def standard_features(dataset: Dataset, windows: Windows, *, seed: int = 0) -> d
     Returns
     -------
     dict of str to Features
-        Hand-made aggregates with gradient boosting; TF-IDF and SVD of what was bought with a linear probe
-        and the three-layer network.
+        Hand-made aggregates; TF-IDF and SVD of what was bought.
     """
     words = bought_words(dataset, windows, seed=seed)
     return {
-        AGGREGATES: Features(aggregates(dataset, windows), {"gradient boosting": boosting}),
-        BOUGHT_WORDS: Features(words, {"linear": linear, "3-layer network": feed_forward}),
+        AGGREGATES: Features(aggregates(dataset, windows)),
+        BOUGHT_WORDS: Features(words),
     }

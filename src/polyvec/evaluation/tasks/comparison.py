@@ -119,6 +119,8 @@ SCHEMA = {
     "unranked": pl.Int64,
     "without_history": pl.Int64,
 }
+RESULTS = {"cutoff": pl.String} | SCHEMA
+"""Columns of the matching tasks' table at one or several cut-offs."""
 
 
 def _rows(

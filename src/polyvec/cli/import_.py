@@ -1,0 +1,144 @@
+"""``polyvec import``: vectors made elsewhere become Embeddings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import click
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from polyvec.data.dataset import Dataset
+    from polyvec.embeddings import Embeddings, Score
+
+
+class Options(TypedDict):
+    """Options of the verb, as click hands them over."""
+
+    items: Path | None
+    user_ids: Path | None
+    item_ids: Path | None
+    score: Score | None
+    name: str | None
+    events_until: str | None
+    trained_until: str | None
+    held_back: int | None
+    dataset: Path | None
+    overwrite: bool
+    as_json: bool
+
+
+@click.command("import")
+@click.option(
+    "--users",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="npy [users, D] or [users, C, D]; Parquet: user_id and a list, vector or vectors (C·D numbers); "
+    "or a folder: of polyvec export (brings its items along), or a submission of the RecSys Challenge 2025.",
+)
+@click.option(
+    "--user-ids", type=click.Path(path_type=Path), help="Ids of users.npy: npy, Parquet, txt or csv."
+)
+@click.option(
+    "--items",
+    type=click.Path(path_type=Path),
+    help="npy [items, D]; Parquet: item_id and a list, vector; without any, only profile tasks can be asked.",
+)
+@click.option(
+    "--item-ids", type=click.Path(path_type=Path), help="Ids of items.npy: npy, Parquet, txt or csv."
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Embeddings folder to write.")
+@click.option(
+    "--score",
+    type=click.Choice(["max_cosine", "max_dot"]),
+    help="How users and items are compared.  [the export's own, or max_cosine]",
+)
+@click.option("--name", help="Name of the system in reports.")
+@click.option("--events-until", help="Date: users were encoded from events before it alone.")
+@click.option("--trained-until", help="Date: the system was trained on events before it alone.")
+@click.option(
+    "--held-back",
+    type=click.IntRange(min=0),
+    help="Ordered data: events at the end of each history that were left out.",
+)
+@click.option("--dataset", type=click.Path(path_type=Path), help="Tell how many of its ids have vectors.")
+@click.option("--overwrite", is_flag=True, help="Replace existing Embeddings.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def command(users: Path, out: Path, **options: Unpack[Options]) -> None:
+    """Take vectors made elsewhere and write Embeddings, which every other verb reads.
+
+    Ids are kept as they are: 007 is not 7. What is told of the making (--events-until, --trained-until,
+    --held-back) is what evaluate checks for leaks; what is not told it notes as unknown.
+
+    \b
+    polyvec import --users users.npy --user-ids users.txt --items items.npy --item-ids items.txt \\
+        --events-until 2011-11-01 --trained-until 2011-11-01 --name ALS --dataset shop.dataset --out als.emb
+    polyvec import --users users.parquet --items items.parquet --score max_dot --out other.emb
+    polyvec import --users shop.npy --out shop.emb
+    polyvec import --users submission --out submission.emb
+    """  # noqa: D301
+    from polyvec.artifact import refuse_existing
+    from polyvec.data.dataset import Dataset
+    from polyvec.foreign import import_vectors
+
+    refuse_existing(out, overwrite=options["overwrite"])
+    data = None if options["dataset"] is None else Dataset.open(options["dataset"])
+    embeddings = import_vectors(
+        users,
+        out,
+        items=options["items"],
+        user_ids=options["user_ids"],
+        item_ids=options["item_ids"],
+        score=options["score"],
+        provenance=_provenance(options, data),
+        dataset=data,
+        overwrite=options["overwrite"],
+    )
+    _say(out, embeddings, data, as_json=options["as_json"])
+
+
+def _provenance(options: Options, dataset: Dataset | None) -> dict[str, Any]:
+    """What was told, in the unit of the Dataset: without one, of data with timestamps."""
+    from polyvec.data.dataset import parse_date, parse_time
+    from polyvec.data.split import check_moment
+
+    told: dict[str, Any] = {"system": options["name"], "held_back": options["held_back"]}
+    for key, text in [("events_until", options["events_until"]), ("trained_until", options["trained_until"])]:
+        if text is not None:
+            told[key] = parse_date(text) if dataset is None else parse_time(text, dataset)
+    if dataset is not None:
+        until = told.get("events_until", told.get("trained_until"))
+        check_moment(dataset, until, options["held_back"] or 0)
+    return {key: value for key, value in told.items() if value is not None}
+
+
+def _say(out: Path, embeddings: Embeddings, dataset: Dataset | None, *, as_json: bool) -> None:
+    summary = {
+        "path": str(out),
+        "users": len(embeddings.users),
+        "items": len(embeddings.items),
+        "C": embeddings.num_vectors,
+        "D": embeddings.width,
+        "score": embeddings.score,
+        "provenance": embeddings.provenance,
+        "dataset": None if dataset is None else _overlap(embeddings, dataset),
+    }
+    if as_json:
+        click.echo(json.dumps(summary))
+    else:
+        click.echo("{path}: {users:,} users of {C} vectors and {items:,} items, {D} wide".format(**summary))
+
+
+def _overlap(embeddings: Embeddings, dataset: Dataset) -> dict[str, Any]:
+    """Tell how many of the Dataset's ids have vectors; what is missing goes to stderr."""
+    from dataclasses import asdict
+
+    from polyvec.data.overlap import check_overlap
+
+    overlap = check_overlap(embeddings, dataset)
+    for note in overlap.notes:
+        click.echo(f"note: {note}", err=True)
+    return asdict(overlap)
