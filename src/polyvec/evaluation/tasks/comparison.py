@@ -74,82 +74,131 @@ class Key(NamedTuple):
     metric: str
 
 
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What rankers answered to one question, measured.
+
+    Attributes
+    ----------
+    question
+        What was asked.
+    keys
+        What the M measures are about.
+    values_BM
+        One value per user for every measure, mean over a ranker's runs; NaN where a user is not counted.
+    per_seed
+        Mean over users of every run, for every measure.
+    ranked
+        Ranked item rows of every run, ``[B, k]`` each, by ranker.
+    """
+
+    question: Question
+    keys: list[Key]
+    values_BM: npt.NDArray[np.float64]
+    per_seed: list[list[float]]
+    ranked: dict[str, list[npt.NDArray[np.int64]]]
+
+
+def answer(rankers: Mapping[str, Ranker | Sequence[Ranker]], question: Question) -> Answers:
+    """Ask rankers one question; several runs of a ranker (one per seed) are averaged user by user."""
+    users = question.windows.user_rows
+    ranked = {name: [one.rank(users, DEPTH) for one in runs_of(ranker)] for name, ranker in rankers.items()}
+    keys, columns, per_seed = [], [], []
+    for part, targets, counted_B in _parts(question):
+        for name, runs in ranked.items():
+            for metric, (measure, m) in METRICS.items():
+                values_BS = np.stack([measure(ranked_Bk, targets, m) for ranked_Bk in runs], axis=1)
+                values_BS = np.where(counted_B[:, None], values_BS, np.nan)
+                keys.append(Key(name, part, metric))
+                columns.append(values_BS.mean(axis=1))
+                per_seed.append(_means(values_BS))
+    values_BM = np.stack(columns, axis=1) if columns else np.empty((len(users), 0))
+    return Answers(question, keys, values_BM, per_seed, ranked)
+
+
 def compare(
-    rankers: Mapping[str, Ranker], questions: Sequence[Question], reference: str, seed: int = 0
+    rankers: Mapping[str, Ranker | Sequence[Ranker]],
+    questions: Sequence[Question],
+    reference: str,
+    seed: int = 0,
 ) -> pl.DataFrame:
-    """Ask rankers questions and tabulate the answers.
+    """Ask rankers questions and tabulate the answers: :func:`tabulate` of :func:`answer`.
 
     Parameters
     ----------
     rankers
-        By name.
+        By name; a sequence holds one ranker per seed of the same method.
     questions
         The tasks.
     reference
         Ranker that the others' differences are taken from; no differences if it is not among them.
     seed
         Of the bootstrap over users.
+    """
+    return tabulate([answer(rankers, question) for question in questions], reference, seed)
+
+
+def tabulate(answers: Sequence[Answers], reference: str, seed: int = 0) -> pl.DataFrame:
+    """Means, intervals and differences of the answers.
 
     Returns
     -------
     polars.DataFrame
-        One row per ``task``, ``ranker``, ``part`` and ``metric``: ``value`` (mean over users), ``low`` and
-        ``high`` (95 % bootstrap interval over users), ``users`` (counted in the mean), ``difference`` from
-        the reference with ``difference_low`` and ``difference_high`` (paired by user), ``unranked`` (users
-        whom the ranker gives nothing) and ``without_history`` (users with a target who were left out).
+        One row per ``task``, ``ranker``, ``part`` and ``metric``: ``value`` (mean over users, and seeds),
+        ``low`` and ``high`` (95 % bootstrap interval over users), ``users`` (counted in the mean),
+        ``difference`` from the reference with ``difference_low`` and ``difference_high`` (paired by user),
+        ``unranked`` (users whom the ranker gives nothing) and ``without_history`` (users with a target who
+        were left out).
         ``part`` is ``all``, ``repeats`` or ``new`` (only such targets, users who have some), or a range of
-        history lengths in events. Unknown values are null.
+        history lengths in events. ``per_seed`` holds the mean of every run. Unknown values are null.
     """
-    rows = [row for question in questions for row in _rows(rankers, question, reference, seed)]
+    rows = [row for one in answers for row in _rows(one, reference, seed)]
     return pl.DataFrame(rows, schema=SCHEMA).fill_nan(None)
 
 
-SCHEMA = {
-    "task": pl.String,
-    "ranker": pl.String,
-    "part": pl.String,
-    "metric": pl.String,
-    "value": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "users": pl.Int64,
-    "difference": pl.Float64,
-    "difference_low": pl.Float64,
-    "difference_high": pl.Float64,
-    "unranked": pl.Int64,
-    "without_history": pl.Int64,
+SCHEMA: dict[str, pl.DataType] = {
+    "task": pl.String(),
+    "ranker": pl.String(),
+    "part": pl.String(),
+    "metric": pl.String(),
+    "value": pl.Float64(),
+    "low": pl.Float64(),
+    "high": pl.Float64(),
+    "users": pl.Int64(),
+    "difference": pl.Float64(),
+    "difference_low": pl.Float64(),
+    "difference_high": pl.Float64(),
+    "unranked": pl.Int64(),
+    "without_history": pl.Int64(),
+    "per_seed": pl.List(pl.Float64()),
 }
-RESULTS = {"cutoff": pl.String} | SCHEMA
+RESULTS = {"cutoff": pl.String(), **SCHEMA}
 """Columns of the matching tasks' table at one or several cut-offs."""
 
 
-def _rows(
-    rankers: Mapping[str, Ranker], question: Question, reference: str, seed: int
-) -> Iterator[dict[str, object]]:
-    ranked = {name: ranker.rank(question.windows.user_rows, DEPTH) for name, ranker in rankers.items()}
-    keys, values_BM = _measure_all(ranked, question)
-    means_RM = resampled_means(values_BM, seed)
-    estimates = estimate(values_BM, means_RM)
-    differences_M = differences(keys, estimates, means_RM, reference)
-    for key, about, difference in zip(keys, estimates, differences_M, strict=True):
-        yield _row(question, ranked[key.ranker], key, about) | difference
-    for name, ranked_Bk in ranked.items():
-        shown = coverage(ranked_Bk, question.targets.num_items)
-        about = Estimate(shown, float("nan"), float("nan"), len(ranked_Bk))
-        yield _row(question, ranked_Bk, Key(name, "all", COVERAGE), about)
+def _rows(answers: Answers, reference: str, seed: int) -> Iterator[dict[str, object]]:
+    means_RM = resampled_means(answers.values_BM, seed)
+    estimates = estimate(answers.values_BM, means_RM)
+    differences_M = differences(answers.keys, estimates, means_RM, reference)
+    for key, about, runs, difference in zip(
+        answers.keys, estimates, answers.per_seed, differences_M, strict=True
+    ):
+        yield _row(answers, key, about, runs) | difference
+    for name, runs_of_name in answers.ranked.items():
+        shown = [coverage(ranked_Bk, answers.question.targets.num_items) for ranked_Bk in runs_of_name]
+        about = Estimate(float(np.mean(shown)), float("nan"), float("nan"), len(runs_of_name[0]))
+        yield _row(answers, Key(name, "all", COVERAGE), about, shown)
 
 
-def _measure_all(
-    ranked: Mapping[str, npt.NDArray[np.int64]], question: Question
-) -> tuple[list[Key], npt.NDArray[np.float64]]:
-    """One value per user for every ranker, part and metric, ``[B, M]``."""
-    keys, columns = [], []
-    for part, targets, counted_B in _parts(question):
-        for name, ranked_Bk in ranked.items():
-            for metric, (measure, m) in METRICS.items():
-                keys.append(Key(name, part, metric))
-                columns.append(np.where(counted_B, measure(ranked_Bk, targets, m), np.nan))
-    return keys, np.stack(columns, axis=1) if columns else np.empty((len(question.windows), 0))
+def runs_of(ranker: Ranker | Sequence[Ranker]) -> Sequence[Ranker]:
+    """Rankers of all seeds; a ranker by itself is one."""
+    return ranker if isinstance(ranker, list | tuple) else (ranker,)
+
+
+def _means(values_BS: npt.NDArray[np.float64]) -> list[float]:
+    """Mean over the users counted, for every run; nothing where there are none."""
+    counted = values_BS[np.isfinite(values_BS[:, 0])]
+    return counted.mean(axis=0).tolist() if len(counted) else []
 
 
 def _parts(question: Question) -> Iterator[tuple[str, ItemSets, npt.NDArray[np.bool_]]]:
@@ -196,16 +245,15 @@ def differences(
         yield {"difference": difference, "difference_low": low[0], "difference_high": high[0]}
 
 
-def _row(
-    question: Question, ranked_Bk: npt.NDArray[np.int64], key: Key, about: Estimate
-) -> dict[str, object]:
+def _row(answers: Answers, key: Key, about: Estimate, per_seed: list[float]) -> dict[str, object]:
     return {
-        "task": question.name,
+        "task": answers.question.name,
         **key._asdict(),
         "value": about.value,
         "low": about.low,
         "high": about.high,
         "users": about.users,
-        "unranked": int((ranked_Bk < 0).all(axis=1).sum()),
-        "without_history": question.without_history,
+        "unranked": int((answers.ranked[key.ranker][0] < 0).all(axis=1).sum()),
+        "without_history": answers.question.without_history,
+        "per_seed": per_seed,
     }

@@ -13,11 +13,11 @@ import numpy as np
 from polyvec.data.split import leave_last_out
 from polyvec.errors import DataError
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
-from polyvec.evaluation.tasks.comparison import compare
+from polyvec.evaluation.tasks.comparison import compare, runs_of
 from polyvec.evaluation.tasks.matching import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
     import polars as pl
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from polyvec.data.item_sets import ItemSets
     from polyvec.embeddings import Embeddings
     from polyvec.evaluation.rankers import Ranker
+    from polyvec.evaluation.tasks.comparison import Question
 
 WARNING = (
     "Leave-one-out lets a model learn from other users' future; values are higher than a split in time gives."
@@ -34,7 +35,7 @@ USERS_AT_ONCE = 1024
 
 
 def next_item(
-    rankers: Mapping[str, Ranker],
+    rankers: Mapping[str, Ranker | Sequence[Ranker]],
     dataset: Dataset,
     skip: int = 0,
     remove_seen: bool = False,
@@ -63,12 +64,26 @@ def next_item(
         The table described in :func:`polyvec.evaluation.tasks.comparison.compare`; HR@10 is ``hit_rate@10``.
         :data:`WARNING` belongs beside it.
     """
-    question = ask("next item, leave-one-out", dataset, leave_last_out(dataset, skip))
-    if remove_seen:
-        histories = np.full(dataset.num_users, -1)
-        histories[question.windows.user_rows] = np.arange(len(question.windows))
-        rankers = {name: _Unseen(ranker, question.history, histories) for name, ranker in rankers.items()}
-    return compare(rankers, [question], reference, seed)
+    question = next_item_question(dataset, skip)
+    asked = without_seen(rankers, question, dataset) if remove_seen else rankers
+    return compare(asked, [question], reference, seed)
+
+
+def next_item_question(dataset: Dataset, skip: int = 0) -> Question:
+    """Each user's last event but ``skip``, to be found from those before it."""
+    return ask("next item, leave-one-out", dataset, leave_last_out(dataset, skip))
+
+
+def without_seen(
+    rankers: Mapping[str, Ranker | Sequence[Ranker]], question: Question, dataset: Dataset
+) -> dict[str, list[Ranker]]:
+    """Rankers whose answers leave out the items of the question's histories."""
+    places = np.full(dataset.num_users, -1)
+    places[question.windows.user_rows] = np.arange(len(question.windows))
+    return {
+        name: [_Unseen(one, question.history, places) for one in runs_of(ranker)]
+        for name, ranker in rankers.items()
+    }
 
 
 def check_held_back(embeddings: Embeddings, skip: int = 0) -> list[str]:

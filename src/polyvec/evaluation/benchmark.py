@@ -1,0 +1,354 @@
+"""The benchmark: every task that the data allows, asked of many systems and of the simple methods at once.
+
+A system is known by its Embeddings alone, one per seed, whatever made them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from polyvec.data.overlap import check_overlap
+from polyvec.data.split import Windows, cut, leave_last_out
+from polyvec.errors import DataError, UsageError
+from polyvec.evaluation.aggregates import AGGREGATES
+from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
+from polyvec.evaluation.baselines.standard import Tuning, standard_features, standard_rankers
+from polyvec.evaluation.evaluate import ORACLE, Settings, Truths
+from polyvec.evaluation.metrics import interval, resampled_means
+from polyvec.evaluation.probes import of_vectors
+from polyvec.evaluation.rankers import EmbeddingsRanker, HabitsRanker
+from polyvec.evaluation.tasks import behaviour, similarity
+from polyvec.evaluation.tasks.comparison import Answers, answer, tabulate
+from polyvec.evaluation.tasks.matching import check_no_leak, questions
+from polyvec.evaluation.tasks.next_item import WARNING, check_held_back, next_item_question, without_seen
+from polyvec.evaluation.tasks.profile import label_column, profile
+from polyvec.evaluation.trials import SCHEMA as TRIALS
+from polyvec.retrieval.habits import Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from polyvec.data.dataset import Dataset
+    from polyvec.embeddings import Embeddings
+    from polyvec.evaluation.probes import Features
+    from polyvec.evaluation.rankers import Ranker
+
+KEPT = ("recall@100", "ndcg@10")
+PARTS = ("all", "repeats", "new")
+WITH_HABITS = "{}, with habits"
+PAIR_SCHEMA: dict[str, pl.DataType] = {
+    "task": pl.String(),
+    "part": pl.String(),
+    "metric": pl.String(),
+    "ranker": pl.String(),
+    "against": pl.String(),
+    "difference": pl.Float64(),
+    "low": pl.Float64(),
+    "high": pl.Float64(),
+    "users": pl.Int64(),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Benchmark:
+    """What the tasks said.
+
+    Attributes
+    ----------
+    matching
+        :func:`polyvec.evaluation.tasks.comparison.tabulate`: CMP-L, CMP-S and CMP-N, or the next item.
+    per_user
+        ``task, part, metric, ranker, user_id, value``: what two runs are paired by.
+    pairs
+        :func:`paired` of every system with every other ranker.
+    trials
+        Profile and behaviour tasks: :func:`polyvec.evaluation.trials.attempt`.
+    similarity
+        Item similarity: :func:`polyvec.evaluation.tasks.similarity.similarity`; empty without timestamps.
+    costs
+        ``system, seeds, bytes_per_user, bytes_per_item, C, D, score``.
+    notes
+        What a reader must know.
+    """
+
+    matching: pl.DataFrame
+    per_user: pl.DataFrame
+    pairs: pl.DataFrame
+    trials: pl.DataFrame
+    similarity: pl.DataFrame
+    costs: pl.DataFrame
+    notes: list[str] = field(default_factory=list)
+
+
+def benchmark(
+    systems: Mapping[str, Sequence[Embeddings]],
+    dataset: Dataset,
+    cutoff: int | None = None,
+    settings: Settings | None = None,
+    truths: Truths | None = None,
+    tuning: Tuning | None = None,
+) -> Benchmark:
+    """Ask every task that the data allows.
+
+    Data with timestamps is split in time at the cut-off: matching, behaviour and item similarity. Data with an
+    order only is asked for the next item, leave-one-out. Profiles are asked of both where labels are given.
+
+    Parameters
+    ----------
+    systems
+        Embeddings by the system's name, one for each seed that it was trained with.
+    dataset
+        Events of users; purchases alone are looked at where actions are told apart.
+    cutoff
+        T in microseconds since 1970 UTC; None for data with an order.
+    settings
+        Protocol.
+    truths
+        Labels, and the oracle of a synthetic shop.
+    tuning
+        Of the simple methods, chosen on an earlier cut-off.
+
+    Raises
+    ------
+    DataError
+        If a system knows the future of the cut-off, or shares no ids with the data; if there is nothing to
+        ask.
+    UsageError
+        If a cut-off is missing, or given for data with an order.
+    """
+    settings, truths = settings or Settings(), truths or Truths()
+    purchases = dataset.only_action()
+    _check_moment(purchases, cutoff)
+    notes = _check(systems, purchases, cutoff)
+    windows = _windows(purchases, cutoff, settings)
+    simple = standard_rankers(purchases, windows, tuning, seed=settings.seed)
+    rankers: dict[str, Ranker | Sequence[Ranker]] = {**simple.rankers}
+    own = _own_rankers(systems, purchases, windows)
+    rankers |= own
+    if truths.oracle is not None and cutoff is not None:
+        rankers[ORACLE] = truths.oracle(cutoff)
+    answers = _ask(rankers, purchases, cutoff, settings)
+    per_user = pl.concat([_per_user(one, purchases) for one in answers])
+    asked, behaviour_notes = _trials(systems, dataset, windows, cutoff, settings, truths)
+    return Benchmark(
+        matching=tabulate(answers, PERSONAL_FREQUENCY, settings.seed),
+        per_user=per_user,
+        pairs=_all_pairs(per_user, list(own), settings.seed),
+        trials=asked,
+        similarity=_similarity(systems, purchases, cutoff, settings),
+        costs=_costs(systems),
+        notes=[*notes, *simple.notes, *behaviour_notes],
+    )
+
+
+def paired(left: pl.DataFrame, right: pl.DataFrame, ranker: str, against: str, seed: int = 0) -> pl.DataFrame:
+    """Differences of two rankers, of one run or of two, paired by user.
+
+    Parameters
+    ----------
+    left, right
+        ``per_user`` tables in which ``ranker`` and ``against`` are found.
+    ranker, against
+        Names.
+    seed
+        Of the bootstrap.
+
+    Returns
+    -------
+    polars.DataFrame
+        One row per ``task``, ``part`` and ``metric`` that both have: mean ``difference`` over the users that
+        both count, and its 95 % bootstrap interval ``low`` to ``high`` over users.
+
+    Raises
+    ------
+    DataError
+        If the two have no user in common.
+    """
+    keys = ["task", "part", "metric", "user_id"]
+    ours = left.filter(pl.col("ranker") == ranker)
+    theirs = right.filter(pl.col("ranker") == against)
+    both = ours.join(theirs, on=keys, suffix="_against", maintain_order="left")
+    if not len(both):
+        raise DataError(
+            f"{ranker} and {against} have no user of the same task in common",
+            expected="runs on the same data at the same cut-off",
+        )
+    rows = []
+    for key, group in both.group_by("task", "part", "metric", maintain_order=True):
+        values_B1 = (group["value"] - group["value_against"]).cast(pl.Float64).to_numpy()[:, None]
+        low, high = interval(resampled_means(values_B1, seed))
+        names = dict(zip(("task", "part", "metric"), key, strict=True))
+        about = {"ranker": ranker, "against": against, "users": len(group)}
+        rows.append(names | about | {"difference": float(values_B1.mean()), "low": low[0], "high": high[0]})
+    return pl.DataFrame(rows, schema=PAIR_SCHEMA)
+
+
+def _check_moment(dataset: Dataset, cutoff: int | None) -> None:
+    if dataset.time_kind == "order" and cutoff is not None:
+        raise UsageError(
+            "a cut-off needs timestamps, and this data has only an order column",
+            mend="leave it out: the last event of every user is asked for",
+        )
+    if dataset.time_kind == "timestamp" and cutoff is None:
+        raise UsageError(
+            "no cut-off is given", expected="the moment at which to ask, e.g. --cutoff 2011-11-01"
+        )
+
+
+def _check(systems: Mapping[str, Sequence[Embeddings]], dataset: Dataset, cutoff: int | None) -> list[str]:
+    """Refuse systems that know the future or share nothing with the data; note what cannot be checked."""
+    notes = [WARNING] if cutoff is None else []
+    for name, runs in systems.items():
+        for embeddings in runs:
+            leaks = (
+                check_held_back(embeddings) if cutoff is None else check_no_leak(embeddings, dataset, cutoff)
+            )
+            told = [*leaks, *check_overlap(embeddings, dataset).notes]
+            notes += [note for note in (f"{name}: {text}" for text in told) if note not in notes]
+    return notes
+
+
+def _windows(dataset: Dataset, cutoff: int | None, settings: Settings) -> Windows:
+    """History and targets of every user, in row order."""
+    if cutoff is None:
+        return leave_last_out(dataset)
+    return cut(dataset, cutoff, settings.history_days, settings.target_days)
+
+
+def _own_rankers(
+    systems: Mapping[str, Sequence[Embeddings]], dataset: Dataset, windows: Windows
+) -> dict[str, list[Ranker]]:
+    """Every system by its vectors alone and, where its runs brought weights, with habits."""
+    rankers: dict[str, list[Ranker]] = {}
+    for name, runs in systems.items():
+        asked = [one for one in runs if len(one.items)]
+        if asked:
+            rankers[name] = [EmbeddingsRanker(one, dataset) for one in asked]
+        weights = [Weights(**one.provenance.get("habits", {})) for one in asked]
+        if any(weights):
+            rankers[WITH_HABITS.format(name)] = [
+                HabitsRanker(one, dataset, windows, weight)
+                for one, weight in zip(asked, weights, strict=True)
+            ]
+    return rankers
+
+
+def _ask(
+    rankers: Mapping[str, Ranker | Sequence[Ranker]],
+    dataset: Dataset,
+    cutoff: int | None,
+    settings: Settings,
+) -> list[Answers]:
+    if cutoff is None:
+        question = next_item_question(dataset)
+        asked = without_seen(rankers, question, dataset) if settings.remove_seen else rankers
+        return [answer(asked, question)]
+    asked_for = questions(dataset, cutoff, settings.history_days, settings.target_days)
+    if not len(asked_for[0].windows):
+        raise DataError("no user has both history and targets around the cut-off")
+    return [answer(rankers, question) for question in asked_for]
+
+
+def _per_user(answers: Answers, dataset: Dataset) -> pl.DataFrame:
+    """Values of the measures that runs are compared by, in long form."""
+    users = dataset.users.take(answers.question.windows.user_rows)
+    frames = []
+    for column, key in enumerate(answers.keys):
+        if key.metric in KEPT and key.part in PARTS:
+            values_B = answers.values_BM[:, column].astype(np.float32)
+            counted = np.isfinite(values_B)
+            frames.append(
+                pl.DataFrame({"user_id": users, "value": values_B})
+                .filter(pl.Series(counted))
+                .select(
+                    pl.lit(answers.question.name).alias("task"),
+                    pl.lit(key.part).alias("part"),
+                    pl.lit(key.metric).alias("metric"),
+                    pl.lit(key.ranker).alias("ranker"),
+                    pl.all(),
+                )
+            )
+    return pl.concat(frames)
+
+
+def _all_pairs(per_user: pl.DataFrame, own: list[str], seed: int) -> pl.DataFrame:
+    """Differences of every system from every other ranker in its first measure."""
+    measured = per_user.filter(pl.col("metric") == KEPT[0], pl.col("part") == "all")
+    others = measured["ranker"].unique(maintain_order=True).to_list()
+    tables = [
+        paired(measured, measured, name, other, seed) for name in own for other in others if other != name
+    ]
+    return pl.concat([pl.DataFrame(schema=PAIR_SCHEMA), *tables])
+
+
+def _trials(
+    systems: Mapping[str, Sequence[Embeddings]],
+    dataset: Dataset,
+    windows: Windows,
+    cutoff: int | None,
+    settings: Settings,
+    truths: Truths,
+) -> tuple[pl.DataFrame, list[str]]:
+    """Profile tasks where labels are given, behaviour tasks where there are timestamps."""
+    features = _features(systems, dataset, windows, settings.seed)
+    tables = [pl.DataFrame(schema=TRIALS)]
+    notes: list[str] = []
+    if truths.profiles is not None:
+        for label in truths.labels:
+            known = label_column(truths.profiles, label, dataset.users.series)
+            tables.append(profile(features, known, reference=AGGREGATES))
+    if cutoff is not None:
+        asked = behaviour.questions(dataset, cutoff, settings.history_days, settings.target_days)
+        tables.append(behaviour.behaviour(features, asked, reference=AGGREGATES))
+        notes = asked.notes
+    return pl.concat(tables), notes
+
+
+def _features(
+    systems: Mapping[str, Sequence[Embeddings]], dataset: Dataset, windows: Windows, seed: int
+) -> dict[str, Features]:
+    """Vectors of every user of the Dataset (zeros for one without), of each system's first run."""
+    made = standard_features(dataset.only_action(), windows, seed=seed)
+    for name, runs in systems.items():
+        rows = runs[0].users.ids.rows(dataset.users.series)
+        vectors_UCD = runs[0].unit_users()[rows]
+        vectors_UCD[rows < 0] = 0
+        made[name] = of_vectors(vectors_UCD)
+    return made
+
+
+def _similarity(
+    systems: Mapping[str, Sequence[Embeddings]], dataset: Dataset, cutoff: int | None, settings: Settings
+) -> pl.DataFrame:
+    """Item similarity of each system's first run, items apart by their events before the cut-off."""
+    scorers = {
+        name: similarity.VectorPairs(runs[0], dataset) for name, runs in systems.items() if len(runs[0].items)
+    }
+    if cutoff is None or not scorers:
+        return pl.DataFrame(schema=similarity.SCHEMA)
+    asked = similarity.questions(dataset, cutoff, settings.target_days)
+    return similarity.similarity(scorers, asked, reference=next(iter(scorers)))
+
+
+def _costs(systems: Mapping[str, Sequence[Embeddings]]) -> pl.DataFrame:
+    """Size of every system's vectors."""
+    rows: list[dict[str, Any]] = []
+    for name, runs in systems.items():
+        one = runs[0]
+        number = one.users.vectors.dtype.itemsize
+        rows.append(
+            {
+                "system": name,
+                "seeds": len(runs),
+                "C": one.num_vectors,
+                "D": one.width,
+                "bytes_per_user": one.num_vectors * one.width * number,
+                "bytes_per_item": one.width * one.items.vectors.dtype.itemsize,
+                "score": one.score,
+            }
+        )
+    return pl.DataFrame(rows)
