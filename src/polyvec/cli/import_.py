@@ -75,7 +75,8 @@ def command(users: Path, out: Path, **options: Unpack[Options]) -> None:
 
     \b
     polyvec import --users users.npy --user-ids users.txt --items items.npy --item-ids items.txt \\
-        --events-until 2011-11-01 --trained-until 2011-11-01 --name ALS --dataset shop.dataset --out als.emb
+        --name ALS --score max_dot --events-until 2011-11-01 --trained-until 2011-11-01 \\
+        --dataset shop.dataset --out als.emb
     polyvec import --users users.parquet --items items.parquet --score max_dot --out other.emb
     polyvec import --users shop.npy --out shop.emb
     polyvec import --users submission --out submission.emb
