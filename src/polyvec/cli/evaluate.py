@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, TypedDict
 
 import click
 
+from polyvec.cli.tables import print_recall
+from polyvec.cli.truths import truths_of
+
 if TYPE_CHECKING:
     from typing import Any, Unpack
 
     import polars as pl
-
-    from polyvec.data.dataset import Dataset
-    from polyvec.evaluation.evaluate import Truths
 
 
 class Options(TypedDict):
@@ -71,7 +71,8 @@ def command(embeddings: Path, dataset: Path, out: Path, **options: Unpack[Option
         options["history_days"], options["target_days"], options["remove_seen"], options["seed"]
     )
     cutoffs = [parse_time(text, data) for text in options["cutoffs"]]
-    evaluation = evaluate(vectors, data, cutoffs, settings, _truths(data, options))
+    truths = truths_of(data, options["profiles"], options["labels"], options["shop"], options["target_days"])
+    evaluation = evaluate(vectors, data, cutoffs, settings, truths)
     sources = Sources(embeddings, dataset, options["model"])
     content = write_report(out, evaluation, vectors, data, settings, sources, overwrite=options["overwrite"])
     if options["as_json"]:
@@ -82,60 +83,9 @@ def command(embeddings: Path, dataset: Path, out: Path, **options: Unpack[Option
         click.echo(str(out / PAGE))
 
 
-def _truths(dataset: Dataset, options: Options) -> Truths:
-    """Labels from the profiles, and what a synthetic shop knows."""
-    from polyvec.evaluation.evaluate import Truths
-
-    profiles = None if options["profiles"] is None else _read_table(options["profiles"])
-    labels = () if profiles is None else _labels(profiles, options["labels"])
-    shop = options["shop"]
-    if shop is None:
-        return Truths(profiles, labels)
-    from polyvec.data.synthetic.oracle import Oracle
-    from polyvec.data.synthetic.truth import Truth
-
-    Truth.open(shop)  # refuses a folder that is no shop
-    interests = _read_table(shop / "truth" / "users.parquet").select("user_id", "num_interests")
-    return Truths(
-        profiles, labels, lambda cutoff: Oracle(shop, dataset, cutoff, options["target_days"]), interests
-    )
-
-
-def _read_table(path: Path) -> pl.DataFrame:
-    import polars as pl
-
-    from polyvec.errors import DataError, UsageError
-
-    if not path.is_file():
-        raise UsageError(f"{path} does not exist", file=path, expected="a Parquet file")
-    try:
-        return pl.read_parquet(path)
-    except pl.exceptions.ComputeError as error:
-        raise DataError(f"this is not a Parquet file: {error}", file=path) from error
-
-
-def _labels(profiles: pl.DataFrame, labels: str | None) -> tuple[str, ...]:
-    if labels is not None:
-        return tuple(label.strip() for label in labels.split(","))
-    return tuple(column for column in profiles.columns if column != "user_id")
-
-
 def _show(results: pl.DataFrame, content: dict[str, Any]) -> None:
     """Print recall@100 of every ranker and task, then the verdicts."""
-    import polars as pl
-    from rich.console import Console
-    from rich.table import Table
-
-    measured = results.filter(pl.col("metric") == "recall@100")
-    table = Table("cut-off", "task", "ranker", box=None, title="recall@100", title_justify="left")
-    parts = ("all", "repeats", "new")
-    for part in parts:
-        table.add_column(part, justify="right")
-    for key, group in measured.group_by("cutoff", "task", "ranker", maintain_order=True):
-        values = dict(group.select("part", "value").iter_rows())
-        cells = ["–" if values.get(part) is None else f"{values[part]:.3f}" for part in parts]
-        table.add_row(*map(str, key), *cells)
-    Console().print(table)
+    print_recall(results, ("cutoff", "task", "ranker"))
     for verdict in content["verdicts"]:
         click.echo(f"{verdict['task']}: {verdict['ranker']}: {verdict['text']}")
     for note in content["notes"]:

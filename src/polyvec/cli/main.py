@@ -24,6 +24,7 @@ VERBS = {
     "recommend": "Find the best items of users.",
     "export": "Write Embeddings as npy, Parquet or submission files.",
     "evaluate": "Ask Embeddings the downstream tasks and write a Report.",
+    "bench": "Ask every task of many Embeddings, beside the simple methods.",
     "verify": "Check every byte of a polyvec folder against its manifest.",
 }
 INTERRUPTED = 130

@@ -94,8 +94,9 @@ def benchmark(
 ) -> Benchmark:
     """Ask every task that the data allows.
 
-    Data with timestamps is split in time at the cut-off: matching, behaviour and item similarity. Data with an
-    order only is asked for the next item, leave-one-out. Profiles are asked of both where labels are given.
+    Data with timestamps is split in time at the cut-off: matching, behaviour and item similarity. Data with
+    an order only is asked for the next item, leave-one-out. Profiles are asked of both where labels are
+    given.
 
     Parameters
     ----------

@@ -1,0 +1,150 @@
+"""``polyvec bench``: every task that the data allows, of many Embeddings and the simple methods at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+import click
+
+from polyvec.cli.tables import print_recall
+from polyvec.cli.truths import truths_of
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    import polars as pl
+
+
+class Options(TypedDict):
+    """Options of the verb, as click hands them over."""
+
+    embeddings: tuple[str, ...]
+    out: Path | None
+    cutoff: str | None
+    history_days: float
+    target_days: float
+    remove_seen: bool
+    profiles: Path | None
+    labels: str | None
+    shop: Path | None
+    compare: tuple[Path, Path] | None
+    seed: int
+    overwrite: bool
+    as_json: bool
+
+
+@click.command()
+@click.argument("dataset", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--embeddings",
+    multiple=True,
+    metavar="[NAME=]FOLDER",
+    help="Embeddings of a system; one name for several folders: one per seed. Repeatable.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run to write.")
+@click.option("--cutoff", help="Data with timestamps: the moment to ask at, e.g. 2011-11-01.")
+@click.option("--history-days", default=365.0, show_default=True, help="Days of history before the cut-off.")
+@click.option("--target-days", default=30.0, show_default=True, help="Days to foretell after the cut-off.")
+@click.option("--remove-seen", is_flag=True, help="Ordered data: take items of the history out of answers.")
+@click.option("--profiles", type=click.Path(path_type=Path), help="Parquet table: user_id and labels.")
+@click.option("--labels", help="Columns of --profiles to predict, with commas; all without it.")
+@click.option("--shop", type=click.Path(path_type=Path), help="Synthetic shop: adds the oracle.")
+@click.option(
+    "--compare",
+    nargs=2,
+    type=click.Path(path_type=Path),
+    help="Two runs: print the differences, paired by user, and stop.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of bootstrap and of the simple methods.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing run.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(dataset: Path | None, **options: Unpack[Options]) -> None:
+    """Ask every task of every Embeddings, beside the simple methods, and write tables and a page.
+
+    Matching (or, for data with an order, the next item), profiles, behaviour and item similarity, with
+    intervals and paired differences.
+
+    \b
+    polyvec bench shop.dataset --embeddings shop.emb --cutoff 2011-11-01 --out run
+    polyvec bench shop.dataset --embeddings guim=a.emb --embeddings guim=b.emb --embeddings als=als.emb \\
+        --cutoff 2011-11-01 --out run
+    polyvec bench --compare run1 run2
+    """  # noqa: D301
+    from polyvec.errors import UsageError
+
+    if options["compare"] is not None:
+        from polyvec.evaluation.benchmark_report import compare_runs
+
+        _show_pairs(compare_runs(*options["compare"], options["seed"]), as_json=options["as_json"])
+        return
+    if dataset is None or options["out"] is None or not options["embeddings"]:
+        raise UsageError(
+            "a benchmark needs a Dataset, --embeddings and --out",
+            expected="polyvec bench shop.dataset --embeddings shop.emb --out run, or --compare RUN RUN",
+        )
+    _run(dataset, options["out"], options)
+
+
+def _run(dataset: Path, out: Path, options: Options) -> None:
+    from polyvec.artifact import read_manifest, refuse_existing
+    from polyvec.data.dataset import Dataset, parse_time
+    from polyvec.embeddings import Embeddings
+    from polyvec.evaluation.benchmark import benchmark
+    from polyvec.evaluation.benchmark_report import PAGE, write_benchmark
+    from polyvec.evaluation.evaluate import Settings
+
+    refuse_existing(out, overwrite=options["overwrite"])
+    data, folders = Dataset.open(dataset), _folders(options["embeddings"])
+    settings = Settings(
+        options["history_days"], options["target_days"], options["remove_seen"], options["seed"]
+    )
+    cutoff = None if options["cutoff"] is None else parse_time(options["cutoff"], data)
+    truths = truths_of(data, options["profiles"], options["labels"], options["shop"], options["target_days"])
+    systems = {name: [Embeddings.open(path) for path in paths] for name, paths in folders.items()}
+    done = benchmark(systems, data, cutoff, settings, truths)
+    protocol = {
+        "dataset": str(dataset),
+        "cutoff": options["cutoff"] or "last event",
+        "history_days": settings.history_days,
+        "target_days": settings.target_days,
+        "seen_removed": settings.remove_seen,
+        "embeddings": {name: [str(path) for path in paths] for name, paths in folders.items()},
+    }
+    parents = {"dataset": read_manifest(dataset, "dataset")}
+    for name, paths in folders.items():
+        parents |= {f"{name} {n}": read_manifest(path, "embeddings") for n, path in enumerate(paths)}
+    content = write_benchmark(out, done, protocol, parents, overwrite=options["overwrite"])
+    if options["as_json"]:
+        click.echo(json.dumps(content | {"page": str(out / PAGE)}))
+        return
+    print_recall(done.matching, ("task", "ranker"))
+    for verdict in content["verdicts"]:
+        click.echo(f"{verdict['task']}: {verdict['text']}")
+    for note in done.notes:
+        click.echo(f"note: {note}", err=True)
+    click.echo(str(out / PAGE))
+
+
+def _folders(given: tuple[str, ...]) -> dict[str, list[Path]]:
+    """Folders by the system's name, which is the folder's own without one."""
+    folders: dict[str, list[Path]] = {}
+    for text in given:
+        name, _, path = text.rpartition("=")
+        folders.setdefault(name or Path(path).stem, []).append(Path(path))
+    return folders
+
+
+def _show_pairs(pairs: pl.DataFrame, *, as_json: bool) -> None:
+    """Print differences between two runs."""
+    if as_json:
+        click.echo(json.dumps(pairs.to_dicts()))
+        return
+    for row in pairs.iter_rows(named=True):
+        names = row["ranker"] if row["ranker"] == row["against"] else f"{row['ranker']} − {row['against']}"
+        sure = "" if row["low"] > 0 or row["high"] < 0 else "  not significant"
+        click.echo(
+            f"{row['task']}, {row['metric']}, {row['part']}: {names}: {row['difference']:+.4f} "
+            f"[{row['low']:+.4f}, {row['high']:+.4f}], {row['users']:,} users{sure}"
+        )

@@ -1,0 +1,210 @@
+"""A benchmark run on disk: tables, one self-contained HTML page, and what two runs are paired by.
+
+On disk::
+
+    benchmark.html        readable by a person, no other file or network needed
+    benchmark.json        everything the page says, but the pictures
+    matching.parquet, trials.parquet, similarity.parquet, pairs.parquet
+    per_user.parquet      recall@100 and ndcg@10 of every user: what runs are compared by
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import numpy as np
+import polars as pl
+from scipy.stats import t
+
+from polyvec.artifact import read_manifest, writing
+from polyvec.errors import DataError
+from polyvec.evaluation.benchmark import paired
+from polyvec.evaluation.evaluate import ORACLE
+from polyvec.evaluation.metrics import LEVEL
+from polyvec.evaluation.plots import ACCENT, POSSIBLE, bars
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from polyvec.artifact import Manifest
+    from polyvec.evaluation.benchmark import Benchmark
+
+KIND = "benchmark"
+PAGE = "benchmark.html"
+TEMPLATE = "benchmark.html.jinja"
+TABLES = ("matching", "trials", "similarity", "pairs", "per_user")
+COLUMNS = (
+    ("recall@100", "all"),
+    ("recall@100", "repeats"),
+    ("recall@100", "new"),
+    ("recall@50", "all"),
+    ("recall@10", "all"),
+    ("ndcg@10", "all"),
+    ("coverage@100", "all"),
+    ("recall@100", "history 1–5"),
+    ("recall@100", "history 6–20"),
+    ("recall@100", "history over 20"),
+)
+
+
+def write_benchmark(
+    path: Path,
+    done: Benchmark,
+    protocol: dict[str, Any],
+    parents: Mapping[str, Manifest],
+    *,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write the run's folder, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    done
+        What the tasks said.
+    protocol
+        What was asked of what: cut-off, lengths of the windows, folders.
+    parents
+        Manifests of the Dataset and the Embeddings.
+    overwrite
+        Replace an earlier run.
+
+    Returns
+    -------
+    dict
+        The content of ``benchmark.json``.
+
+    Raises
+    ------
+    ArtifactError
+        If ``path`` is in the way.
+    """
+    content = {
+        "protocol": protocol,
+        "notes": done.notes,
+        "costs": done.costs.to_dicts(),
+        "verdicts": [_sentence(row) for row in done.pairs.iter_rows(named=True)],
+        "matching": done.matching.to_dicts(),
+        "trials": done.trials.to_dicts(),
+        "similarity": done.similarity.to_dicts(),
+    }
+    meta = {"protocol": protocol}
+    with writing(path, KIND, meta=meta, parents=parents, overwrite=overwrite) as stage:
+        for name in TABLES:
+            getattr(done, name).write_parquet(stage / f"{name}.parquet")
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        (stage / "benchmark.json").write_text(text, "utf-8")
+        (stage / PAGE).write_text(_render(content, done), "utf-8")
+    return content
+
+
+def compare_runs(left: Path, right: Path, seed: int = 0) -> pl.DataFrame:
+    """Differences, paired by user, of every ranker that two runs share, the first run minus the second.
+
+    Systems that stand alone in either run are paired with each other's.
+
+    Returns
+    -------
+    polars.DataFrame
+        Rows of :func:`polyvec.evaluation.benchmark.paired`.
+
+    Raises
+    ------
+    ArtifactError
+        If a folder is no benchmark run, or damaged.
+    DataError
+        If the two have no user of the same task in common.
+    """
+    first, second = _per_user(left), _per_user(right)
+    names = [table["ranker"].unique(maintain_order=True).to_list() for table in (first, second)]
+    shared = [(name, name) for name in names[0] if name in names[1]]
+    alone = [[name for name in own if name not in other] for own, other in (names, names[::-1])]
+    crossed = [(ours, theirs) for ours in alone[0] for theirs in alone[1]]
+    if not (shared or crossed):
+        raise DataError("the two runs have no ranker to compare", expected="runs with systems in them")
+    return pl.concat([paired(first, second, ours, theirs, seed) for ours, theirs in [*shared, *crossed]])
+
+
+def _per_user(path: Path) -> pl.DataFrame:
+    read_manifest(path, KIND)
+    return pl.read_parquet(path / "per_user.parquet")
+
+
+def _sentence(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Say in words how a system stands beside another ranker."""
+    tone = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "even"
+    words = {"better": "better than", "worse": "worse than", "even": "not significantly different from"}
+    interval = f"{row['difference']:+.4f}, 95 % interval {row['low']:+.4f} to {row['high']:+.4f}"
+    text = f"{row['ranker']} is {words[tone]} {row['against']} ({row['metric']}: {interval})"
+    return {"task": row["task"], "ranker": row["ranker"], "tone": tone, "text": text.replace("-", "−")}
+
+
+def _render(content: dict[str, Any], done: Benchmark) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("polyvec.evaluation", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    systems = done.costs["system"].to_list()
+    marked = dict.fromkeys(_own(done.matching, systems), ACCENT) | {ORACLE: POSSIBLE}
+    return environment.get_template(TEMPLATE).render(
+        content,
+        columns=COLUMNS,
+        tasks=_tasks(done.matching, marked),
+        labels=_labels(done.trials),
+        marked=tuple(marked),
+    )
+
+
+def _own(matching: pl.DataFrame, systems: list[str]) -> list[str]:
+    """Rankers that belong to one of the systems."""
+    rankers = matching["ranker"].unique(maintain_order=True).to_list()
+    return [name for name in rankers if name in systems or name.removesuffix(", with habits") in systems]
+
+
+def _tasks(matching: pl.DataFrame, marked: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One table and one plot per matching task."""
+    tasks = []
+    for (task,), group in matching.group_by("task", maintain_order=True):
+        rows = {(row["ranker"], row["metric"], row["part"]): row for row in group.iter_rows(named=True)}
+        rankers = group["ranker"].unique(maintain_order=True).to_list()
+        bar = [rows[name, "recall@100", "all"] for name in rankers]
+        plot = bars(
+            "recall@100", [(row["ranker"], row["value"], row["low"], row["high"]) for row in bar], marked
+        )
+        cells = [
+            {"ranker": name, "cells": [_cell(rows.get((name, *column))) for column in COLUMNS]}
+            for name in rankers
+        ]
+        tasks.append({"task": task, "users": bar[0]["users"], "plot": plot, "rows": cells})
+    return tasks
+
+
+def _cell(row: Mapping[str, Any] | None) -> dict[str, str]:
+    """Value, interval over users, and spread over seeds where there are several."""
+    if row is None or row["value"] is None:
+        return {"value": "–", "small": ""}
+    small = "" if row["low"] is None else f"{row['low']:.3f} – {row['high']:.3f}"
+    if len(row["per_seed"]) > 1:
+        small += f"; seeds ± {_half_width(row['per_seed']):.3f}"
+    return {"value": f"{row['value']:.3f}", "small": small}
+
+
+def _half_width(per_seed: list[float]) -> float:
+    """Half of the 95 % interval of the mean over seeds, by Student's t."""
+    quantile = t.ppf((1 + LEVEL) / 2, len(per_seed) - 1)
+    return float(quantile * np.std(per_seed, ddof=1) / np.sqrt(len(per_seed)))
+
+
+def _labels(trials: pl.DataFrame) -> list[dict[str, Any]]:
+    """Profile and behaviour tasks: one table per task and label."""
+    return [
+        {"task": task, "label": label, "rows": group.to_dicts(), "users": group["users"][0]}
+        for (task, label), group in trials.group_by("task", "label", maintain_order=True)
+    ]
