@@ -36,9 +36,9 @@ def als(
     dataset: Dataset,
     windows: Windows,
     *,
-    factors: int = 64,
-    l2: float = 0.01,
-    alpha: float = 1.0,
+    factors: int,
+    l2: float,
+    alpha: float,
     iterations: int = 15,
     seed: int = 0,
 ) -> Embeddings:
@@ -48,12 +48,9 @@ def als(
     ----------
     dataset, windows
         Whose history is learned. Users without history and items that nobody had get no vectors.
-    factors
-        D.
-    l2
-        Weight of the vectors' squared length.
-    alpha
-        Confidence that something which a user had was wanted; everything else has confidence 1.
+    factors, l2, alpha
+        D, weight of the vectors' squared length, and confidence that something which a user had was wanted
+        (everything else has confidence 1). To be chosen on validation.
     iterations
         Rounds over users and items.
     seed

@@ -34,7 +34,10 @@ BOUGHT_WORDS = "TF-IDF + SVD of bought items"
 
 @dataclass(frozen=True)
 class Tuning:
-    """What is to be chosen on validation; the defaults are a start, not a choice.
+    """What is to be chosen on validation.
+
+    The defaults had the best recall@100 of small grids on the purchases of one shop (Online Retail II, year
+    before October 2011: 3,700 items, 260,000 pairs of a user and an item). They are a start for another shop.
 
     Attributes
     ----------
@@ -46,11 +49,11 @@ class Tuning:
         As in :func:`polyvec.evaluation.baselines.als.als`.
     """
 
-    neighbours: int | None = 100
-    ease_l2: float = 500.0
-    als_factors: int = 64
-    als_l2: float = 0.01
-    als_alpha: float = 1.0
+    neighbours: int | None = 20
+    ease_l2: float = 200.0
+    als_factors: int = 128
+    als_l2: float = 1.0
+    als_alpha: float = 5.0
 
 
 @dataclass(frozen=True)
