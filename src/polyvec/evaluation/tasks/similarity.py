@@ -152,7 +152,7 @@ def similarity(scorers: Mapping[str, PairScorer], asked: Asked, reference: str |
     -------
     polars.DataFrame
         One row per ``scorer`` and ``part``: ``value`` is the AUC, mean over seeds, ``low`` to ``high`` its
-        95 % bootstrap interval over items. ``part`` is ``all`` or a range of training events of the second item.
+        95 % bootstrap interval over items. ``part`` is ``all`` or a range of the second item's events.
         ``pairs`` that were taken together were counted in a seed on average, and as many that were not, of
         ``items`` in all seeds; ``unscored`` pairs were left out because the scorer does not know an item, and
         ``taken_together`` of those that should not have been were taken together all the same.
