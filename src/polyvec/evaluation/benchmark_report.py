@@ -87,7 +87,7 @@ def write_benchmark(
         "protocol": protocol,
         "notes": done.notes,
         "costs": done.costs.to_dicts(),
-        "verdicts": [_sentence(row) for row in done.pairs.iter_rows(named=True)],
+        "verdicts": _verdicts(done),
         "matching": done.matching.to_dicts(),
         "trials": done.trials.to_dicts(),
         "similarity": done.similarity.to_dicts(),
@@ -134,13 +134,25 @@ def _per_user(path: Path) -> pl.DataFrame:
     return pl.read_parquet(path / "per_user.parquet")
 
 
+def _verdicts(done: Benchmark) -> list[dict[str, Any]]:
+    """Every system beside the best simple method of each task, and beside the other systems."""
+    own = _own(done.matching, done.costs["system"].to_list())
+    measured = done.matching.filter(pl.col("metric") == "recall@100", pl.col("part") == "all")
+    simple = measured.filter(~pl.col("ranker").is_in([*own, ORACLE])).sort("value", descending=True)
+    best = dict(simple.unique("task", keep="first", maintain_order=True).select("task", "ranker").iter_rows())
+    rows = [
+        row for row in done.pairs.iter_rows(named=True) if row["against"] in (best.get(row["task"]), *own)
+    ]
+    return [_sentence(row) for row in rows]
+
+
 def _sentence(row: Mapping[str, Any]) -> dict[str, Any]:
     """Say in words how a system stands beside another ranker."""
     tone = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "even"
     words = {"better": "better than", "worse": "worse than", "even": "not significantly different from"}
     interval = f"{row['difference']:+.4f}, 95 % interval {row['low']:+.4f} to {row['high']:+.4f}"
-    text = f"{row['ranker']} is {words[tone]} {row['against']} ({row['metric']}: {interval})"
-    return {"task": row["task"], "ranker": row["ranker"], "tone": tone, "text": text.replace("-", "−")}
+    text = f"{row['ranker']} is {words[tone]} {row['against']} ({row['metric']} {interval.replace('-', '−')})"
+    return {"task": row["task"], "ranker": row["ranker"], "tone": tone, "text": text}
 
 
 def _render(content: dict[str, Any], done: Benchmark) -> str:

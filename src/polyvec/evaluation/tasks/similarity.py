@@ -344,7 +344,7 @@ def _measure(
         "pairs": round(float(np.mean(pairs))),
         "unscored": round(float(np.mean(unscored))),
         "taken_together": round(float(np.mean([drawn.taken_together for drawn in asked.pairs]))),
-        "per_seed": [float(value.mean()) for value in values],
+        "per_seed": [float(value.mean()) for value in values if np.isfinite(value).all()],
     }
     return _Measured(key, np.mean(values, axis=0), counts)
 

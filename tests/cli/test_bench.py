@@ -1,0 +1,65 @@
+"""polyvec bench, as typed."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from polyvec.cli.main import main
+from polyvec.data.prepare import prepare
+from polyvec.embeddings import Embeddings
+
+DAY = 86_400
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench")
+    draw = np.random.default_rng(0)
+    events = [
+        {"user_id": f"u{user}", "item_id": f"i{item}", "timestamp": 10**9 + int(at)}
+        for user in range(60)
+        for item, at in zip(draw.integers(0, 30, 12), np.sort(draw.integers(0, 120 * DAY, 12)), strict=True)
+    ]
+    prepare(pl.DataFrame(events), folder / "shop.dataset")
+    for seed in range(2):
+        draw = np.random.default_rng(seed)
+        Embeddings.from_arrays(
+            [f"u{n}" for n in range(60)],
+            draw.normal(size=(60, 4)),
+            [f"i{n}" for n in range(30)],
+            draw.normal(size=(30, 4)),
+        ).save(folder / f"{seed}.emb")
+    return folder
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", *[str(argument) for argument in arguments]])
+    return caught.value.code
+
+
+def test_a_run_ends_with_its_page_and_two_runs_are_compared(shop, capsys):
+    common = [shop / "shop.dataset", "--cutoff", "2001-12-08"]
+    both = ["--embeddings", f"mine={shop / '0.emb'}", "--embeddings", f"mine={shop / '1.emb'}"]
+    assert run(*common, *both, "--out", shop / "run1") == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines()[-1] == str(shop / "run1" / "benchmark.html")
+    assert "CMP-L: mine is" in told.out
+    assert "note: mine: cannot be checked" in told.err
+    assert run(*common, "--embeddings", shop / "0.emb", "--out", shop / "run2", "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["costs"][0]["system"] == "0"
+    assert run("--compare", shop / "run1", shop / "run2") == 0
+    assert "mine − 0: " in capsys.readouterr().out
+    assert run("--compare", shop / "run1", shop / "run1", "--json") == 0
+    assert all(row["difference"] == 0 for row in json.loads(capsys.readouterr().out))
+
+
+def test_what_is_missing_is_asked_for(shop, capsys):
+    assert run(shop / "shop.dataset", "--out", shop / "run3") == 2
+    assert "a benchmark needs a Dataset, --embeddings and --out" in capsys.readouterr().err
+    assert run(shop / "shop.dataset", "--embeddings", shop / "0.emb", "--out", shop / "run3") == 2
+    assert "no cut-off is given" in capsys.readouterr().err
+    assert not (shop / "run3").exists()
