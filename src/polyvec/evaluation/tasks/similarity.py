@@ -4,11 +4,13 @@ The item similarity AUC of PGTL: the chance that a pair of items taken together 
 was not. The pairs come from the target window: items of one basket (same user, same time), or neighbouring
 events of a user where hardly any event shares its time. Each item of a basket stands first once and its
 partner is drawn from the rest of the basket, so that a basket counts by its items and not by their square.
+Baskets of more than 50 items are left out.
 
-The other pairs have the same first and the same second items, each as often, joined at random: whatever says
-how popular an item is, and no more, scores 0.5. (PGTL takes items that were shown and not clicked, which most
-logs do not have.) To keep it so, a pair that was taken together after all is not thrown away, which would
-cost popular items most, but exchanges partners with another pair.
+The other pairs have the same first and the same second items, each as often, joined at random within each
+range of training events of the second: whatever says how popular one of the items is, and no more, scores
+0.5, also among cold items alone. (PGTL takes items that were shown and not clicked, which most logs do not
+have.) To keep it so, a pair that was taken together after all is not thrown away, which would cost popular
+items most, but exchanges partners with another pair.
 
 Intervals draw items, with all pairs that they stand in on either side: drawing first items alone is too sure,
 for partners are shared as well (95 % intervals of random vectors held 0.5 in 76 of 100 cases, and in 98 so).
@@ -48,6 +50,7 @@ LEAST_BASKET_SHARE = 0.1  # of events; with fewer in baskets, neighbouring event
 MOST_PAIRS = 200_000  # more are drawn from at random, for each seed
 EXCHANGES = 20  # rounds in which pairs that were taken together look for other partners
 PAIRS_AT_ONCE = 65_536
+MOST_IN_BASKET = 50  # a wholesaler's order of hundreds of items says little about any two of them
 PARTS = {
     "all": (0, 2**62),
     "cold: 0 events": (0, 0),
@@ -113,14 +116,14 @@ class VectorPairs:
 class Pairs(NamedTuple):
     """Pairs of one seed, item rows of the Dataset, ``[P]`` each.
 
-    ``(first[p], together[p])`` was taken together and ``(first[p], apart[p])`` was not, but for
-    ``taken_together`` of them, for which no other partner was found.
+    ``(first[p], together[p])`` was taken together and ``(first[p], apart[p])`` was not, but where
+    ``taken_together[p]`` says that it was and no other partner was found.
     """
 
     first: Rows
     together: Rows
     apart: Rows
-    taken_together: int
+    taken_together: npt.NDArray[np.bool_]
 
     def sides(self) -> Rows:
         """First and second item of all pairs, those taken together before the others, ``[2, 2 P]``."""
@@ -152,7 +155,7 @@ def similarity(scorers: Mapping[str, PairScorer], asked: Asked, reference: str |
     -------
     polars.DataFrame
         One row per ``scorer`` and ``part``: ``value`` is the AUC, mean over seeds, ``low`` to ``high`` its
-        95 % bootstrap interval over items. ``part`` is ``all`` or a range of the second's training events.
+        95 % bootstrap interval over items. ``part`` is ``all`` or a range of the second item's events.
         ``pairs`` that were taken together were counted in a seed on average, and as many that were not, of
         ``items`` in all seeds; ``unscored`` pairs were left out because the scorer does not know an item, and
         ``taken_together`` of those that should not have been were taken together all the same.
@@ -220,7 +223,7 @@ def questions(
         )
     if item_events is None:
         item_events = dataset.item_counts(cutoff)
-    return Asked(kind, [_draw(groups, dataset.num_items, seed) for seed in seeds], item_events)
+    return Asked(kind, [_draw(groups, item_events, seed) for seed in seeds], item_events)
 
 
 def training_events(embeddings: Embeddings, dataset: Dataset) -> npt.NDArray[np.int64]:
@@ -246,7 +249,8 @@ def _taken_together(owners: Rows, times: npt.NDArray[np.int64], rows: Rows) -> t
     starts[1:] = (owners[1:] != owners[:-1]) | (times[1:] != times[:-1])
     width = int(rows.max(initial=0)) + 1
     baskets, items = np.divmod(np.unique((np.cumsum(starts) - 1) * width + rows), width)
-    shared = np.bincount(baskets)[baskets] > 1 if len(baskets) else np.zeros(0, np.bool_)
+    sizes = np.bincount(baskets, minlength=1)[baskets]
+    shared = (sizes > 1) & (sizes <= MOST_IN_BASKET)
     if shared.sum() >= max(1, LEAST_BASKET_SHARE * len(items)):
         groups = np.unique(baskets[shared], return_inverse=True)[1]
         return BASKETS, _Groups(groups, items[shared], all_are_firsts=True)
@@ -255,7 +259,7 @@ def _taken_together(owners: Rows, times: npt.NDArray[np.int64], rows: Rows) -> t
     return NEIGHBOURS, _Groups(np.repeat(np.arange(len(before)), 2), both, all_are_firsts=False)
 
 
-def _draw(groups: _Groups, num_items: int, seed: int) -> Pairs:
+def _draw(groups: _Groups, item_events: npt.NDArray[np.int64], seed: int) -> Pairs:
     """Draw a partner of each first item's own, and exchange partners until none was taken together."""
     generator = np.random.default_rng(seed)
     places = np.arange(len(groups.items)) if groups.all_are_firsts else np.arange(0, len(groups.items), 2)
@@ -267,16 +271,19 @@ def _draw(groups: _Groups, num_items: int, seed: int) -> Pairs:
     steps = generator.integers(1, size)  # at least one place on, and never round to itself
     first, together = groups.items[places], groups.items[begin + (places - begin + steps) % size]
     relation = csr_array(
-        (np.ones(len(groups.items), np.int32), (groups.items, groups.groups)), (num_items, len(sizes))
+        (np.ones(len(groups.items), np.int32), (groups.items, groups.groups)), (len(item_events), len(sizes))
     )
-    apart, left = _apart(first, together, relation, generator)
-    return Pairs(first, together, apart, left)
+    apart, taken_together = together.copy(), np.zeros(len(first), np.bool_)
+    for fewest, most in list(PARTS.values())[1:]:  # within parts, so that first items match in each
+        part = np.flatnonzero((item_events[together] >= fewest) & (item_events[together] <= most))
+        apart[part], taken_together[part] = _apart(first[part], together[part], relation, generator)
+    return Pairs(first, together, apart, taken_together)
 
 
 def _apart(
     first: Rows, together: Rows, relation: csr_array, generator: np.random.Generator
-) -> tuple[Rows, int]:
-    """Join the same partners to other first items, so that as few pairs as possible were taken together."""
+) -> tuple[Rows, npt.NDArray[np.bool_]]:
+    """Join the same partners to other first items, hardly any taken together; and tell which were."""
     apart = generator.permutation(together)
     is_wrong = _related(first, apart, relation)
     for _ in range(EXCHANGES):
@@ -291,7 +298,7 @@ def _apart(
         wrong, other = wrong[fit], other[fit]
         apart[wrong], apart[other] = apart[other], apart[wrong]
         is_wrong[wrong] = False
-    return apart, int(is_wrong.sum())
+    return apart, is_wrong
 
 
 def _related(first: Rows, second: Rows, relation: csr_array) -> npt.NDArray[np.bool_]:
@@ -330,7 +337,7 @@ def _measure(
     chosen: list[npt.NDArray[np.bool_]],
     items: Rows,
 ) -> _Measured:
-    values, counted, pairs, unscored = [], [], [], []
+    values, counted, pairs, unscored, wrong = [], [], [], [], []
     for score, chosen_P, drawn in zip(scores, chosen, asked.pairs, strict=True):
         known = np.isfinite(score) & chosen_P
         truth = np.arange(len(score)) < len(drawn.first)
@@ -339,11 +346,12 @@ def _measure(
         counted.append(sides_2P.reshape(-1))
         pairs.append(int(truth[known].sum()))
         unscored.append(int((truth & chosen_P & ~known).sum()))
+        wrong.append(int(drawn.taken_together[known[len(drawn.first) :]].sum()))
     counts = {
         "items": len(np.unique(np.concatenate(counted))),
         "pairs": round(float(np.mean(pairs))),
         "unscored": round(float(np.mean(unscored))),
-        "taken_together": round(float(np.mean([drawn.taken_together for drawn in asked.pairs]))),
+        "taken_together": round(float(np.mean(wrong))),
         "per_seed": [float(value.mean()) for value in values if np.isfinite(value).all()],
     }
     return _Measured(key, np.mean(values, axis=0), counts)
