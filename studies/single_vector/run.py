@@ -1,6 +1,6 @@
 """The strong single-vector baseline: SASRec with a full softmax on published leave-one-out splits.
 
-    python studies/single_vector/run.py DATA [--sets beauty ml1m] [--seeds 5] [--quick] [--out FOLDER]
+    python studies/single_vector/run.py DATA [--sets beauty ml1m] [--seeds 5] [--out FOLDER --resume]
 
 DATA holds ``amazon_beauty/events.parquet`` (user_id, item_id, position; Amazon reviews 2014, 5-core, Beauty,
 McAuley et al. 2015: 22,363 users, 12,101 items) and ``movielens_1m/events.parquet`` (the same columns,
@@ -21,7 +21,7 @@ import json
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -106,7 +106,6 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
         if len(values) > 1:
             half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
             summary[f"{key}_half_width"] = round(float(half), 5)
-        summary[f"{key}_seeds"] = values.tolist()
     return summary
 
 
@@ -121,39 +120,34 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="few users, one seed, two epochs: under a minute"
     )
-    parser.add_argument("--out", type=Path, help="folder for results.json; sets not run now are kept in it")
+    parser.add_argument("--out", type=Path, help="folder for results.json, written after every model")
+    parser.add_argument("--resume", action="store_true", help="keep what results.json tells")
     arguments = parser.parse_args()
+    file = None if arguments.out is None else arguments.out / "results.json"
+    done = json.loads(file.read_text("utf-8")) if file and arguments.resume and file.exists() else {}
     seeds = range(1 if arguments.quick else arguments.seeds)
+    asked = [(name, seed) for name in arguments.sets for seed in seeds]
+    asked = [(name, seed) for name, seed in asked if str(seed) not in done.get(name, {}).get("runs", {})]
+    command = "python " + " ".join(sys.argv)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for name in {TRIALS[name].folder for name in arguments.sets}:
-            prepare(arguments.data / name / "events.parquet", folder / name, 300 if arguments.quick else None)
+        for data in {TRIALS[name].folder for name, _ in asked}:
+            prepare(arguments.data / data / "events.parquet", folder / data, 300 if arguments.quick else None)
         with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
-            futures = {
-                name: [
-                    pool.submit(
-                        run_once,
-                        folder / TRIALS[name].folder,
-                        TRIALS[name],
-                        seed,
-                        folder / f"{name} {seed}",
-                        arguments.quick,
-                    )
-                    for seed in seeds
-                ]
-                for name in arguments.sets
-            }
-            results = {
-                name: summarise([future.result() for future in found]) for name, found in futures.items()
-            }
-    show(results)
-    command = "python " + " ".join(sys.argv)
-    report = {name: result | {"command": command} for name, result in results.items()}
-    if arguments.out is not None:
-        file = arguments.out / "results.json"
-        report = (json.loads(file.read_text("utf-8")) if file.exists() else {}) | report
-        file.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
-    print(json.dumps(report))
+            futures = {}
+            for name, seed in asked:
+                trial, out = TRIALS[name], folder / f"{name} {seed}"
+                future = pool.submit(run_once, folder / trial.folder, trial, seed, out, arguments.quick)
+                futures[future] = (name, seed)
+            for future in as_completed(futures):
+                name, seed = futures[future]
+                runs = done.get(name, {}).get("runs", {}) | {str(seed): future.result()}
+                done[name] = summarise(list(runs.values())) | {"command": command, "runs": runs}
+                print(name, seed, json.dumps(runs[str(seed)]), file=sys.stderr, flush=True)
+                if file is not None:
+                    file.write_text(json.dumps(done, indent=1) + "\n", "utf-8")
+    show(done)
+    print(json.dumps(done))
 
 
 def show(results: dict[str, Any]) -> None:
