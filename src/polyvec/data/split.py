@@ -150,6 +150,16 @@ def leave_last_out(dataset: Dataset, skip: int = 0, targets: int = 1) -> Windows
     return Windows(np.arange(dataset.num_users), start, middle, middle, end, np.asarray(cutoffs, np.int64))
 
 
+def item_counts_within(
+    dataset: Dataset, start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Events of every item in any of the ranges ``start[i] : stop[i]``, each event once; int64 ``[N]``."""
+    opened = np.bincount(start, minlength=dataset.num_events + 1)
+    closed = np.bincount(stop, minlength=dataset.num_events + 1)
+    touched = np.cumsum(opened - closed)[:-1] > 0
+    return np.bincount(dataset.item_rows[touched], minlength=dataset.num_items).astype(np.int64)
+
+
 def first_at_or_after(dataset: Dataset, time: int) -> npt.NDArray[np.int64]:
     """For every user the index of the first event at or after ``time`` (its end if there is none).
 

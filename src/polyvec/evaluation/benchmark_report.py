@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import numpy as np
 import polars as pl
 from scipy.stats import t
@@ -23,7 +22,9 @@ from polyvec.errors import DataError
 from polyvec.evaluation.benchmark import paired
 from polyvec.evaluation.evaluate import ORACLE
 from polyvec.evaluation.metrics import LEVEL
+from polyvec.evaluation.pages import page_environment
 from polyvec.evaluation.plots import ACCENT, POSSIBLE, bars
+from polyvec.evaluation.verdicts import WORDS, tone_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,7 +137,7 @@ def _per_user(path: Path) -> pl.DataFrame:
 
 def _verdicts(done: Benchmark) -> list[dict[str, Any]]:
     """Every system beside the best simple method of each task, and beside the other systems."""
-    own = _own(done.matching, done.costs["system"].to_list())
+    own = _own(done)
     measured = done.matching.filter(pl.col("metric") == "recall@100", pl.col("part") == "all")
     simple = measured.filter(~pl.col("ranker").is_in([*own, ORACLE])).sort("value", descending=True)
     best = dict(simple.unique("task", keep="first", maintain_order=True).select("task", "ranker").iter_rows())
@@ -148,36 +149,30 @@ def _verdicts(done: Benchmark) -> list[dict[str, Any]]:
 
 def _sentence(row: Mapping[str, Any]) -> dict[str, Any]:
     """Say in words how a system stands beside another ranker."""
-    tone = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "even"
-    words = {"better": "better than", "worse": "worse than", "even": "not significantly different from"}
+    tone = tone_of(row["low"] > 0, row["high"] < 0)
     interval = f"{row['difference']:+.4f}, 95 % interval {row['low']:+.4f} to {row['high']:+.4f}"
-    text = f"{row['ranker']} is {words[tone]} {row['against']} ({row['metric']} {interval.replace('-', '−')})"
+    text = f"{row['ranker']} is {WORDS[tone]} {row['against']} ({row['metric']} {interval.replace('-', '−')})"
     return {"task": row["task"], "ranker": row["ranker"], "tone": tone, "text": text}
 
 
+def _own(done: Benchmark) -> list[str]:
+    """Rankers that belong to one of the systems: those that were paired with all others."""
+    return done.pairs["ranker"].unique(maintain_order=True).to_list()
+
+
 def _render(content: dict[str, Any], done: Benchmark) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("polyvec.evaluation", ""),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+    marked = dict.fromkeys(_own(done), ACCENT) | {ORACLE: POSSIBLE}
+    return (
+        page_environment()
+        .get_template(TEMPLATE)
+        .render(
+            content,
+            columns=COLUMNS,
+            tasks=_tasks(done.matching, marked),
+            labels=_labels(done.trials),
+            marked=tuple(marked),
+        )
     )
-    systems = done.costs["system"].to_list()
-    marked = dict.fromkeys(_own(done.matching, systems), ACCENT) | {ORACLE: POSSIBLE}
-    return environment.get_template(TEMPLATE).render(
-        content,
-        columns=COLUMNS,
-        tasks=_tasks(done.matching, marked),
-        labels=_labels(done.trials),
-        marked=tuple(marked),
-    )
-
-
-def _own(matching: pl.DataFrame, systems: list[str]) -> list[str]:
-    """Rankers that belong to one of the systems."""
-    rankers = matching["ranker"].unique(maintain_order=True).to_list()
-    return [name for name in rankers if name in systems or name.removesuffix(", with habits") in systems]
 
 
 def _tasks(matching: pl.DataFrame, marked: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -14,7 +14,6 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import polars as pl
 
 from polyvec.artifact import read_manifest, writing
@@ -22,6 +21,7 @@ from polyvec.data.dataset import format_time, read_profile
 from polyvec.errors import DataError
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
 from polyvec.evaluation.evaluate import EMBEDDINGS, ORACLE, REPEATS_FIRST, WITH_HABITS
+from polyvec.evaluation.pages import page_environment
 from polyvec.evaluation.plots import ACCENT, POSSIBLE, bars, lines, training_curves
 from polyvec.evaluation.tasks.comparison import RESULTS
 from polyvec.evaluation.verdicts import MEASURE, verdicts
@@ -110,10 +110,7 @@ def write_report(
 def render(content: dict[str, Any], training: list[dict[str, Any]]) -> str:
     """Make the page of a report's content and a model's training records."""
     results = pl.DataFrame(content["results"], schema=RESULTS)
-    loader = jinja2.PackageLoader("polyvec.evaluation", "")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
+    environment = page_environment()
     environment.filters |= {"number": _number, "measure": _measure, "title": _title}
     return environment.get_template(TEMPLATE).render(
         content,

@@ -73,9 +73,9 @@ class _Table:
             return None
         best = self._rows.get((oracle, "all"))
         share = f"; {row['value'] / best['value']:.0%} of what is possible" if best and best["value"] else ""
-        tone = _tone(row["difference_low"] > 0, row["difference_high"] < 0)
+        tone = tone_of(row["difference_low"] > 0, row["difference_high"] < 0)
         return tone, (
-            f"{_WORDS[tone]} {reference}: {MEASURE} {row['value']:.3f} against {against['value']:.3f} "
+            f"{WORDS[tone]} {reference}: {MEASURE} {row['value']:.3f} against {against['value']:.3f} "
             f"(difference {_signed(row['difference'])}, 95 % interval {_signed(row['difference_low'])} to "
             f"{_signed(row['difference_high'])}){share}"
         )
@@ -87,17 +87,18 @@ class _Table:
         if row is None or not popular:
             return None
         best = max(popular, key=lambda one: float(one["value"]))
-        tone = _tone(row["low"] > best["high"], row["high"] < best["low"])
+        tone = tone_of(row["low"] > best["high"], row["high"] < best["low"])
         return tone, (
-            f"on items new to the user {_WORDS[tone]} {best['ranker']}, the best popularity baseline there: "
+            f"on items new to the user {WORDS[tone]} {best['ranker']}, the best popularity baseline there: "
             f"{MEASURE} {row['value']:.3f} against {best['value']:.3f}"
         )
 
 
-_WORDS = {"better": "better than", "worse": "worse than", "even": "not significantly different from"}
+WORDS = {"better": "better than", "worse": "worse than", "even": "not significantly different from"}
 
 
-def _tone(above: bool, below: bool) -> Tone:
+def tone_of(above: bool, below: bool) -> Tone:
+    """Better where it is surely above, worse where surely below, else even."""
     if above:
         return "better"
     return "worse" if below else "even"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any, Protocol
 
-from polyvec.artifact import Manifest, read_manifest, writing
-from polyvec.errors import ArtifactError
+from polyvec.artifact import Manifest, claim, read_manifest, refuse_existing, writing
+from polyvec.errors import ArtifactError, UsageError
 from polyvec.training.journal import JOURNAL, TENSORBOARD
 
 if TYPE_CHECKING:
@@ -24,6 +24,39 @@ class Saved(Protocol):
     def save_into(self, stage: Path) -> None:
         """Write the model's files into a staging folder."""
         ...
+
+
+def check_refit(validation: str, *, refit: bool) -> None:
+    """Refuse to train again without a validation that says for how long.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    if refit and validation == "none":
+        raise UsageError(
+            "refit has no validation to follow",
+            expected="the best number of epochs, found on validation",
+            mend="leave refit out, or validate (--validation window)",
+        )
+
+
+def claim_workspace(
+    out: Path, dataset: Dataset, settings: dict[str, Any], *, resume: bool, overwrite: bool
+) -> Path:
+    """Claim the hidden folder beside ``out`` that a run is trained in, for these settings and data alone.
+
+    Raises
+    ------
+    ArtifactError
+        If ``out`` exists, or the run to resume was another one.
+    """
+    refuse_existing(out, overwrite=overwrite)
+    workspace = out.with_name(f".{out.name}.run")
+    data = dataset.manifest.fingerprint if dataset.manifest else dataset.num_events
+    claim(workspace, settings | {"data": data}, resume=resume)
+    return workspace
 
 
 def write_model(

@@ -68,19 +68,18 @@ def matching(
         If the data has no timestamps, or no user has both history and a target.
     """
     asked = questions(dataset, cutoff, history_days, target_days)
-    if not len(asked[0].windows):
-        first, last = (format_time(time, dataset.time_kind) for time in dataset.time_span)
-        raise DataError(
-            f"no user has both history and targets around {format_time(cutoff, dataset.time_kind)}",
-            expected=f"a cut-off inside the data, which runs from {first} to {last}",
-            mend="choose another cut-off: --cutoff",
-        )
     when = pl.lit(format_time(cutoff, dataset.time_kind)).alias("cutoff")
     return compare(rankers, asked, reference, seed).select(when, pl.all())
 
 
 def questions(dataset: Dataset, cutoff: int, history_days: float, target_days: float) -> list[Question]:
-    """Return CMP-L, CMP-S and CMP-N at one cut-off, each with the users it counts."""
+    """Return CMP-L, CMP-S and CMP-N at one cut-off, each with the users it counts.
+
+    Raises
+    ------
+    DataError
+        If no user has both history and a target.
+    """
     long = cut(dataset, cutoff, history_days, target_days)
     short = cut(dataset, cutoff, history_days, min(NEXT_DAY, target_days))
     following = Windows(
@@ -91,10 +90,18 @@ def questions(dataset: Dataset, cutoff: int, history_days: float, target_days: f
         np.minimum(long.target_start + 1, long.target_end),  # events are in source order where times tie
         long.cutoffs,
     )
-    return [
+    asked = [
         ask(name, dataset, windows)
         for name, windows in [("CMP-L", long), ("CMP-S", short), ("CMP-N", following)]
     ]
+    if not len(asked[0].windows):
+        first, last = (format_time(time, dataset.time_kind) for time in dataset.time_span)
+        raise DataError(
+            f"no user has both history and targets around {format_time(cutoff, dataset.time_kind)}",
+            expected=f"a cut-off inside the data, which runs from {first} to {last}",
+            mend="choose another cut-off: --cutoff",
+        )
+    return asked
 
 
 def ask(name: str, dataset: Dataset, windows: Windows) -> Question:

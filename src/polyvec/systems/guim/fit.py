@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from polyvec.artifact import claim, refuse_existing
 from polyvec.data.batches import BatchPlan, BatchShape
 from polyvec.data.fields import FieldVocabulary
-from polyvec.data.split import check_moment
-from polyvec.errors import UsageError
+from polyvec.data.split import check_moment, item_counts_within
 from polyvec.retrieval.habits import Weights
-from polyvec.systems.folder import REFIT, write_model
+from polyvec.systems.folder import REFIT, check_refit, claim_workspace, write_model
 from polyvec.systems.guim.card import model_card
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.model import GUIM
@@ -86,19 +84,13 @@ def fit(
     """
     out, config, options = Path(out), config or GUIMConfig(), options or TrainingOptions()
     check_moment(dataset, until, held_back)
-    if refit and validation == "none":
-        raise UsageError(
-            "refit has no validation to follow",
-            expected="the best number of epochs, found on validation",
-            mend="leave refit out, or validate (--validation window)",
-        )
+    check_refit(validation, refit=refit)
     purchases = dataset.only_action()
     config = config.for_catalogue(purchases.num_items)
     until = purchases.time_span[1] + 1 if until is None else until
-    workspace = out.with_name(f".{out.name}.run")
-    refuse_existing(out, overwrite=overwrite)
     moment = [until, held_back, validation, refit]
-    claim(workspace, _request(dataset, config, options, moment), resume=resume)
+    settings = {"guim": asdict(config), "training": asdict(options), "moment": moment}
+    workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
     windows = training_windows(purchases, config, until, held_back, validation, options.seed)
     model, validator, progress = _train(purchases, windows, config, options, workspace)
     meta: dict[str, Any] = {"validation": progress.best, "best_epoch": progress.best_epoch}
@@ -111,14 +103,6 @@ def fit(
     card = model_card(model, meta, purchases, windows, validation, refit=refit)
     write_model(out, model, dataset, workspace, meta, card=card, overwrite=overwrite)
     return GUIM.open(out)
-
-
-def _request(
-    dataset: Dataset, config: GUIMConfig, options: TrainingOptions, moment: list[Any]
-) -> dict[str, Any]:
-    """Everything that the weights follow from."""
-    data = dataset.manifest.fingerprint if dataset.manifest else dataset.num_events
-    return {"guim": asdict(config), "training": asdict(options), "moment": moment, "data": data}
 
 
 def _train(
@@ -157,10 +141,7 @@ def _untrained(
 
 def _training_counts(dataset: Dataset, windows: Windows) -> npt.NDArray[np.int64]:
     """Events of every item in any training window, each event once; int64 ``[N]``."""
-    opened = np.bincount(windows.history_start, minlength=dataset.num_events + 1)
-    closed = np.bincount(windows.target_end, minlength=dataset.num_events + 1)
-    touched = np.cumsum(opened - closed)[:-1] > 0
-    return np.bincount(dataset.item_rows[touched], minlength=dataset.num_items).astype(np.int64)
+    return item_counts_within(dataset, windows.history_start, windows.target_end)
 
 
 def _trainer(

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
-from polyvec.artifact import claim, refuse_existing
 from polyvec.data.batches import BatchPlan, BatchShape
 from polyvec.data.dataset import days
 from polyvec.data.item_sets import ItemSets
-from polyvec.data.split import Windows, check_moment, cut, leave_last_out
-from polyvec.errors import DataError, UsageError
+from polyvec.data.split import Windows, check_moment, cut, item_counts_within, leave_last_out
+from polyvec.errors import DataError
 from polyvec.evaluation.metrics import ndcg
 from polyvec.retrieval.exact import ExactIndex
 from polyvec.retrieval.found import Filter
-from polyvec.systems.folder import REFIT, write_model
+from polyvec.systems.folder import REFIT, check_refit, claim_workspace, write_model
 from polyvec.systems.sasrec.config import SASRecConfig
 from polyvec.systems.sasrec.model import SYSTEM, SASRec
 from polyvec.systems.sasrec.objective import Objective
@@ -84,23 +83,12 @@ def fit(
     """
     out, config, options = Path(out), config or SASRecConfig(), options or TrainingOptions()
     check_moment(dataset, until, held_back)
-    if refit and validation == "none":
-        raise UsageError(
-            "refit has no validation to follow",
-            expected="the best number of epochs, found on validation",
-            mend="leave refit out, or validate (--validation window)",
-        )
+    check_refit(validation, refit=refit)
     purchases = dataset.only_action()
     until = purchases.time_span[1] + 1 if until is None else until
-    workspace = out.with_name(f".{out.name}.run")
-    refuse_existing(out, overwrite=overwrite)
-    request = {
-        SYSTEM: asdict(config),
-        "training": asdict(options),
-        "moment": [until, held_back, validation, refit],
-        "data": dataset.manifest.fingerprint if dataset.manifest else dataset.num_events,
-    }
-    claim(workspace, request, resume=resume)
+    moment = [until, held_back, validation, refit]
+    settings = {SYSTEM: asdict(config), "training": asdict(options), "moment": moment}
+    workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
     everything = Histories.before(purchases, config, until, held_back)
     learned = everything if validation == "none" else everything.without_the_last(purchases, config)
     model, progress = _train(purchases, learned, config, options, workspace)
@@ -220,10 +208,7 @@ def _train(
 
 def _counted(dataset: Dataset, windows: Windows) -> pl.DataFrame:
     """Items of the histories and their events, most events first."""
-    opened = np.bincount(windows.history_start, minlength=dataset.num_events + 1)
-    closed = np.bincount(windows.history_end, minlength=dataset.num_events + 1)
-    rows = dataset.item_rows[np.cumsum(opened - closed)[:-1] > 0]
-    counts = np.bincount(rows, minlength=dataset.num_items).astype(np.int64)
+    counts = item_counts_within(dataset, windows.history_start, windows.history_end)
     order = np.argsort(-counts, kind="stable")
     order = order[counts[order] > 0]
     return pl.DataFrame({"item_id": dataset.items.take(order), "events": counts[order]})
