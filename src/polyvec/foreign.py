@@ -233,6 +233,8 @@ def _read(source: Path | str, ids: Path | str | None, name: str) -> _Found:
         return _read_table(path, name)
     if path.suffix != ".npy":
         raise UsageError(f"{path} is of an unknown kind", file=path, expected=".npy, .parquet or a folder")
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist", file=path, expected="a .npy file")
     if ids is None:
         raise UsageError(
             f"{path} has no ids",

@@ -57,6 +57,19 @@ def test_a_run_ends_with_its_page_and_two_runs_are_compared(shop, capsys):
     assert all(row["difference"] == 0 for row in json.loads(capsys.readouterr().out))
 
 
+def test_a_label_that_the_profiles_lack_is_refused_before_anything_is_asked(shop, capsys):
+    pl.DataFrame({"user_id": ["u1"], "taste": ["tea"]}).write_parquet(shop / "users.parquet")
+    arguments = [shop / "shop.dataset", "--embeddings", shop / "0.emb", "--cutoff", "2001-12-08"]
+    assert (
+        run(*arguments, "--profiles", shop / "users.parquet", "--labels", "tast", "--out", shop / "run4") == 3
+    )
+    told = capsys.readouterr().err
+    assert "the profiles have no column tast" in told
+    assert f"where: {shop / 'users.parquet'}" in told
+    assert "did you mean 'taste'?" in told
+    assert "mend: name columns of --profiles with --labels" in told
+
+
 def test_what_is_missing_is_asked_for(shop, capsys):
     assert run(shop / "shop.dataset", "--out", shop / "run3") == 2
     assert "a benchmark needs a Dataset, --embeddings and --out" in capsys.readouterr().err
