@@ -1,0 +1,128 @@
+"""What the runs say together: means over seeds, intervals, and differences paired by user."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy.stats import t
+
+from polyvec.evaluation.metrics import interval, resampled_means
+
+REFERENCE = "GUIM C=1"
+PAIRED = (
+    ("GUIM C=4", "GUI-EDI C=4"),
+    ("GUIM C=4", "GUIM-MH C=4"),
+    ("GUIM C=8", "GUIM C=4"),
+    ("GUIM C=8", "GUIM-MH C=8"),
+    ("GUIM C=4, D=32", "SASRec D=128"),
+    ("GUIM C=1", "SASRec D=128"),
+    ("GUIM C=4", "SASRec D=512"),
+)
+LIST = "CMP-L recall@100 all"
+
+
+def collect(runs: Path) -> dict[str, Any]:
+    """Figures of every set and model, and differences of CMP-L recall@100.
+
+    Returns
+    -------
+    dict
+        ``sets``: by set and model ``measures`` (``mean``, ``half_width`` of the 95 % t interval over seeds,
+        each seed's value), ``profiles`` alike, costs as means. ``differences``: one per set and pair of
+        models: ``difference``, its 95 % bootstrap interval over users (values of the seeds that both have
+        averaged user by user), ``relative`` to the second's mean, and each seed's difference.
+    """
+    sets: dict[str, Any] = {}
+    differences: list[dict[str, Any]] = []
+    for folder in sorted(path for path in runs.iterdir() if path.is_dir()):
+        models = {one.name: _read(one) for one in sorted(folder.iterdir()) if any(one.glob("*/run.json"))}
+        sets[folder.name] = {name: _summary(seeds) for name, seeds in models.items()}
+        pairs = [(name, REFERENCE) for name in models if name != REFERENCE] + list(PAIRED)
+        differences += [
+            {"set": folder.name, "model": one, "against": other, **_difference(models[one], models[other])}
+            for one, other in dict.fromkeys(pairs)
+            if one in models and other in models
+        ]
+    return {"sets": sets, "differences": differences}
+
+
+def _read(model: Path) -> dict[int, dict[str, Any]]:
+    """Figures and users' measures by seed."""
+    found = {}
+    for file in sorted(model.glob("*/run.json")):
+        users = pl.read_parquet(file.parent / "users.parquet")
+        found[int(file.parent.name)] = json.loads(file.read_text("utf-8")) | {"users": users}
+    return found
+
+
+def _summary(seeds: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    runs = list(seeds.values())
+    measures: dict[str, list[float]] = {}
+    for run in runs:
+        means = (
+            run["users"].group_by("task", "metric", "part", maintain_order=True).agg(pl.col("value").mean())
+        )
+        for task, metric, part, value in means.iter_rows():
+            measures.setdefault(f"{task} {metric} {part}", []).append(value)
+    profiles: dict[str, list[float]] = {}
+    for run in runs:
+        for label, metrics in run.get("profiles", {}).items():
+            for metric, value in metrics.items():
+                profiles.setdefault(f"{label} {metric}", []).append(value)
+    return {
+        "part": runs[0]["part"],
+        "seeds": sorted(seeds),
+        "C": runs[0]["C"],
+        "D": runs[0]["D"],
+        "parameters": runs[0]["parameters"],
+        **{
+            key: round(float(np.mean([run[key] for run in runs])), 1)
+            for key in ("train_seconds", "epoch_seconds")
+        },
+        "epochs": [run["epochs"] for run in runs],
+        "diagnostics": runs[0]["diagnostics"],
+        "measures": {name: over_seeds(values) for name, values in measures.items()},
+        "profiles": {name: over_seeds(values) for name, values in profiles.items()},
+    }
+
+
+def over_seeds(values: list[float]) -> dict[str, Any]:
+    """Mean, half of its 95 % t interval, and the values."""
+    found: dict[str, Any] = {"mean": round(float(np.mean(values)), 5)}
+    if len(values) > 1:
+        spread = np.std(values, ddof=1) / np.sqrt(len(values))
+        found["half_width"] = round(float(t.ppf(0.975, len(values) - 1) * spread), 5)
+    return found | {"values": [round(float(value), 5) for value in values]}
+
+
+def _difference(ours: dict[int, dict[str, Any]], theirs: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """CMP-L recall@100 of the seeds that both have."""
+    shared = sorted(ours.keys() & theirs.keys())
+    by_seed = [_paired(ours[seed]["users"], theirs[seed]["users"]) for seed in shared]
+    if not by_seed:
+        return {"seeds": []}
+    differences_BS = np.stack(
+        [pair["value"].to_numpy() - pair["other"].to_numpy() for pair in by_seed], axis=1
+    )
+    mean_B1 = differences_BS.mean(axis=1, keepdims=True).astype(np.float64)
+    low, high = interval(resampled_means(mean_B1))
+    base = float(np.mean([pair["other"].mean() for pair in by_seed]))
+    return {
+        "seeds": shared,
+        "difference": round(float(mean_B1.mean()), 5),
+        "low": round(float(low[0]), 5),
+        "high": round(float(high[0]), 5),
+        "relative": round(float(mean_B1.mean()) / base, 4) if base else None,
+        "by_seed": [round(float(value), 5) for value in differences_BS.mean(axis=0)],
+        "users": len(mean_B1),
+    }
+
+
+def _paired(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
+    chosen = (pl.col("task") == "CMP-L") & (pl.col("metric") == "recall@100") & (pl.col("part") == "all")
+    other = theirs.filter(chosen).select("user", pl.col("value").alias("other"))
+    return ours.filter(chosen).join(other, on="user", maintain_order="left").sort("user")

@@ -1,0 +1,243 @@
+"""Make README.md and its plots from results.json.
+
+    python studies/guim/page.py studies/guim
+
+Every number and every verdict on the page comes from results.json by the rules written here.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from sets import SETS
+
+LIST = "CMP-L recall@100 all"
+TASKS = ("CMP-L recall@100 all", "CMP-S recall@100 all", "CMP-N recall@100 all")
+NUMBERS = (1, 2, 3, 4, 8, 16, 32)
+COLOURS = {"GUIM": "#2f5fd0", "GUIM-MH": "#d9822b", "GUI-EDI": "#3a9a6b"}
+TARGET = 0.05  # recall@100 (CMP-L) of C = 4 over C = 1
+
+Results = dict[str, Any]
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    folder = Path(sys.argv[1])
+    results = json.loads((folder / "results.json").read_text("utf-8"))
+    for name, models in results["sets"].items():
+        _plot(folder / f"{name}.svg", name, models)
+    (folder / "README.md").write_text(page(results), "utf-8")
+
+
+def page(results: Results) -> str:
+    """The whole page."""
+    sections = [
+        (Path(__file__).parent / "about.md").read_text("utf-8").rstrip(),
+        "## Verdicts\n\n" + "\n".join(f"- {line}" for line in verdicts(results)),
+        _table_2(results),
+        _figures(results),
+        _epochs(results),
+        _part(results, "ablations", "## One change at a time (C = 4)", "GUIM C=4"),
+        _part(results, "paper", "## The recipe as published", "GUIM C=4"),
+        _equal_bytes(results),
+        _diagnostics(results),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+# --- verdicts ----------------------------------------------------------------------------------------------
+
+
+def verdicts(results: Results) -> list[str]:
+    """One plain sentence per claim of the paper, over all sets that were run."""
+    return [
+        _claim(results, "GUIM C=4", "GUIM C=1", "a user of 4 vectors beats a user of one (paper: +5.68 %)"),
+        _claim(results, "GUIM C=8", "GUIM C=4", "8 vectors beat 4 (paper: recall nearly log-linear in C)"),
+        _claim(results, "GUIM C=4", "GUI-EDI C=4", "4 vectors of width d beat one of width 4 d (Table 2)"),
+        _claim(results, "GUIM C=4", "GUIM-MH C=4", "4 CLS tokens beat 4 heads (Figures 2, 3)"),
+        _claim(
+            results, "GUIM C=4, D=32", "SASRec D=128", "4 vectors of width 32 beat SASRec's one of width 128"
+        ),
+        _claim(results, "GUIM C=4", "SASRec D=512", "4 vectors of width 128 beat SASRec's one of width 512"),
+    ]
+
+
+def _claim(results: Results, model: str, against: str, words: str) -> str:
+    found = [one for one in results["differences"] if (one["model"], one["against"]) == (model, against)]
+    found = [one for one in found if one["seeds"]]
+    if not found:
+        return f"**{words}**: not measured yet."
+    parts = [
+        f"{one['set']} {_verdict(one)} ({one['relative']:+.1%}; {one['difference']:+.4f} "
+        f"[{one['low']:+.4f}, {one['high']:+.4f}], {len(one['seeds'])} seeds)"
+        for one in found
+    ]
+    holds = sum(_verdict(one) == "yes" for one in found)
+    return f"**{words}**: holds on {holds} of {len(found)} sets. " + "; ".join(parts) + "."
+
+
+def _verdict(one: Results) -> str:
+    """Say yes or no where the users' interval and every seed agree, else undecided."""
+    if one["low"] > 0 and min(one["by_seed"]) > 0:
+        return "yes"
+    if one["high"] < 0 and max(one["by_seed"]) < 0:
+        return "no, the opposite"
+    return "undecided"
+
+
+# --- tables ------------------------------------------------------------------------------------------------
+
+
+def _table_2(results: Results) -> str:
+    sections = ["## GUIM and GUI-EDI (Table 2)"]
+    for name, models in results["sets"].items():
+        rows = [
+            [
+                model,
+                *[_cell(models[model], "measures", task) for task in TASKS],
+                *_profile_cells(models[model]),
+            ]
+            for c in (1, 2, 3, 4)
+            for model in (f"GUIM C={c}", f"GUI-EDI C={c}")
+            if model in models
+        ]
+        labels = [f"{label} accuracy" for label in SETS[name].labels]
+        header = ["", *[task.removesuffix(" all") for task in TASKS], *labels]
+        sections.append(f"{name} ({SETS[name].source}):\n\n" + _markdown(header, rows))
+    return "\n\n".join(sections)
+
+
+def _figures(results: Results) -> str:
+    sections = ["## More vectors: CLS tokens and heads (Figures 2, 3)"]
+    for name, models in results["sets"].items():
+        rows = [
+            [str(c), *[_cell(models.get(f"{kind} C={c}"), "measures", LIST) for kind in COLOURS]]
+            for c in NUMBERS
+        ]
+        rows = [row for row in rows if set(row[1:]) != {"–"}]
+        if len(rows) > 1:
+            sections.append(f"![{name}]({name}.svg)\n\n" + _markdown([f"{name}: C", *COLOURS], rows))
+    return "\n\n".join(sections) if len(sections) > 1 else ""
+
+
+def _epochs(results: Results) -> str:
+    rows = []
+    for name, models in results["sets"].items():
+        for kind in ("GUIM", "GUI-EDI"):
+            cells = [models.get(f"{kind} C={c}") for c in NUMBERS]
+            if kind == "GUI-EDI":
+                cells[0] = models.get("GUIM C=1")
+            if sum(cell is not None for cell in cells) > 1:
+                rows.append(
+                    [f"{name}, {kind}", *[f"{one['epoch_seconds']:.0f}" if one else "–" for one in cells]]
+                )
+    header = ["seconds per epoch, C =", *map(str, NUMBERS)]
+    return (
+        "## Time per epoch\n\nOne thread, two models side by side.\n\n" + _markdown(header, rows)
+        if rows
+        else ""
+    )
+
+
+def _part(results: Results, part: str, title: str, base: str) -> str:
+    sections = [title]
+    for name, models in results["sets"].items():
+        chosen = [model for model, figures in models.items() if figures["part"] == part]
+        rows = [
+            [model, *[_cell(models[model], "measures", task) for task in TASKS]]
+            for model in [base, *chosen]
+            if model in models
+        ]
+        if chosen:
+            header = [name, *[task.removesuffix(" all") for task in TASKS]]
+            sections.append(_markdown(header, rows))
+    return "\n\n".join(sections) if len(sections) > 1 else ""
+
+
+def _equal_bytes(results: Results) -> str:
+    rows = []
+    for name, models in results["sets"].items():
+        for model in (
+            "SASRec D=128",
+            "GUIM C=1",
+            "GUIM C=4, D=32",
+            "SASRec D=512",
+            "GUIM C=4",
+            "GUI-EDI C=4",
+        ):
+            if model in models and any(figures["part"] == "bytes" for figures in models.values()):
+                figures = models[model]
+                rows.append([
+                    f"{name}, {model}",
+                    f"{4 * figures['C'] * figures['D']:,}",
+                    f"{4 * figures['D']:,}",
+                    *[_cell(figures, "measures", task) for task in TASKS],
+                ])  # fmt: skip
+    header = ["", "bytes per user", "bytes per item", *[task.removesuffix(" all") for task in TASKS]]
+    return "## At equal bytes per user\n\n" + _markdown(header, rows) if rows else ""
+
+
+def _diagnostics(results: Results) -> str:
+    rows = []
+    for name, models in results["sets"].items():
+        for model, figures in models.items():
+            found = figures["diagnostics"]
+            if "cosine" in found:
+                wins = found["wins"]
+                spread = f"{min(wins):.3f} – {max(wins):.3f}"
+                rank = f"{found['effective_rank']:.2f} of {figures['C']}"
+                rows.append([f"{name}, {model}", spread, f"{found['cosine']:.2f}", rank])
+    header = ["last epoch, first seed", "share of targets won by a vector", "mean cosine", "effective rank"]
+    return "## Dead or equal vectors?\n\n" + _markdown(header, rows) if rows else ""
+
+
+def _cell(figures: Results | None, kind: str, key: str) -> str:
+    if figures is None or key not in figures[kind]:
+        return "–"
+    found = figures[kind][key]
+    half = f" ± {found['half_width']:.4f}" if "half_width" in found else ""
+    return f"{found['mean']:.4f}{half}"
+
+
+def _profile_cells(figures: Results) -> list[str]:
+    return [_cell(figures, "profiles", key) for key in figures["profiles"] if key.endswith(" accuracy")]
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "--:|" * (len(header) - 1)]
+    return "\n".join([*lines, *["| " + " | ".join(row) + " |" for row in rows]])
+
+
+# --- plots -------------------------------------------------------------------------------------------------
+
+
+def _plot(file: Path, name: str, models: Results) -> None:
+    """Recall against C, logarithmic, with the intervals over seeds."""
+    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for kind, colour in COLOURS.items():
+        points = [
+            (c, models[f"{kind} C={c}"]["measures"][LIST]) for c in NUMBERS if f"{kind} C={c}" in models
+        ]
+        if points:
+            x, y = [c for c, _ in points], [one["mean"] for _, one in points]
+            half = [one.get("half_width", 0.0) for _, one in points]
+            axes.errorbar(x, y, half, label=kind, color=colour, marker="o", markersize=4, capsize=2)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([c for c in NUMBERS if c != 3], [str(c) for c in NUMBERS if c != 3])
+    axes.set_xlabel("C, vectors per user")
+    axes.set_ylabel("recall@100, CMP-L")
+    axes.set_title(name, loc="left")
+    axes.legend(frameon=False)
+    with mpl.rc_context({"svg.hashsalt": "polyvec", "svg.fonttype": "none"}):
+        figure.savefig(file, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

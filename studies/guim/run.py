@@ -1,0 +1,252 @@
+"""Do GUIM's claims hold on public data? Trains and asks every model of the study that is still missing.
+
+    python studies/guim/run.py DATA --runs FOLDER [--sets …] [--parts …] [--seeds 3] [--workers 2]
+    python studies/guim/run.py DATA --runs FOLDER --collect --out studies/guim
+    python studies/guim/run.py DATA --choose-epochs
+    python studies/guim/page.py studies/guim
+
+DATA holds the folders that sets.py names, each with events.parquet (and items.parquet, users.parquet); the
+sources are named there. Every model is one small folder in FOLDER (a JSON file and a Parquet table of each
+user's measures): the study can be stopped and started again at any time, and run in parts. ``--collect``
+makes results.json of whatever is there; page.py makes the page of it. ``--choose-epochs`` trains GUIM with
+C = 1 and C = 4 without the window before the test's and prints recall@100 on it after every epoch: how the
+number of epochs in sets.py was chosen, before any test was asked.
+
+Protocol: sets with timestamps are cut in time (a year of history, the 30 days after the cut-off foretold);
+sets with an order only hold back the last events of every user, items of the history are taken out of the
+answers, and other users' future is known to the model: compare models, not values with those of other sets.
+All models of a set see the same windows for the same number of epochs. The test is asked by the vectors
+alone, among all items. The last line printed is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from collect import collect
+from recipes import Recipe, recipes
+from sets import SETS, DataSet
+
+import polyvec
+from polyvec.evaluation.probes import NETWORK, Features, FeedForward
+from polyvec.evaluation.rankers import EmbeddingsRanker
+from polyvec.evaluation.tasks.comparison import Answers, answer
+from polyvec.evaluation.tasks.next_item import without_seen
+from polyvec.evaluation.tasks.profile import label_column, profile
+from polyvec.systems import guim, sasrec
+
+PARTS = ("all", "repeats", "new")
+METRICS = ("recall@100", "ndcg@10")
+WATCHED = ("wins", "cosine", "effective_rank")
+MOST_EPOCHS = 12
+QUICK_SETS = ("online_retail", "ml100k")
+QUICK_MODELS = ("GUIM C=1", "GUIM C=4")
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.choose_epochs:
+        print(json.dumps(choose_epochs(arguments)))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        runs = Path(scratch) / "runs" if arguments.runs is None else arguments.runs
+        if not arguments.collect:
+            train(arguments, runs, Path(scratch))
+        results = {"command": "python " + " ".join(sys.argv), **collect(runs)}
+    if arguments.out is not None:
+        (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    for name, models in results["sets"].items():
+        for model, figures in models.items():
+            found = figures["measures"]["CMP-L recall@100 all"]
+            print(f"{name:16}{model:36}{found['mean']:.4f}  seeds {figures['seeds']}")
+    print(json.dumps(results))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="folder with the data sets")
+    parser.add_argument("--runs", type=Path, help="folder of the models' figures, kept between calls")
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--parts", nargs="+", choices=sorted({one.part for one in recipes().values()}))
+    parser.add_argument("--models", nargs="+", help="names of models instead of parts")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2, help="models trained side by side, a thread each")
+    parser.add_argument("--choose-epochs", action="store_true", help="validation curves, and no test")
+    parser.add_argument("--collect", action="store_true", help="train nothing")
+    parser.add_argument("--out", type=Path, help="folder for results.json")
+    parser.add_argument(
+        "--quick", action="store_true", help="two sets, two models, few users: under a minute"
+    )
+    return parser.parse_args()
+
+
+def train(arguments: argparse.Namespace, runs: Path, scratch: Path) -> None:
+    """Train what is missing: seed by seed, so that a stopped study has whole comparisons."""
+    chosen = _chosen(arguments)
+    sets = QUICK_SETS if arguments.quick else arguments.sets
+    for name in sets:
+        SETS[name].prepare(arguments.data, scratch / name, quick=arguments.quick)
+    missing = [
+        (name, model, seed)
+        for seed in range(1 if arguments.quick else arguments.seeds)
+        for name in sets
+        for model in chosen
+        if not (runs / name / model / str(seed) / "run.json").exists()
+    ]
+    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
+        futures = {
+            pool.submit(run_once, arguments.data, scratch, runs, *one, quick=arguments.quick): one
+            for one in missing
+        }
+        for number, future in enumerate(as_completed(futures), start=1):
+            seconds = future.result()
+            about = ", ".join(map(str, futures[future]))
+            print(f"{number} of {len(missing)}: {about}: {seconds:.0f} s", file=sys.stderr, flush=True)
+
+
+def choose_epochs(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+    """Recall@100 on the window before the test's, after every epoch, by set and model."""
+    torch.set_num_threads(1)
+    found: dict[str, dict[str, list[float]]] = {}
+    for name in arguments.sets:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder, chosen = Path(scratch), SETS[name]
+            dataset = chosen.prepare(arguments.data, folder / "dataset", quick=arguments.quick)
+            for model in QUICK_MODELS:
+                recipe = recipes()[model]
+                config = replace(recipe.config, **chosen.guim)
+                options = replace(recipe.options, epochs=2 if arguments.quick else MOST_EPOCHS, patience=2)
+                moment = chosen.moment(dataset)
+                guim.fit(dataset, folder / model, config, options, **moment, validation="window")
+                lines = (folder / model / "training.jsonl").read_text("utf-8").splitlines()
+                epochs = [one for one in map(json.loads, lines) if one["event"] == "epoch"]
+                found.setdefault(name, {})[model] = [round(one["validation"], 5) for one in epochs]
+                print(name, model, found[name][model], file=sys.stderr, flush=True)
+    return found
+
+
+def _chosen(arguments: argparse.Namespace) -> list[str]:
+    known = recipes()
+    if arguments.quick:
+        return list(QUICK_MODELS)
+    if arguments.models:
+        unknown = sorted(set(arguments.models) - known.keys())
+        if unknown:
+            sys.exit(f"no such model: {', '.join(unknown)}; there are: {', '.join(known)}")
+        return list(arguments.models)
+    return [name for name, recipe in known.items() if recipe.part in (arguments.parts or recipe.part)]
+
+
+def run_once(
+    data: Path, scratch: Path, runs: Path, name: str, model: str, seed: int, *, quick: bool
+) -> float:
+    """Train one model, ask the tasks, write its figures; returns the seconds it took. On one thread."""
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    chosen, recipe = SETS[name], recipes()[model]
+    dataset = polyvec.Dataset.open(scratch / name)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        embeddings, figures = _fit(dataset, chosen, recipe, seed, Path(folder), quick=quick)
+    table = _ask(embeddings, dataset.only_action(), chosen)
+    if recipe.profiles and chosen.labels:
+        figures["profiles"] = _profiles(embeddings, chosen.profiles(data), list(chosen.labels))
+    _write(runs / name / model / str(seed), table, {"part": recipe.part} | figures)
+    return time.perf_counter() - started
+
+
+def _fit(
+    dataset: polyvec.Dataset, chosen: DataSet, recipe: Recipe, seed: int, folder: Path, *, quick: bool
+) -> tuple[polyvec.Embeddings, dict[str, Any]]:
+    """Train and embed; vectors, and what they cost."""
+    system = guim if isinstance(recipe.config, guim.GUIMConfig) else sasrec
+    config, options = recipe.config, replace(recipe.options, seed=seed)
+    if system is guim:
+        config = replace(config, **chosen.guim)
+    else:
+        config = replace(config, remove_seen=chosen.cutoff is None)
+    if not recipe.by_validation:
+        options = replace(options, epochs=chosen.epochs)
+    if quick:
+        config, options = replace(config, width=32, num_layers=1, max_length=32), replace(options, epochs=1)
+    how = {"validation": "window", "refit": True} if recipe.by_validation else {"validation": "none"}
+    moment = chosen.moment(dataset)
+    started = time.perf_counter()
+    model = system.fit(dataset, folder / "model", config, options, **moment, **how)
+    seconds = time.perf_counter() - started
+    embeddings = polyvec.embed(model, dataset, folder / "emb", **moment)
+    log = folder / "model" / ("refit" if recipe.by_validation else "") / "training.jsonl"
+    epochs = [one for one in map(json.loads, log.read_text("utf-8").splitlines()) if one["event"] == "epoch"]
+    return embeddings, {
+        "C": embeddings.num_vectors,
+        "D": embeddings.width,
+        "parameters": model.manifest.meta["parameters"],
+        "train_seconds": round(seconds, 1),
+        "epoch_seconds": round(float(np.median([one["seconds"] for one in epochs])), 1),
+        "epochs": len(epochs),
+        "diagnostics": {key: epochs[-1][key] for key in WATCHED if key in epochs[-1]},
+    }
+
+
+def _ask(embeddings: polyvec.Embeddings, dataset: polyvec.Dataset, chosen: DataSet) -> pl.DataFrame:
+    """Each user's measures: ``task, part, metric, user, value``."""
+    ranker = {"model": EmbeddingsRanker(embeddings, dataset)}
+    frames = []
+    for question in chosen.questions(dataset):
+        asked = ranker if chosen.cutoff else without_seen(ranker, question, dataset)
+        frames += _per_user(answer(asked, question))
+    return pl.concat(frames)
+
+
+def _per_user(answers: Answers) -> list[pl.DataFrame]:
+    users = answers.question.windows.user_rows
+    frames = []
+    for column, key in enumerate(answers.keys):
+        if key.part in PARTS and key.metric in METRICS:
+            values_B = answers.values_BM[:, column]
+            names = {"task": answers.question.name, "part": key.part, "metric": key.metric}
+            frame = pl.DataFrame({"user": users, "value": values_B.astype(np.float32)}).fill_nan(None)
+            frames.append(
+                frame.drop_nulls().select(*[pl.lit(v).alias(k) for k, v in names.items()], pl.all())
+            )
+    return frames
+
+
+def _profiles(
+    embeddings: polyvec.Embeddings, profiles: pl.DataFrame, labels: list[str]
+) -> dict[str, dict[str, float]]:
+    """Accuracy and AUC of the paper's three-layer network on users held out, mean over five splits."""
+    flat = embeddings.unit_users().reshape(len(embeddings.users), -1).astype(np.float32)
+    features = {"vectors": Features(flat, {NETWORK: FeedForward})}
+    users = embeddings.users.ids.series
+    found: dict[str, dict[str, float]] = {}
+    for label in labels:
+        table = profile(features, label_column(profiles, label, users))
+        found[label] = dict(table.select("metric", "value").iter_rows())
+    return found
+
+
+def _write(folder: Path, table: pl.DataFrame, figures: dict[str, Any]) -> None:
+    """Write the table first: a folder with a run.json is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table.write_parquet(folder / "users.parquet")
+    unfinished = folder / "run.json.writing"
+    unfinished.write_text(json.dumps(figures), "utf-8")
+    unfinished.rename(folder / "run.json")
+
+
+if __name__ == "__main__":
+    main()
