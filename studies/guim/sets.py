@@ -99,7 +99,12 @@ def _films(items: pl.DataFrame) -> pl.DataFrame:
     return items.select("item_id", title, pl.col("genres").list.join(" ").alias("category"))
 
 
-AGE_GROUPS = pl.col("age").cut([24, 34, 44], labels=["to 24", "25-34", "35-44", "45 and over"])
+AGE_GROUPS = (
+    pl.when(pl.col("age") < 25).then(pl.lit("to 24"))
+    .when(pl.col("age") < 35).then(pl.lit("25 to 34"))
+    .when(pl.col("age") < 45).then(pl.lit("35 to 44"))
+    .otherwise(pl.lit("from 45"))
+)  # fmt: skip
 SETS = {
     "online_retail": DataSet(
         folder="uci_online_retail",
