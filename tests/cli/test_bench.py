@@ -76,3 +76,14 @@ def test_what_is_missing_is_asked_for(shop, capsys):
     assert run(shop / "shop.dataset", "--embeddings", shop / "0.emb", "--out", shop / "run3") == 2
     assert "no cut-off is given" in capsys.readouterr().err
     assert not (shop / "run3").exists()
+
+
+def test_sasrec_is_trained_beside_the_others_when_asked(shop, capsys):
+    common = [shop / "shop.dataset", "--cutoff", "2001-12-08", "--target-days", 20]
+    given = ["--embeddings", shop / "0.emb", "--sasrec", 2, "--out", shop / "with_sasrec", "--json"]
+    assert run(*common, *given) == 0
+    content = json.loads(capsys.readouterr().out)
+    found = [row for row in content["matching"] if row["ranker"] == "SASRec"]
+    assert found
+    assert all(len(row["per_seed"]) in (0, 2) for row in found)
+    assert content["protocol"]["sasrec_seeds"] == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     import polars as pl
+
+    from polyvec.data.dataset import Dataset
+    from polyvec.embeddings import Embeddings
+    from polyvec.evaluation.evaluate import Settings
 
 
 class Options(TypedDict):
@@ -29,6 +34,7 @@ class Options(TypedDict):
     profiles: Path | None
     labels: str | None
     shop: Path | None
+    sasrec: int
     compare: tuple[Path, Path] | None
     seed: int
     overwrite: bool
@@ -51,6 +57,12 @@ class Options(TypedDict):
 @click.option("--profiles", type=click.Path(path_type=Path), help="Parquet table: user_id and labels.")
 @click.option("--labels", help="Columns of --profiles to predict, with commas; all without it.")
 @click.option("--shop", type=click.Path(path_type=Path), help="Synthetic shop: adds the oracle.")
+@click.option(
+    "--sasrec",
+    default=0,
+    metavar="SEEDS",
+    help="Train the strong single-vector baseline, too: so many models, minutes to hours each.",
+)
 @click.option(
     "--compare",
     nargs=2,
@@ -103,6 +115,7 @@ def _run(dataset: Path, out: Path, options: Options) -> None:
     cutoff = None if options["cutoff"] is None else parse_time(options["cutoff"], data)
     truths = truths_of(data, options["profiles"], options["labels"], options["shop"], options["target_days"])
     systems = {name: [Embeddings.open(path) for path in paths] for name, paths in folders.items()}
+    systems |= _sasrec(data, cutoff, settings, options["sasrec"])
     done = benchmark(systems, data, cutoff, settings, truths)
     protocol = {
         "dataset": str(dataset),
@@ -110,6 +123,7 @@ def _run(dataset: Path, out: Path, options: Options) -> None:
         "history_days": settings.history_days,
         "target_days": settings.target_days,
         "seen_removed": settings.remove_seen,
+        "sasrec_seeds": options["sasrec"],
         "embeddings": {name: [str(path) for path in paths] for name, paths in folders.items()},
     }
     parents = {"dataset": read_manifest(dataset, "dataset")}
@@ -125,6 +139,21 @@ def _run(dataset: Path, out: Path, options: Options) -> None:
     for note in done.notes:
         click.echo(f"note: {note}", err=True)
     click.echo(str(out / PAGE))
+
+
+def _sasrec(data: Dataset, cutoff: int | None, settings: Settings, seeds: int) -> dict[str, list[Embeddings]]:
+    """Train the baseline as often as asked; nothing of it is kept but its vectors, in memory."""
+    if not seeds:
+        return {}
+    from polyvec.systems.sasrec.baseline import baseline
+
+    runs = []
+    for seed in range(seeds):
+        click.echo(f"SASRec, seed {seed}", err=True)
+        with tempfile.TemporaryDirectory() as folder:
+            days = settings.history_days, settings.target_days
+            runs.append(baseline(data, Path(folder), seed, cutoff, *days, settings.remove_seen))
+    return {"SASRec": runs}
 
 
 def _folders(given: tuple[str, ...]) -> dict[str, list[Path]]:

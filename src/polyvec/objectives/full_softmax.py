@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+SMALL_CATALOGUE = 20_000
+"""Items up to which scoring all of them costs less than a step of the transformer."""
 SCORES_AT_ONCE = 2**21
 """Scores worked on at once: 8 MB in float32, about what a core keeps in its cache."""
 

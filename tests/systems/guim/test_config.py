@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from polyvec.data.dataset import Dataset
-from polyvec.systems.guim.config import PRESETS, SMALL_CATALOGUE, GUIMConfig, default, paper
+from polyvec.objectives.full_softmax import SMALL_CATALOGUE
+from polyvec.systems.guim.config import PRESETS, GUIMConfig, default, paper
 from polyvec.systems.guim.fit import fit
 from polyvec.training.options import TrainingOptions
 

@@ -8,10 +8,10 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from polyvec.objectives.full_softmax import SMALL_CATALOGUE
 from polyvec.objectives.matching import Mixture
 from polyvec.training.options import TrainingOptions
 
-SMALL_CATALOGUE = 20_000  # items up to which scoring all of them costs less than a step of the transformer
 Width = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]

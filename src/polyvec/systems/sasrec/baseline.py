@@ -1,0 +1,62 @@
+"""SASRec as a baseline of the benchmark: trained and embedded by itself, for one moment of one Dataset."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from polyvec.objectives.full_softmax import SMALL_CATALOGUE
+from polyvec.systems.embed import embed
+from polyvec.systems.sasrec.config import default
+from polyvec.systems.sasrec.fit import fit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from polyvec.data.dataset import Dataset
+    from polyvec.embeddings import Embeddings
+
+PATIENCE = 3
+
+
+def baseline(
+    dataset: Dataset,
+    folder: Path,
+    seed: int,
+    cutoff: int | None = None,
+    history_days: float = 365,
+    target_days: float = 30,
+    remove_seen: bool = False,
+) -> Embeddings:
+    """Train the default preset for the benchmark's question and embed everyone, asking nothing of the test.
+
+    With a cut-off the number of epochs is chosen on the window before it, and a second model is trained on
+    everything before the cut-off. With an order the last event of every user is held back and the one before
+    it chosen on, as in published tables. Catalogues of more than 20,000 items are trained on drawn negatives.
+
+    Parameters
+    ----------
+    dataset
+        Data; if it has actions, only purchases are read.
+    folder
+        Where ``model`` and ``emb`` are written.
+    seed
+        Of the training.
+    cutoff
+        T in microseconds since 1970 UTC; None for data with an order.
+    history_days, target_days, remove_seen
+        The benchmark's protocol.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to learn from.
+    """
+    config, options = default()
+    config = replace(config, history_days=history_days, target_days=target_days, remove_seen=remove_seen)
+    if dataset.num_items > SMALL_CATALOGUE:
+        config = replace(config, negatives="sampled")
+    options = replace(options, seed=seed, patience=PATIENCE)
+    moment = {"held_back": 1} if cutoff is None else {"until": cutoff}
+    model = fit(dataset, folder / "model", config, options, refit=cutoff is not None, **moment)
+    return embed(model, dataset, folder / "emb", **moment)
