@@ -54,7 +54,11 @@ class Trial:
 TRIALS = {
     "beauty": Trial("amazon_beauty", options={"validate_every": 2}),
     "beauty, 8 epochs": Trial("amazon_beauty", options={"epochs": 8, "validate_every": 2}),
-    "ml1m": Trial("movielens_1m", config={"max_length": 200, "dropout": 0.2}),
+    "ml1m": Trial(
+        "movielens_1m",
+        config={"max_length": 200, "dropout": 0.2},
+        options={"epochs": 80, "batch_size": 128, "validate_every": 4},
+    ),
 }
 
 
