@@ -51,6 +51,13 @@ def test_both_and_without_are_intersection_and_difference(pairs):
     assert as_python(left.without(right)) == [a - b for a, b in rows]
 
 
+def test_only_keeps_the_members_that_are_allowed(pairs):
+    allowed = np.arange(NUM_ITEMS) % 3 != 1
+    expected = [{item for item in one if allowed[item]} for one in as_python(collect(pairs))]
+    assert as_python(collect(pairs).only(allowed)) == expected
+    assert as_python(collect(pairs).only(~allowed & allowed)) == [set()] * 6
+
+
 def test_no_pairs_make_empty_sets():
     empty = np.empty(0, np.int64)
     sets = ItemSets.from_pairs(empty, empty, 2, NUM_ITEMS)

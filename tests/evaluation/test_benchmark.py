@@ -15,6 +15,7 @@ from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
 from polyvec.evaluation.benchmark import Benchmark, benchmark, paired
 from polyvec.evaluation.benchmark_report import compare_runs, write_benchmark
 from polyvec.evaluation.evaluate import Settings, Truths
+from polyvec.evaluation.trials import SCHEMA as TRIALS
 
 CUTOFF = 100 * DAY
 SETTINGS = Settings(history_days=100, target_days=30)
@@ -72,7 +73,7 @@ def test_labels_are_told_from_vectors_that_know_them_and_what_is_not_asked_is_no
     assert found["planted"] > 0.95
     assert found["noise"] < 0.75
     assert "TF-IDF + SVD of bought items" in found
-    assert sum("was not asked" in note for note in done.notes) == 3  # behaviour: too few churn or buy
+    assert sum("was not asked" in note for note in done.notes) == 4  # too few churn or buy; no prices
 
 
 def test_item_similarity_is_found_in_vectors_that_know_it(done):
@@ -160,6 +161,9 @@ def test_a_run_is_written_whole_and_compared_by_user(done, tmp_path):
     assert json.loads((tmp_path / "a" / "benchmark.json").read_text()) == content
     page = (tmp_path / "a" / "benchmark.html").read_text()
     assert "item-to-item cosine" in page
+    assert "Cold and warm" in page
+    assert "<th>item 6–20<small>" in page
+    assert 'id="transfer"' not in page  # this shop has no prices
     assert not any(loading in page for loading in ("<script", "<link", "src=", "@import", "url(http"))
     assert any("planted is better than noise" in verdict["text"] for verdict in content["verdicts"])
     same = compare_runs(tmp_path / "a", tmp_path / "b")
@@ -167,6 +171,22 @@ def test_a_run_is_written_whole_and_compared_by_user(done, tmp_path):
     assert same["difference"].abs().max() == 0
     with pytest.raises(ArtifactError):
         compare_runs(tmp_path / "a", tmp_path / "nothing")
+
+
+def test_the_page_shows_a_learning_curve_where_there_are_prices(done, tmp_path):
+    about = {"task": "transfer", "label": "price level", "probe": "linear", "metric": "auc", "users": 280}
+    rows = [
+        about | {"features": name, "train_users": users, "classes": 7, "value": value}
+        for name in ("planted", "hand-made aggregates")
+        for users, value in ((7, 0.555), (196, 0.777))
+    ]
+    told = pl.concat([done.trials, pl.DataFrame(rows, schema=TRIALS)])
+    write_benchmark(tmp_path / "a", replace(done, trials=told), {}, {})
+    page = (tmp_path / "a" / "benchmark.html").read_text()
+    section = page[page.index('<section id="transfer">') :]
+    for text in ("price level", "280 users, 7 levels", "7 labels", "196 labels", "0.555", "0.777"):
+        assert text in section
+    assert "transfer: price level" not in page  # not among profiles and behaviour
 
 
 def test_systems_that_stand_alone_in_two_runs_are_paired_with_each_other(done, tmp_path):

@@ -23,6 +23,11 @@ def test_bars_of_zero_are_drawn():
     assert "0.000" in texts(bars("none", [("a", 0.0, 0.0, 0.0)], {}))
 
 
+def test_places_on_the_x_axis_may_have_names_and_values_may_be_missing():
+    svg = lines("recall", {"one": ([0, 1, 2], [0.5, float("nan"), 0.25])}, "events", ["0", "1–5", "more"])
+    assert {"0", "1–5", "more", "events"} <= set(texts(svg))
+
+
 def test_the_same_data_give_the_same_picture():
     draw = [lines("loss", {"": ([1, 2], [3, 4])}, "step") for _ in range(2)]
     assert draw[0] == draw[1]

@@ -1,5 +1,8 @@
 """Trials: intervals, pairs of seeds and the users that are counted."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import polars as pl
 import pytest
@@ -84,6 +87,34 @@ def test_splits_hold_classes_in_equal_shares_and_never_share_a_user(problem):
     assert len(test) == 120
     assert problem.answers[test].mean() == pytest.approx(problem.answers.mean(), abs=0.01)
     assert not np.array_equal(test, problem.split(1)[1])
+
+
+def test_fewer_labels_are_a_part_of_more_labels_for_the_same_test_users(problem):
+    answers = np.repeat([0, 1, 2], [340, 40, 20])
+    splits = [
+        replace(problem, answers=answers, train_share=share).split(3) for share in (0.01, 0.1, 0.35, 1.0)
+    ]
+    for _, test in splits:
+        np.testing.assert_array_equal(test, splits[-1][1])
+    for (few, _), (more, _) in pairwise(splits):
+        assert set(few) < set(more)
+    told = [np.bincount(answers[train]).tolist() for train, _ in splits]
+    assert told == [[3, 1, 1], [24, 3, 2], [84, 10, 5], [238, 28, 14]]  # rounded up, one at least
+    assert not np.array_equal(splits[1][0], replace(problem, answers=answers, train_share=0.1).split(4)[0])
+
+
+def test_a_share_of_the_labels_is_drawn_where_there_are_many_per_user(problem):
+    answers = np.random.default_rng(0).random((400, 5)) < 0.3
+    train, test = replace(problem, answers=answers, train_share=0.1).split(0)
+    assert len(train) == 28
+    assert not set(train) & set(test)
+
+
+def test_the_table_says_how_many_users_were_learned_from(problem, features, table):
+    assert table["train_users"].unique().to_list() == [280]
+    few = attempt(features, replace(problem, train_share=0.1), MEASURES, SEEDS, "blind")
+    assert few["train_users"].unique().to_list() == [replace(problem, train_share=0.1).split(0)[0].size]
+    assert row(few, "knows", "auc")["value"] < row(table, "knows", "auc")["value"]
 
 
 def test_more_users_than_wanted_are_drawn_from_the_same_every_time(problem, features, monkeypatch):

@@ -75,8 +75,8 @@ class Options(TypedDict):
 def command(dataset: Path | None, **options: Unpack[Options]) -> None:
     """Ask every task of every Embeddings, beside the simple methods, and write tables and a page.
 
-    Matching (or, for data with an order, the next item), profiles, behaviour and item similarity, with
-    intervals and paired differences.
+    Matching (or, for data with an order, the next item), profiles, behaviour, transfer to price levels and
+    item similarity, with intervals and paired differences.
 
     \b
     polyvec bench shop.dataset --embeddings shop.emb --cutoff 2011-11-01 --out run

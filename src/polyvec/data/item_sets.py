@@ -116,6 +116,12 @@ class ItemSets:
         offsets = np.searchsorted(owners, np.arange(len(index) + 1)).astype(np.int64)
         return ItemSets(offsets, self.items[members], self.num_items)
 
+    def only(self, allowed_N: npt.NDArray[np.bool_]) -> ItemSets:
+        """Members that are allowed, bool ``[N]``."""
+        kept = allowed_N[self.items]
+        offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets].astype(np.int64)
+        return ItemSets(offsets, self.items[kept], self.num_items)
+
     def both(self, other: ItemSets) -> ItemSets:
         """Members that are in the other's set, too."""
         keys = np.intersect1d(self._keys, other._keys, assume_unique=True)

@@ -21,9 +21,9 @@ from polyvec.evaluation.evaluate import ORACLE, Settings, Truths
 from polyvec.evaluation.metrics import interval, resampled_means
 from polyvec.evaluation.probes import of_vectors
 from polyvec.evaluation.rankers import EmbeddingsRanker, HabitsRanker
-from polyvec.evaluation.tasks import behaviour, similarity
+from polyvec.evaluation.tasks import behaviour, similarity, transfer
 from polyvec.evaluation.tasks.comparison import Answers, answer, tabulate
-from polyvec.evaluation.tasks.matching import check_no_leak, questions
+from polyvec.evaluation.tasks.matching import check_no_leak, newcomer_questions, questions
 from polyvec.evaluation.tasks.next_item import WARNING, check_held_back, next_item_question, without_seen
 from polyvec.evaluation.tasks.profile import label_column, profile
 from polyvec.evaluation.trials import SCHEMA as TRIALS
@@ -66,7 +66,7 @@ class Benchmark:
     pairs
         :func:`paired` of every system with every other ranker.
     trials
-        Profile and behaviour tasks: :func:`polyvec.evaluation.trials.attempt`.
+        Profile, behaviour and transfer tasks: :func:`polyvec.evaluation.trials.attempt`.
     similarity
         Item similarity: :func:`polyvec.evaluation.tasks.similarity.similarity`; empty without timestamps.
     costs
@@ -133,8 +133,8 @@ def benchmark(
     if truths.oracle is not None and cutoff is not None:
         rankers[ORACLE] = truths.oracle(cutoff)
     answers = _ask(rankers, purchases, cutoff, settings)
-    per_user = pl.concat([_per_user(one, purchases) for one in answers])
-    asked, behaviour_notes = _trials(systems, dataset, windows, cutoff, settings, truths)
+    per_user = pl.concat([_per_user(one, purchases) for one in answers if not one.question.newcomers])
+    asked, trial_notes = _trials(systems, dataset, windows, cutoff, settings, truths)
     return Benchmark(
         matching=tabulate(answers, PERSONAL_FREQUENCY, settings.seed),
         per_user=per_user,
@@ -142,7 +142,7 @@ def benchmark(
         trials=asked,
         similarity=_similarity(systems, purchases, cutoff, settings),
         costs=_costs(systems),
-        notes=[*notes, *simple.notes, *behaviour_notes],
+        notes=[*notes, *simple.notes, *trial_notes],
     )
 
 
@@ -248,7 +248,8 @@ def _ask(
         question = next_item_question(dataset)
         asked = without_seen(rankers, question, dataset) if settings.remove_seen else rankers
         return [answer(asked, question)]
-    asked_for = questions(dataset, cutoff, settings.history_days, settings.target_days)
+    when = cutoff, settings.history_days, settings.target_days
+    asked_for = [*questions(dataset, *when), *newcomer_questions(dataset, *when)]
     return [answer(rankers, question) for question in asked_for]
 
 
@@ -292,7 +293,7 @@ def _trials(
     settings: Settings,
     truths: Truths,
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Profile tasks where labels are given, behaviour tasks where there are timestamps."""
+    """Profile tasks where labels are given, behaviour and transfer where there are timestamps."""
     features = _features(systems, dataset, windows, settings.seed)
     tables = [pl.DataFrame(schema=TRIALS)]
     notes: list[str] = []
@@ -301,9 +302,11 @@ def _trials(
             known = label_column(truths.profiles, label, dataset.users.series)
             tables.append(profile(features, known, reference=AGGREGATES))
     if cutoff is not None:
-        asked = behaviour.questions(dataset, cutoff, settings.history_days, settings.target_days)
+        when = cutoff, settings.history_days, settings.target_days
+        asked, prices = behaviour.questions(dataset, *when), transfer.questions(dataset, *when)
         tables.append(behaviour.behaviour(features, asked, reference=AGGREGATES))
-        notes = asked.notes
+        tables.append(transfer.transfer(features, prices, reference=AGGREGATES))
+        notes = [*asked.notes, *prices.notes]
     return pl.concat(tables), notes
 
 

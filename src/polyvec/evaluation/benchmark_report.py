@@ -20,10 +20,12 @@ from scipy.stats import t
 from polyvec.artifact import read_manifest, writing
 from polyvec.errors import DataError
 from polyvec.evaluation.benchmark import paired
+from polyvec.evaluation.benchmark_sections import cold_and_warm, learning_curves
 from polyvec.evaluation.evaluate import ORACLE
 from polyvec.evaluation.metrics import LEVEL
 from polyvec.evaluation.pages import page_environment
 from polyvec.evaluation.plots import ACCENT, POSSIBLE, bars
+from polyvec.evaluation.tasks import transfer
 from polyvec.evaluation.verdicts import WORDS, tone_of
 
 if TYPE_CHECKING:
@@ -45,9 +47,6 @@ COLUMNS = (
     ("recall@10", "all"),
     ("ndcg@10", "all"),
     ("coverage@100", "all"),
-    ("recall@100", "history 1–5"),
-    ("recall@100", "history 6–20"),
-    ("recall@100", "history over 20"),
 )
 
 
@@ -169,14 +168,15 @@ def _render(content: dict[str, Any], done: Benchmark) -> str:
             content,
             columns=COLUMNS,
             tasks=_tasks(done.matching, marked),
-            labels=_labels(done.trials),
+            labels=_labels(done.trials.filter(pl.col("task") != transfer.TASK)),
+            curves=learning_curves(done.trials.filter(pl.col("task") == transfer.TASK)),
             marked=tuple(marked),
         )
     )
 
 
 def _tasks(matching: pl.DataFrame, marked: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One table and one plot per matching task."""
+    """Tables and plots of each matching task."""
     tasks = []
     for (task,), group in matching.group_by("task", maintain_order=True):
         rows = {(row["ranker"], row["metric"], row["part"]): row for row in group.iter_rows(named=True)}
@@ -189,7 +189,8 @@ def _tasks(matching: pl.DataFrame, marked: Mapping[str, str]) -> list[dict[str, 
             {"ranker": name, "cells": [_cell(rows.get((name, *column))) for column in COLUMNS]}
             for name in rankers
         ]
-        tasks.append({"task": task, "users": bar[0]["users"], "plot": plot, "rows": cells})
+        cold = cold_and_warm(group, tuple(marked))
+        tasks.append({"task": task, "users": bar[0]["users"], "plot": plot, "rows": cells, "cold": cold})
     return tasks
 
 

@@ -62,8 +62,25 @@ def bars(
     return _svg(figure)
 
 
-def lines(title: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_label: str) -> str:
-    """Draw one line per series (x and y values); a legend where there are several."""
+def lines(
+    title: str,
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    x_label: str,
+    ticks: Sequence[str] = (),
+) -> str:
+    """Draw one line per series (x and y values); a legend where there are several.
+
+    Parameters
+    ----------
+    title
+        Above the lines.
+    series
+        x and y values by name; NaN leaves a gap.
+    x_label
+        Below the x axis.
+    ticks
+        Names of x = 0, 1, …; numbers without them.
+    """
     figure, axes = _figure(title, height=2.5)
     for number, (name, (x, y)) in enumerate(series.items()):
         marker = "o" if len(x) < 25 else None
@@ -71,6 +88,8 @@ def lines(title: str, series: Mapping[str, tuple[Sequence[float], Sequence[float
             x, y, label=name, color=LINES[number % len(LINES)], linewidth=1.5, marker=marker, markersize=3
         )
     axes.set_xlabel(x_label)
+    if ticks:
+        axes.set_xticks(range(len(ticks)), ticks)
     axes.grid(axis="y", color="#e4e8ee", linewidth=0.8)
     axes.set_axisbelow(True)
     if len(series) > 1:

@@ -47,7 +47,7 @@ COLUMNS = (
     ("hit_rate@10", "all"),
     ("coverage@100", "all"),
 )
-LENGTHS = ("history 1–5", "history 6–20", "history over 20")
+LENGTHS = ("history 0", "history 1–5", "history 6–20", "history over 20")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Shapes: **B** users, **F** features, **K** classes or labels, **S** seeds, **M**
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from sklearn.model_selection import train_test_split
 
 from polyvec.evaluation.metrics import LEVEL, estimate, resampled_means
 from polyvec.evaluation.probes import LABEL_PROBES, learn_and_score
+from polyvec.retrieval.found import rank_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ SCHEMA = pl.Schema(
         "users_low": pl.Float64(),
         "users_high": pl.Float64(),
         "users": pl.Int64(),
+        "train_users": pl.Int64(),
         "classes": pl.Int64(),
         "difference": pl.Float64(),
         "difference_low": pl.Float64(),
@@ -62,12 +64,15 @@ class Problem:
         Row of each user in the features, int64 ``[B]``.
     answers
         A class from 0 per user, int64 ``[B]``; or which of K labels hold, bool ``[B, K]``.
+    train_share
+        Share of the training users whose answers a probe is told, above 0 to 1.
     """
 
     task: str
     label: str
     rows: npt.NDArray[np.int64]
     answers: npt.NDArray[Any]
+    train_share: float = 1.0
 
     def truth(self) -> npt.NDArray[np.bool_]:
         """Which classes or labels hold, bool ``[B, K]``."""
@@ -80,15 +85,28 @@ class Problem:
         if len(self.rows) <= users:
             return self
         kept = np.sort(np.random.default_rng(0).choice(len(self.rows), users, replace=False))
-        return Problem(self.task, self.label, self.rows[kept], self.answers[kept])
+        return replace(self, rows=self.rows[kept], answers=self.answers[kept])
 
     def split(self, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Part users into training (70 %) and test (30 %), classes in equal shares."""
+        """Part users into training (70 %) and test (30 %), classes in equal shares.
+
+        With a smaller ``train_share`` the test users stay, and fewer are trained on: so many of every class,
+        one at least, among them those of any share smaller still.
+        """
         strata = self.answers if self.answers.ndim == 1 else None
         train, test = train_test_split(
             np.arange(len(self.rows)), test_size=TEST_SHARE, stratify=strata, random_state=seed
         )
-        return train, test
+        return train if self.train_share == 1 else self._some(train, seed), test
+
+    def _some(self, train: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
+        """Draw ``train_share`` of the training users of every class, rounded up."""
+        drawn = np.random.default_rng(seed).permutation(train)
+        strata = self.answers[drawn] if self.answers.ndim == 1 else np.zeros(len(drawn), np.int64)
+        by_class = np.argsort(strata, kind="stable")
+        wanted = np.ceil(self.train_share * np.bincount(strata) - 1e-9)  # 0.1 · 70 is above 7 in floats
+        strata = strata[by_class]
+        return np.sort(drawn[by_class][rank_within(strata) < wanted[strata]])
 
 
 class Key(NamedTuple):
@@ -126,7 +144,8 @@ def attempt(
     polars.DataFrame
         One row per kind of features, probe and metric: ``value`` is the mean over seeds, ``low`` to ``high``
         its 95 % interval by :func:`seed_interval`; ``users_low`` to ``users_high`` a 95 % bootstrap interval
-        over test users, the probes held fixed; ``users`` and ``classes`` were counted. ``difference`` from
+        over test users, the probes held fixed; ``users`` and ``classes`` were counted, ``train_users`` of
+        them learned from in the first seed (in others as many, but for rounding). ``difference`` from
         the reference, with the interval of its values paired by seed. ``per_seed`` holds the value of every
         seed, in order, so that tables of two runs can be paired, too. Unknown values are null.
     """
@@ -136,6 +155,7 @@ def attempt(
         "task": problem.task,
         "label": problem.label,
         "users": len(problem.rows),
+        "train_users": len(problem.split(seeds[0])[0]),
         "classes": problem.truth().shape[1],
     }
     estimates = estimate(values_BM, resampled_means(values_BM))

@@ -1,5 +1,7 @@
 """The matching tasks on a shop that can be counted by hand."""
 
+from collections import Counter
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,7 +10,14 @@ from polyvec.data.dataset import MICROSECONDS_PER_DAY as DAY
 from polyvec.data.dataset import Dataset
 from polyvec.embeddings import Embeddings
 from polyvec.errors import DataError
-from polyvec.evaluation.tasks.matching import check_no_leak, matching, questions
+from polyvec.evaluation.baselines.counting import counting_baselines
+from polyvec.evaluation.rankers import EmbeddingsRanker
+from polyvec.evaluation.tasks.matching import (
+    check_no_leak,
+    matching,
+    newcomer_questions,
+    questions,
+)
 
 T = 100 * DAY
 EVENTS = [
@@ -57,6 +66,19 @@ def test_users_and_targets_of_the_three_tasks(dataset):
     assert members(short, short.targets) == [sorted([a, c])]
     assert members(following, following.targets) == [[c], [b]]  # c stands before a in the source
     assert long.without_history == 2  # dot and eve
+    events = dict(zip(dataset.items.series, long.item_events, strict=True))
+    assert events == {"a": 4, "b": 1, "c": 0, "d": 0, "e": 0}  # cid and fay count, eve is too early
+
+
+def test_newcomers_are_asked_apart(dataset):
+    asked = newcomer_questions(dataset, T, history_days=60, target_days=30)
+    assert [question.name for question in asked] == ["CMP-L", "CMP-N"]  # nobody new buys on the first day
+    a, b = dataset.items.rows(["a", "b"]).tolist()
+    for question in asked:
+        assert dataset.users.ids(question.windows.user_rows) == ["dot", "eve"]
+        assert members(question, question.targets) == [[a], [b]]
+        assert members(question, question.history) == [[], []]
+        assert question.without_history == 2
 
 
 def test_repeats_and_new_items_apart(dataset):
@@ -70,6 +92,69 @@ def test_repeats_and_new_items_apart(dataset):
     assert values["new"] == (0.5, 2)  # ann finds none of c, d; bob finds b
     assert values["history 1–5"][1] == 2
     assert values["history over 20"] == (None, 0)
+
+
+def parts_of(table, ranker, metric="recall@100", task="CMP-L"):
+    asked = table.filter(pl.col("task") == task, pl.col("metric") == metric, pl.col("ranker") == ranker)
+    return {row["part"]: (row["value"], row["users"]) for row in asked.to_dicts()}
+
+
+def test_cold_and_warm_items_and_users_apart(dataset):
+    table = matching({"fixed": Fixed(dataset, ["a"])}, dataset, T, 60, 30)
+    values = parts_of(table, "fixed")
+    assert values["item 0"] == (0.0, 1)  # ann's c and d
+    assert values["item 1–5"] == (0.5, 2)  # ann's a, not bob's b
+    assert values["item 6–20"] == values["item over 20"] == (None, 0)
+    assert values["history 0"] == (0.5, 2)  # dot's a, not eve's b
+    assert values["all"][1] == 2
+
+
+def test_items_belong_to_the_range_of_their_events_in_all_histories():
+    events = {"n00": 0, "n01": 1, "n05": 5, "n06": 6, "n20": 20, "n21": 21}
+    history = [("filler", item, (50 + n) * DAY) for item, count in events.items() for n in range(count)]
+    targets = [("ann", item, 101 * DAY) for item in events]
+    later = [("bob", "n00", 102 * DAY)] * 30  # what is bought after the cut-off warms no item
+    dataset = Dataset.from_rows([("ann", "x", 99 * DAY), *history, *targets, *later])
+    table = matching({"fixed": Fixed(dataset, ["n00", "n05", "n06", "n20"])}, dataset, T, 60, 30)
+    values = parts_of(table, "fixed")
+    assert [values[part][0] for part in ("item 0", "item 1–5", "item 6–20", "item over 20")] == [1, 0.5, 1, 0]
+
+
+def test_newcomers_move_no_other_figure(dataset):
+    """Intervals too: their draws depend on the number of users."""
+    known = [event for event in EVENTS if event[0] not in ("dot", "eve")]
+    rows = [(user, item, day * DAY + hour) for user, item, day, hour in known]
+    without = Dataset.from_rows(rows, dataset.item_table)
+    tables = [
+        matching({"fixed": Fixed(one, ["a", "b"])}, one, T, 60, 30)
+        .filter(pl.col("part") != "history 0")
+        .drop("without_history")
+        for one in (dataset, without)
+    ]
+    assert tables[0].equals(tables[1])
+    assert "history 0" not in matching({"fixed": Fixed(without, ["a"])}, without, T, 60, 30)["part"]
+
+
+def test_every_part_is_measured_once_and_coverage_of_users_with_history(dataset):
+    table = matching({"fixed": Fixed(dataset, ["a", "b"])}, dataset, T, 60, 30)
+    assert max(Counter(table.select("task", "part", "metric").rows()).values()) == 1
+    assert table.filter(pl.col("metric") == "coverage@100")["users"].to_list() == [2, 1, 2]
+
+
+def test_vectors_rank_items_and_users_without_events_and_counters_do_not(dataset):
+    users, items = dataset.users.series, dataset.items.series
+    directions = np.eye(5)
+    wanted = {"ann": "c", "bob": "b", "dot": "a", "eve": "b"}
+    vectors = [directions[items.to_list().index(wanted.get(user, "a"))] for user in users]
+    embeddings = Embeddings.from_arrays(users, np.array(vectors), items, directions)
+    rankers = {"vectors": EmbeddingsRanker(embeddings, dataset), **counting_baselines(dataset, T, 60)}
+    table = matching(rankers, dataset, T, 60, 30)
+    assert parts_of(table, "vectors", "ndcg@10", "CMP-N")["item 0"] == (1.0, 1)
+    assert parts_of(table, "vectors", "ndcg@10", "CMP-N")["history 0"] == (1.0, 2)
+    assert (
+        parts_of(table, "popularity")["item 0"] == parts_of(table, "personal frequency")["item 0"] == (0.0, 1)
+    )
+    assert parts_of(table, "popularity")["history 0"] == (1.0, 2)
 
 
 def test_the_table_says_who_was_left_out(dataset):

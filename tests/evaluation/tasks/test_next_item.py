@@ -7,7 +7,7 @@ import pytest
 from polyvec.data.dataset import Dataset
 from polyvec.embeddings import Embeddings
 from polyvec.errors import DataError
-from polyvec.evaluation.tasks.next_item import check_held_back, next_item
+from polyvec.evaluation.tasks.next_item import check_held_back, next_item, next_item_question
 
 DATASET = Dataset.from_rows(
     [("ann", "a", 1), ("ann", "b", 2), ("ann", "c", 3), ("bob", "c", 1), ("bob", "c", 2), ("cid", "a", 1)],
@@ -32,6 +32,15 @@ def test_the_last_item_is_to_be_found():
     table = next_item({"rows": InOrder()}, DATASET)
     assert table["users"].max() == 2  # cid has one event alone
     assert value(table, "ndcg@10") == pytest.approx(1 / np.log2(4))  # c is third for both
+
+
+def test_items_are_cold_or_warm_by_the_events_before_the_held_out_ones():
+    events = dict(zip(DATASET.items.series, next_item_question(DATASET).item_events, strict=True))
+    assert events == {"a": 1, "b": 1, "c": 1}
+    table = next_item({"rows": InOrder()}, DATASET).filter(pl.col("metric") == "recall@10")
+    counted = dict(table.select("part", "users").iter_rows())
+    assert (counted["item 0"], counted["item 1–5"], counted["history 1–5"]) == (0, 2, 2)
+    assert "history 0" not in counted
 
 
 def test_removing_seen_items_lifts_the_rest_and_loses_repeats():

@@ -112,7 +112,7 @@ def questions(
     bought = cut(purchases, cutoff, history_days, target_days)[user_rows[rows]]
     found = [_churn(bought, rows)]
     notes = []
-    categories = _categories(dataset)
+    categories = item_categories(dataset)
     if categories is None:
         notes.append(f"{CATEGORIES} was not asked: the catalogue has no categories")
     else:
@@ -185,7 +185,7 @@ def _most_bought(before: ItemSets, after: ItemSets) -> npt.NDArray[np.int64]:
     return by_users[enough[by_users]][:MOST_LABELS]
 
 
-def _categories(dataset: Dataset) -> npt.NDArray[np.int64] | None:
+def item_categories(dataset: Dataset) -> npt.NDArray[np.int64] | None:
     """Category of every item as a number, ``[N]``, −1 where it has none; None if no item has one."""
     if "category" not in dataset.item_table.columns:
         return None

@@ -1,4 +1,4 @@
-"""Rankers side by side on one question: every measure, apart by kind of target and of user.
+"""Rankers side by side on one question: every measure, apart by kind of target and of user, cold and warm.
 
 Shapes: **B** users counted, **k** ranked items, **M** measures of all rankers together, **R** resamples.
 """
@@ -6,6 +6,7 @@ Shapes: **B** users counted, **k** ranked items, **M** measures of all rankers t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -40,7 +41,14 @@ METRICS = {
     "hit_rate@10": (hit_rate, 10),
 }
 COVERAGE = f"coverage@{DEPTH}"
+NO_HISTORY = "history 0"
 HISTORY_LENGTHS = {"history 1–5": (1, 5), "history 6–20": (6, 20), "history over 20": (21, 2**62)}
+ITEM_EVENTS = {
+    "item 0": (0, 0),
+    "item 1–5": (1, 5),
+    "item 6–20": (6, 20),
+    "item over 20": (21, 2**62),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +63,21 @@ class Question:
         The B users counted, with their history and target events.
     history, targets
         Distinct items of each, B sets.
+    item_events
+        Events of every item in the histories of all users, int64 ``[N]``: what could be learned from.
     without_history
-        Users with a target and no history: left out.
+        Users with a target and no history: left out, and asked a question of their own.
+    newcomers
+        Whether this is that question. Its users are counted in no other part.
     """
 
     name: str
     windows: Windows
     history: ItemSets
     targets: ItemSets
+    item_events: npt.NDArray[np.int64]
     without_history: int
+    newcomers: bool = False
 
 
 class Key(NamedTuple):
@@ -104,14 +118,10 @@ def answer(rankers: Mapping[str, Ranker | Sequence[Ranker]], question: Question)
     users = question.windows.user_rows
     ranked = {name: [one.rank(users, DEPTH) for one in runs_of(ranker)] for name, ranker in rankers.items()}
     keys, columns, per_seed = [], [], []
-    for part, targets, counted_B in _parts(question):
-        for name, runs in ranked.items():
-            for metric, (measure, m) in METRICS.items():
-                values_BS = np.stack([measure(ranked_Bk, targets, m) for ranked_Bk in runs], axis=1)
-                values_BS = np.where(counted_B[:, None], values_BS, np.nan)
-                keys.append(Key(name, part, metric))
-                columns.append(values_BS.mean(axis=1))
-                per_seed.append(_means(values_BS))
+    for key, values_BS in _measured(ranked, question):
+        keys.append(key)
+        columns.append(values_BS.mean(axis=1))
+        per_seed.append(_means(values_BS))
     values_BM = np.stack(columns, axis=1) if columns else np.empty((len(users), 0))
     return Answers(question, keys, values_BM, per_seed, ranked)
 
@@ -148,8 +158,9 @@ def tabulate(answers: Sequence[Answers], reference: str, seed: int = 0) -> pl.Da
         ``low`` and ``high`` (95 % bootstrap interval over users), ``users`` (counted in the mean),
         ``difference`` from the reference with ``difference_low`` and ``difference_high`` (paired by user),
         ``unranked`` (users whom the ranker gives nothing) and ``without_history`` (users with a target who
-        were left out).
-        ``part`` is ``all``, ``repeats`` or ``new`` (only such targets, users who have some), or a range of
+        are counted in the part ``history 0`` alone, if anywhere).
+        ``part`` is ``all``; ``repeats``, ``new`` or a range of the item's events in all histories
+        (``item 0`` … ``item over 20``): only such targets, users who have some; or a range of the user's
         history lengths in events. ``per_seed`` holds the mean of every run. Unknown values are null.
     """
     rows = [row for one in answers for row in _rows(one, reference, seed)]
@@ -184,7 +195,7 @@ def _rows(answers: Answers, reference: str, seed: int) -> Iterator[dict[str, obj
         answers.keys, estimates, answers.per_seed, differences_M, strict=True
     ):
         yield _row(answers, key, about, runs) | difference
-    for name, runs_of_name in answers.ranked.items():
+    for name, runs_of_name in {} if answers.question.newcomers else answers.ranked.items():
         shown = [coverage(ranked_Bk, answers.question.targets.num_items) for ranked_Bk in runs_of_name]
         about = Estimate(float(np.mean(shown)), float("nan"), float("nan"), len(runs_of_name[0]))
         yield _row(answers, Key(name, "all", COVERAGE), about, shown)
@@ -201,15 +212,34 @@ def _means(values_BS: npt.NDArray[np.float64]) -> list[float]:
     return counted.mean(axis=0).tolist() if len(counted) else []
 
 
-def _parts(question: Question) -> Iterator[tuple[str, ItemSets, npt.NDArray[np.bool_]]]:
-    """Name, targets and users counted of every part of a question."""
+def _measured(
+    ranked: Mapping[str, Sequence[npt.NDArray[np.int64]]], question: Question
+) -> Iterator[tuple[Key, npt.NDArray[np.float64]]]:
+    """Values of every measure, ``[B, S]`` for S runs, NaN for users who are not counted."""
+    for (targets, parts), (name, runs) in product(_parts(question), ranked.items()):
+        for metric, (measure, m) in METRICS.items():
+            values_BS = np.stack([measure(ranked_Bk, targets, m) for ranked_Bk in runs], axis=1)
+            for part, counted_B in parts.items():
+                yield Key(name, part, metric), np.where(counted_B[:, None], values_BS, np.nan)
+
+
+def _parts(question: Question) -> Iterator[tuple[ItemSets, dict[str, npt.NDArray[np.bool_]]]]:
+    """Targets, and the users counted in each part that has these targets, by the part's name."""
     everybody = np.ones(len(question.windows), dtype=np.bool_)
-    yield "all", question.targets, everybody
-    yield "repeats", question.targets.both(question.history), everybody
-    yield "new", question.targets.without(question.history), everybody
+    if question.newcomers:
+        yield question.targets, {NO_HISTORY: everybody}
+        return
     lengths = question.windows.history_end - question.windows.history_start
-    for name, (shortest, longest) in HISTORY_LENGTHS.items():
-        yield name, question.targets, (lengths >= shortest) & (lengths <= longest)
+    by_length = {name: _within(lengths, *ends) for name, ends in HISTORY_LENGTHS.items()}
+    yield question.targets, {"all": everybody, **by_length}
+    yield question.targets.both(question.history), {"repeats": everybody}
+    yield question.targets.without(question.history), {"new": everybody}
+    for name, ends in ITEM_EVENTS.items():
+        yield question.targets.only(_within(question.item_events, *ends)), {name: everybody}
+
+
+def _within(numbers: npt.NDArray[np.int64], fewest: int, most: int) -> npt.NDArray[np.bool_]:
+    return (numbers >= fewest) & (numbers <= most)
 
 
 def differences(

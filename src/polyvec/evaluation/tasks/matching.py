@@ -3,11 +3,13 @@
 CMP-L asks for the items of the next 30 days, CMP-S for those of the next day, CMP-N for the first item
 within 30 days. Candidates are all items of the Dataset; a sampled measure would inflate. Users are those
 with history in [T − D1, T) and a target. Repeats (targets that are in the user's history) and new items are
-told apart.
+told apart; so are users and items by the events that could be learned from. Users with a target and no
+history are asked the same in questions of their own, and counted in no other figure.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +17,7 @@ import polars as pl
 
 from polyvec.data.dataset import format_time
 from polyvec.data.item_sets import ItemSets
-from polyvec.data.split import Windows, cut
+from polyvec.data.split import Windows, cut, item_counts_within
 from polyvec.errors import DataError
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
 from polyvec.evaluation.tasks.comparison import Question, compare
@@ -68,6 +70,7 @@ def matching(
         If the data has no timestamps, or no user has both history and a target.
     """
     asked = questions(dataset, cutoff, history_days, target_days)
+    asked += newcomer_questions(dataset, cutoff, history_days, target_days)
     when = pl.lit(format_time(cutoff, dataset.time_kind)).alias("cutoff")
     return compare(rankers, asked, reference, seed).select(when, pl.all())
 
@@ -80,20 +83,8 @@ def questions(dataset: Dataset, cutoff: int, history_days: float, target_days: f
     DataError
         If no user has both history and a target.
     """
-    long = cut(dataset, cutoff, history_days, target_days)
-    short = cut(dataset, cutoff, history_days, min(NEXT_DAY, target_days))
-    following = Windows(
-        long.user_rows,
-        long.history_start,
-        long.history_end,
-        long.target_start,
-        np.minimum(long.target_start + 1, long.target_end),  # events are in source order where times tie
-        long.cutoffs,
-    )
-    asked = [
-        ask(name, dataset, windows)
-        for name, windows in [("CMP-L", long), ("CMP-S", short), ("CMP-N", following)]
-    ]
+    tasks = _tasks(dataset, cutoff, history_days, target_days)
+    asked = [ask(name, dataset, windows) for name, windows in tasks.items()]
     if not len(asked[0].windows):
         first, last = (format_time(time, dataset.time_kind) for time in dataset.time_span)
         raise DataError(
@@ -104,16 +95,49 @@ def questions(dataset: Dataset, cutoff: int, history_days: float, target_days: f
     return asked
 
 
-def ask(name: str, dataset: Dataset, windows: Windows) -> Question:
-    """Make a question of the windows that have history and targets."""
+def newcomer_questions(
+    dataset: Dataset, cutoff: int, history_days: float, target_days: float
+) -> list[Question]:
+    """Return the same three, asked of the users with a target and no history; those that nobody is asked not.
+
+    They are questions of their own so that figures and intervals of the others do not depend on newcomers.
+    """
+    tasks = _tasks(dataset, cutoff, history_days, target_days)
+    asked = [ask(name, dataset, windows, newcomers=True) for name, windows in tasks.items()]
+    return [question for question in asked if len(question.windows)]
+
+
+def _tasks(dataset: Dataset, cutoff: int, history_days: float, target_days: float) -> dict[str, Windows]:
+    """Windows of all users for each task, by its name."""
+    long = cut(dataset, cutoff, history_days, target_days)
+    short = cut(dataset, cutoff, history_days, min(NEXT_DAY, target_days))
+    first = np.minimum(long.target_start + 1, long.target_end)  # events are in source order where times tie
+    return {"CMP-L": long, "CMP-S": short, "CMP-N": replace(long, target_end=first)}
+
+
+def ask(name: str, dataset: Dataset, windows: Windows, *, newcomers: bool = False) -> Question:
+    """Make a question of the windows that have targets, and history (newcomers: those that have none).
+
+    Parameters
+    ----------
+    name
+        The task's.
+    dataset, windows
+        Purchases, and one window for every user.
+    newcomers
+        Whom to ask.
+    """
     with_targets = windows.with_targets()
-    counted = with_targets.with_history()
+    has_history = with_targets.history_end > with_targets.history_start
+    counted = with_targets[np.flatnonzero(has_history != newcomers)]
     return Question(
         name,
         counted,
         history=ItemSets.of_events(dataset, counted.history_start, counted.history_end),
         targets=ItemSets.of_events(dataset, counted.target_start, counted.target_end),
-        without_history=len(with_targets) - len(counted),
+        item_events=item_counts_within(dataset, windows.history_start, windows.history_end),
+        without_history=int((~has_history).sum()),
+        newcomers=newcomers,
     )
 
 
