@@ -67,14 +67,36 @@ def lines(title: str, series: Mapping[str, tuple[Sequence[float], Sequence[float
     figure, axes = _figure(title, height=2.5)
     for number, (name, (x, y)) in enumerate(series.items()):
         marker = "o" if len(x) < 25 else None
-        axes.plot(
-            x, y, label=name, color=LINES[number % len(LINES)], linewidth=1.5, marker=marker, markersize=3
+        axes.plot(x, y, label=name, color=_color(number), linewidth=1.5, marker=marker, markersize=3)
+    _finish(axes, x_label, legend=len(series) > 1)
+    return _svg(figure)
+
+
+def curves(title: str, series: Mapping[str, Sequence[tuple[int, float, float, float]]], x_label: str) -> str:
+    """Draw one line with intervals per series over a doubling axis, points of the same x side by side.
+
+    Parameters
+    ----------
+    title
+        Above the plot.
+    series
+        x, value and the ends of its interval, x ascending, by name.
+    x_label
+        Below the axis.
+    """
+    figure, axes = _figure(title, height=3.0)
+    for number, (name, points) in enumerate(series.items()):
+        aside = 2 ** (0.06 * (number - (len(series) - 1) / 2))
+        x, y = [one[0] * aside for one in points], [one[1] for one in points]
+        axes.vlines(
+            x, [one[2] for one in points], [one[3] for one in points], color=_color(number), alpha=0.6
         )
-    axes.set_xlabel(x_label)
-    axes.grid(axis="y", color="#e4e8ee", linewidth=0.8)
-    axes.set_axisbelow(True)
-    if len(series) > 1:
-        axes.legend(frameon=False, fontsize=8)
+        axes.plot(x, y, label=name, color=_color(number), linewidth=1.5, marker="o", markersize=3.5)
+    places = sorted({x for points in series.values() for x, *_ in points})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(places, [str(place) for place in places])
+    axes.minorticks_off()
+    _finish(axes, x_label, legend=True)
     return _svg(figure)
 
 
@@ -127,6 +149,19 @@ def _is_number(value: object) -> bool:
 
 def _importance(title: str) -> int:
     return next((place for place, word in enumerate(FIRST_PLOTS) if word in title), len(FIRST_PLOTS))
+
+
+def _color(number: int) -> str:
+    return LINES[number % len(LINES)]
+
+
+def _finish(axes: Axes, x_label: str, *, legend: bool) -> None:
+    """Label, grid and legend of a plot of lines."""
+    axes.set_xlabel(x_label)
+    axes.grid(axis="y", color="#e4e8ee", linewidth=0.8)
+    axes.set_axisbelow(True)
+    if legend:
+        axes.legend(frameon=False, fontsize=8)
 
 
 def _figure(title: str, height: float) -> tuple[Figure, Axes]:
