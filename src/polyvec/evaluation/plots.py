@@ -68,7 +68,9 @@ def lines(title: str, series: Mapping[str, tuple[Sequence[float], Sequence[float
     for number, (name, (x, y)) in enumerate(series.items()):
         marker = "o" if len(x) < 25 else None
         axes.plot(x, y, label=name, color=_color(number), linewidth=1.5, marker=marker, markersize=3)
-    _finish(axes, x_label, legend=len(series) > 1)
+    _finish(axes, x_label)
+    if len(series) > 1:
+        axes.legend(frameon=False, fontsize=8)
     return _svg(figure)
 
 
@@ -84,7 +86,7 @@ def curves(title: str, series: Mapping[str, Sequence[tuple[int, float, float, fl
     x_label
         Below the axis.
     """
-    figure, axes = _figure(title, height=3.0)
+    figure, axes = _figure(title, height=2.6 + 0.17 * len(series))
     for number, (name, points) in enumerate(series.items()):
         aside = 2 ** (0.06 * (number - (len(series) - 1) / 2))
         x, y = [one[0] * aside for one in points], [one[1] for one in points]
@@ -96,7 +98,8 @@ def curves(title: str, series: Mapping[str, Sequence[tuple[int, float, float, fl
     axes.set_xscale("log", base=2)
     axes.set_xticks(places, [str(place) for place in places])
     axes.minorticks_off()
-    _finish(axes, x_label, legend=True)
+    _finish(axes, x_label)
+    figure.legend(loc="outside lower left", frameon=False, fontsize=8)
     return _svg(figure)
 
 
@@ -155,13 +158,11 @@ def _color(number: int) -> str:
     return LINES[number % len(LINES)]
 
 
-def _finish(axes: Axes, x_label: str, *, legend: bool) -> None:
-    """Label, grid and legend of a plot of lines."""
+def _finish(axes: Axes, x_label: str) -> None:
+    """Label and grid of a plot of lines."""
     axes.set_xlabel(x_label)
     axes.grid(axis="y", color="#e4e8ee", linewidth=0.8)
     axes.set_axisbelow(True)
-    if legend:
-        axes.legend(frameon=False, fontsize=8)
 
 
 def _figure(title: str, height: float) -> tuple[Figure, Axes]:
