@@ -303,6 +303,20 @@ def test_the_fingerprint_is_of_the_content_alone(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "copy", "dataset") == one
 
 
+def test_what_making_it_took_is_remembered_and_no_part_of_the_fingerprint(tmp_path: Path) -> None:
+    told = [
+        {"rows": 1, "made": {"by": "x", "encode_seconds": 1.0}, "training_seconds": 2.0},
+        {"rows": 1, "made": {"by": "x", "encode_seconds": 9.0}},
+        {"rows": 1, "made": {"by": "y", "encode_seconds": 1.0}, "training_seconds": 2.0},
+    ]
+    for number, meta in enumerate(told):
+        with writing(tmp_path / str(number), "model", meta=meta):
+            pass
+    one, two, three = (read_manifest(tmp_path / str(number), "model") for number in range(3))
+    assert one.fingerprint == two.fingerprint != three.fingerprint
+    assert [one.meta, two.meta, three.meta] == told
+
+
 def test_meta_filled_in_the_block_and_parents_are_remembered(tmp_path: Path) -> None:
     write(tmp_path / "shop")
     parent = read_manifest(tmp_path / "shop", "dataset")

@@ -25,6 +25,7 @@ from polyvec.errors import ArtifactError
 MANIFEST = "manifest.json"
 REQUEST = "request.json"
 FORMAT = 1
+MEASURED = "_seconds"  # ends the names of entries that differ from run to run, whatever was asked for
 FULL_HASH_LIMIT = 256 * 2**20  # larger files are hashed by verify() only, smaller ones at every opening
 
 
@@ -43,7 +44,8 @@ class Manifest:
     meta
         Whatever the kind wants to remember (JSON values).
     fingerprint
-        SHA-256 over kind, files and meta: the identity of the content.
+        SHA-256 over kind, files and meta: the identity of the content. Entries of ``meta``, at any depth,
+        whose name ends in ``_seconds`` are measurements and no part of it.
     """
 
     kind: str
@@ -283,7 +285,7 @@ def _seal(stage: Path, kind: str, meta: dict[str, Any], parents: dict[str, str])
                 "bytes": file.stat().st_size,
                 "sha256": _sha256(file),
             }
-    identity = json.dumps([kind, files, meta], sort_keys=True).encode()
+    identity = json.dumps([kind, files, _unmeasured(meta)], sort_keys=True).encode()
     manifest = {
         "format": FORMAT,
         "kind": kind,
@@ -299,6 +301,15 @@ def _seal(stage: Path, kind: str, meta: dict[str, Any], parents: dict[str, str])
     _flush(stage / MANIFEST)
     for folder in [stage, *(entry for entry in stage.rglob("*") if entry.is_dir())]:
         _flush(folder)
+
+
+def _unmeasured(meta: dict[Any, Any]) -> dict[Any, Any]:
+    """Entries that say what was made, without how long it took."""
+    return {
+        key: _unmeasured(value) if isinstance(value, dict) else value
+        for key, value in meta.items()
+        if not str(key).endswith(MEASURED)
+    }
 
 
 def _publish(stage: Path, path: Path) -> None:

@@ -114,7 +114,8 @@ class Embeddings:
         ``max_cosine`` or ``max_dot``.
     provenance
         Where the vectors come from: system, fingerprints of model and dataset, ``events_until`` (int, the
-        dataset's time unit: no event at or after it was used) and ``trained_until`` (same, for training).
+        dataset's time unit: no event at or after it was used) and ``trained_until`` (same, for training);
+        what they cost: ``parameters``, ``training_seconds``, ``encode_seconds``, ``encode_users_seconds``.
     """
 
     users: Side

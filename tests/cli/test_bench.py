@@ -48,9 +48,12 @@ def test_a_run_ends_with_its_page_and_two_runs_are_compared(shop, capsys):
     assert told.out.splitlines()[-1] == str(shop / "run1" / "benchmark.html")
     assert "CMP-L: mine is" in told.out
     assert "note: mine: cannot be checked" in told.err
+    assert "note: fewer than 5 seeds: mine (2)" in told.err
     assert run(*common, "--embeddings", shop / "0.emb", "--out", shop / "run2", "--json") == 0
     content = json.loads(capsys.readouterr().out)
     assert content["costs"][0]["system"] == "0"
+    assert content["costs"][0]["training_seconds"] is None
+    assert content["curves"] == []
     assert run("--compare", shop / "run1", shop / "run2") == 0
     assert "mine − 0: " in capsys.readouterr().out
     assert run("--compare", shop / "run1", shop / "run1", "--json") == 0

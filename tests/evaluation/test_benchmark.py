@@ -1,6 +1,7 @@
 """Many systems and the simple methods on one shop of two planted tastes."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from polyvec.data.dataset import Dataset
 from polyvec.embeddings import Embeddings
 from polyvec.errors import ArtifactError, DataError, UsageError
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
-from polyvec.evaluation.benchmark import Benchmark, benchmark, paired
+from polyvec.evaluation.benchmark import Benchmark, benchmark, kind_of, paired
 from polyvec.evaluation.benchmark_report import compare_runs, write_benchmark
 from polyvec.evaluation.evaluate import Settings, Truths
 from polyvec.evaluation.trials import SCHEMA as TRIALS
@@ -83,10 +84,68 @@ def test_item_similarity_is_found_in_vectors_that_know_it(done):
     assert abs(values["noise"] - 0.5) < 0.12
 
 
-def test_costs_are_the_bytes_of_the_vectors(done):
+def costs(systems, dataset):
+    found = benchmark(systems, dataset, CUTOFF, SETTINGS)
+    return {row["system"]: row for row in found.costs.iter_rows(named=True)}
+
+
+def test_costs_are_the_bytes_of_the_vectors_and_unknown_where_not_told(done):
     rows = {row["system"]: row for row in done.costs.iter_rows(named=True)}
     assert rows["planted"]["bytes_per_user"] == 2 * 8 * 4
     assert rows["noise"]["seeds"] == 2
+    for key in ("parameters", "training_seconds", "encode_seconds", "users_per_second"):
+        assert rows["planted"][key] is None
+
+
+def test_costs_are_means_over_the_runs_that_tell(taste_shop):
+    dataset, _, made = taste_shop
+    told = {"parameters": 70, "training_seconds": 4.0, "encode_seconds": 3.0, "encode_users_seconds": 2.0}
+    slow = {"parameters": 70, "training_seconds": 8.0, "encode_seconds": None, "encode_users_seconds": None}
+    runs = [replace(made, provenance={**made.provenance, **one}) for one in (told, slow)]
+    row = costs({"mine": runs}, dataset)["mine"]
+    assert (row["kind"], row["parameters"], row["training_seconds"]) == ("planted", 70, 6.0)
+    assert (row["encode_seconds"], row["users_per_second"]) == (3.0, 80 / 2)
+
+
+def test_the_kind_is_what_made_the_vectors_or_the_name_where_it_is_not_told(taste_shop):
+    made = taste_shop[2]
+    for provenance, kind in [
+        ({"system": "guim", "variant": "GUIM-MH"}, "GUIM-MH"),
+        ({"system": "als"}, "als"),
+        ({"system": "foreign"}, "mine"),
+        ({}, "mine"),
+    ]:
+        assert kind_of("mine-4", replace(made, provenance=provenance)) == kind
+
+
+def test_every_run_counts_in_every_task(taste_shop, monkeypatch):
+    monkeypatch.setattr("polyvec.evaluation.benchmark.standard_features", lambda *_, **__: {})
+    dataset, tastes, made = taste_shop
+    labels = pl.DataFrame({"user_id": dataset.users.series, "taste": np.array(["tea", "coffee"])[tastes]})
+    runs = [noise(made, 1), noise(made, 2)]
+    done, *alone = (
+        benchmark({"noise": one}, dataset, CUTOFF, SETTINGS, Truths(labels, ("taste",)))
+        for one in (runs, runs[:1], runs[1:])
+    )
+    for table, name in [("trials", "features"), ("similarity", "scorer")]:
+        both, *each = (
+            getattr(one, table).filter(pl.col(name) == "noise").drop_nulls("value") for one in (done, *alone)
+        )
+        assert len(both) > 0
+        for row, first, second in zip(*(one.iter_rows(named=True) for one in (both, *each)), strict=True):
+            turns = [(first, second)[place % 2]["per_seed"][place] for place in range(5)]
+            assert row["per_seed"] == pytest.approx(turns)
+            assert row["value"] == pytest.approx(np.mean(turns))
+            assert row["per_run"] == pytest.approx([np.mean(turns[::2]), np.mean(turns[1::2])])
+    assert "fewer than 5 seeds: noise (2)" in done.notes
+
+
+def test_more_runs_than_splits_are_all_asked(taste_shop):
+    dataset, _, made = taste_shop
+    found = benchmark({"mine": [made] * 6, "other": [made]}, dataset, CUTOFF, SETTINGS)
+    lengths = found.similarity.select(pl.col("per_seed").list.len(), pl.col("per_run").list.len())
+    assert lengths.row(0) == (6, 6)
+    assert not any(note.startswith("fewer than 5 seeds: mine") for note in found.notes)
 
 
 def test_differences_are_paired_by_user(done):
@@ -139,13 +198,16 @@ def test_a_canary_that_is_only_sold_after_the_cut_off_is_found_by_no_simple_meth
         assert row["value"] < figures(plain)[ranker]["value"] + 0.05, ranker
 
 
-def test_data_with_an_order_is_asked_for_the_next_item(taste_shop):
+def test_data_with_an_order_is_asked_for_the_next_item(taste_shop, tmp_path):
     dataset, _, made = taste_shop
     ordered = replace(dataset, time_kind="order")
     held = replace(made, provenance={"held_back": 1})
     found = benchmark({"planted": [held]}, ordered, None, replace(SETTINGS, remove_seen=True))
     assert found.matching["task"].unique().to_list() == ["next item, leave-one-out"]
     assert len(found.similarity) == 0
+    content = write_benchmark(tmp_path / "run", found, {}, {})
+    assert [row["task"] for row in content["verdicts"]] != []
+    assert "Item similarity" not in (tmp_path / "run" / "benchmark.html").read_text()
     with pytest.raises(UsageError, match="a cut-off needs timestamps"):
         benchmark({"planted": [held]}, ordered, CUTOFF)
     with pytest.raises(UsageError, match="no cut-off is given"):
@@ -187,6 +249,58 @@ def test_the_page_shows_a_learning_curve_where_there_are_prices(done, tmp_path):
     for text in ("price level", "280 users, 7 levels", "7 labels", "196 labels", "0.555", "0.777"):
         assert text in section
     assert "transfer: price level" not in page  # not among profiles and behaviour
+
+
+def cells(page: str, row: str) -> list[list[str]]:
+    """Text of the cells of every table row that begins with this one."""
+    rows = re.findall(rf"<tr[^>]*><td>{re.escape(row)}</td>(.*?)</tr>", page)
+    return [re.findall(r"<td[^>]*>(.*?)(?:<small>|</td>)", one) for one in rows]
+
+
+def test_the_page_says_how_many_seeds_a_number_has_and_how_far_they_spread(done, tmp_path):
+    write_benchmark(tmp_path / "run", done, {}, {})
+    page = (tmp_path / "run" / "benchmark.html").read_text()
+    *tasks, costs = cells(page, "noise")
+    assert len(tasks) > 10  # matching, probes of the taste, parts of item similarity
+    assert {one[0] for one in tasks} == {"2", "–"}
+    assert {one[0] for one in cells(page, "EASE")} == {"1"}
+    assert {one[0] for one in cells(page, "hand-made aggregates")} == {"1"}
+    assert costs[0] == "noise"
+    assert costs[-4:] == ["–"] * 4
+    for section in ("matching", "labels", "similarity"):
+        assert "; seeds ± " in page.split(f'<section id="{section}">')[1].split("</section>")[0]
+
+
+def test_vectors_that_tell_nothing_of_themselves_make_a_whole_page(taste_shop, tmp_path):
+    dataset, _, made = taste_shop
+    found = benchmark({"mine": [replace(made, provenance={})]}, dataset, CUTOFF, SETTINGS)
+    content = write_benchmark(tmp_path / "run", found, {}, {})
+    assert content["curves"] == []
+    page = (tmp_path / "run" / "benchmark.html").read_text()
+    assert "over C" not in page
+    assert "; seeds ±" not in page
+    assert page.rstrip().endswith("</html>")
+
+
+def test_systems_of_one_kind_are_drawn_over_their_numbers_of_vectors(taste_shop, tmp_path):
+    dataset, _, made = taste_shop
+    one = replace(made, users=replace(made.users, vectors=made.users.vectors[:, :1]))
+    found = benchmark({"two": [made, made], "one": [one]}, dataset, CUTOFF, SETTINGS)
+    content = write_benchmark(tmp_path / "run", found, {}, {})
+    points = [row for row in content["curves"] if row["task"] == "CMP-L"]
+    assert [(row["line"], row["C"], row["system"]) for row in points] == [
+        ("planted, D = 8", 1, "one"),
+        ("planted, D = 8", 2, "two"),
+    ]
+    (measured,) = (
+        row
+        for row in content["matching"]
+        if (row["task"], row["ranker"], row["metric"], row["part"]) == ("CMP-L", "two", "recall@100", "all")
+    )
+    for key in ("value", "low", "high", "per_seed"):
+        assert points[1][key] == measured[key]
+    page = (tmp_path / "run" / "benchmark.html").read_text()
+    assert page.count("recall@100 over C") == len(found.matching["task"].unique())
 
 
 def test_systems_that_stand_alone_in_two_runs_are_paired_with_each_other(done, tmp_path):

@@ -2,7 +2,9 @@
 
 from xml.etree import ElementTree as ET
 
-from polyvec.evaluation.plots import bars, lines, training_curves
+import pytest
+
+from polyvec.evaluation.plots import bars, curves, lines, training_curves
 
 
 def texts(svg):
@@ -31,6 +33,19 @@ def test_places_on_the_x_axis_may_have_names_and_values_may_be_missing():
 def test_the_same_data_give_the_same_picture():
     draw = [lines("loss", {"": ([1, 2], [3, 4])}, "step") for _ in range(2)]
     assert draw[0] == draw[1]
+
+
+def test_curves_stand_at_their_numbers_of_vectors_on_a_doubling_axis():
+    points = [(1, 0.1, 0.05, 0.15), (4, 0.2, 0.15, 0.25), (16, 0.3, 0.25, 0.35)]
+    svg = curves("recall@100 over C", {"GUIM": points, "GUIM-MH": points[:2]}, "C")
+    assert {"recall@100 over C", "C", "1", "4", "16", "GUIM", "GUIM-MH"} <= set(texts(svg))
+    ticks = [
+        float(element.attrib["x"])
+        for element in ET.fromstring(svg).iter()  # noqa: S314
+        if element.tag.endswith("text") and element.text in ("1", "4", "16")
+    ]
+    assert ticks[1] - ticks[0] == pytest.approx(ticks[2] - ticks[1], abs=0.01)
+    assert svg == curves("recall@100 over C", {"GUIM": points, "GUIM-MH": points[:2]}, "C")
 
 
 def test_a_dollar_sign_is_no_formula():

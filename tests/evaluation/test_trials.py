@@ -69,6 +69,35 @@ def test_one_seed_has_no_interval_over_seeds_but_one_over_users(features, proble
     assert one["users_low"] < one["value"] < one["users_high"]
 
 
+def test_runs_of_a_system_take_turns_and_cost_as_much_as_one(features, problem, monkeypatch):
+    asked = []
+    real = trials.learn_and_score
+    monkeypatch.setattr(trials, "learn_and_score", lambda *a: asked.append(1) or real(*a))
+    both = {"both": [features["knows"], features["blind"]], "blind": features["blind"]}
+    found = row(attempt(both, problem, MEASURES, SEEDS, "blind"), "both", "auc")
+    assert len(asked) == 2 * len(SEEDS)
+    alone = {
+        name: row(attempt({name: one}, problem, MEASURES, SEEDS), name, "auc")["per_seed"]
+        for name, one in features.items()
+    }
+    expected = [alone["knows"][0], alone["blind"][1], alone["knows"][2]]
+    assert found["per_seed"] == expected
+    assert found["value"] == pytest.approx(np.mean(expected))
+    assert found["per_run"] == pytest.approx([(expected[0] + expected[2]) / 2, expected[1]])
+    assert found["difference"] == pytest.approx(np.mean(np.subtract(expected, alone["blind"])))
+    assert (found["low"], found["high"]) == pytest.approx(seed_interval(np.array(expected)))
+
+
+def test_intervals_hold_what_differs_from_run_to_run():
+    """Where nothing else does: runs take turns in five splits, each with its own value in all of them."""
+    runs = np.random.default_rng(0).normal(size=(2000, 5))
+    held = {}
+    for number in (1, 2, 3, 4, 5):
+        ends = np.array([seed_interval(np.resize(values[:number], 5)) for values in runs])
+        held[number] = ((ends[:, 0] < 0) & (ends[:, 1] > 0)).mean()
+    assert held == pytest.approx({1: 0, 2: 0.75, 3: 0.92, 4: 0.97, 5: 0.99}, abs=0.015)
+
+
 def test_an_unknown_reference_gives_no_differences(features, problem):
     assert attempt(features, problem, MEASURES, SEEDS[:1], "other")["difference"].null_count() == 4
 

@@ -86,6 +86,20 @@ def test_vectors_are_the_models_and_events_those_of_the_window(
     assert embeddings.users.events.tolist() == counts.tolist()
 
 
+def test_what_the_vectors_cost_is_told_and_is_no_part_of_what_they_are(
+    fitted: GUIM, shop: Dataset, tmp_path: Path
+) -> None:
+    told = embed(fitted, shop, tmp_path / "a", until=UNTIL).provenance
+    assert fitted.manifest is not None
+    for key in ("parameters", "training_seconds", "variant"):
+        assert told[key] == fitted.manifest.meta[key]
+    assert told["encode_seconds"] >= told["encode_users_seconds"] > 0
+    again = embed(fitted, shop, tmp_path / "b", until=UNTIL).provenance
+    assert again["encode_seconds"] != told["encode_seconds"]
+    fingerprints = {read_manifest(tmp_path / name, "embeddings").fingerprint for name in "ab"}
+    assert len(fingerprints) == 1
+
+
 def test_any_table_reader_reads_the_parts_in_one_line(
     fitted: GUIM, shop: Dataset, tmp_path: Path, parts_of_seven: None
 ) -> None:
@@ -227,6 +241,7 @@ def test_interrupted_after_any_part_and_resumed_it_ends_with_the_same_bytes(
     embed(fitted, shop, tmp_path / "e", until=UNTIL, resume=True)
     assert len(encoded) == max(9 - part, 0)
     assert content(tmp_path / "e") == content(tmp_path / "whole")
+    assert Embeddings.open(tmp_path / "e").provenance["encode_seconds"] is None  # not known of a part
     assert (
         read_manifest(tmp_path / "e", "embeddings").files
         == read_manifest(tmp_path / "whole", "embeddings").files

@@ -56,10 +56,12 @@ def test_a_checkpoint_brings_back_weights_moments_and_progress_bit_for_bit(
 ) -> None:
     trained = make()
     steps(trained, 3)
-    progress = Progress(step=3, best=0.1 + 0.2, best_epoch=0, stale=2, finished=False)
+    progress = Progress(step=3, best=0.1 + 0.2, best_epoch=0, stale=2, finished=False, seconds=1.5)
     save_checkpoint(tmp_path, trained[0].network, trained[1], progress)
     restored = make()
-    assert load_checkpoint(tmp_path, restored[0].network, restored[1]) == progress
+    loaded = load_checkpoint(tmp_path, restored[0].network, restored[1])
+    assert loaded == progress
+    assert loaded.seconds == 1.5
     assert same(trained, restored)
     steps(trained, 3, first=3)
     steps(restored, 3, first=3)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -270,6 +272,23 @@ def test_killed_between_the_last_step_of_an_epoch_and_its_checkpoint_it_validate
     assert (progress.step, progress.best, progress.best_epoch) == (STEPS, 3.0, 0)
     assert [record["validation"] for record in records(resumed, "epoch")] == [3, 2, 1]
     assert equal(weights(resumed), uninterrupted)
+
+
+def test_the_time_of_an_interrupted_run_is_added_to_that_of_the_rest(
+    make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that ticks whenever it is asked: every step takes some."""
+    ticks = itertools.count()
+    clock = SimpleNamespace(perf_counter=lambda: float(next(ticks)))
+    monkeypatch.setattr("polyvec.training.loop.time", clock)
+    whole = make_trainer("whole").run().seconds
+    with pytest.raises(KeyboardInterrupt):
+        acting_at(make_trainer("parts"), 10, interrupt).run()
+    ticks = itertools.count(10**6)  # between the two nothing is counted
+    parts = make_trainer("parts").run().seconds
+    assert whole > 3 * STEPS
+    assert parts == pytest.approx(whole, abs=5)
+    assert make_trainer("parts").run().seconds == parts  # it has ended: there is nothing to add
 
 
 @pytest.mark.parametrize("step", [1, 6, 7, 8, 20, 21])

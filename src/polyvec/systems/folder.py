@@ -10,9 +10,11 @@ from polyvec.errors import ArtifactError, UsageError
 from polyvec.training.journal import JOURNAL, TENSORBOARD
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from polyvec.data.dataset import Dataset
+    from polyvec.training.checkpoint import Progress
 
 REFIT = "refit"
 """Folder of the second run, trained on everything, in the workspace and in the Model."""
@@ -57,6 +59,23 @@ def claim_workspace(
     data = dataset.manifest.fingerprint if dataset.manifest else dataset.num_events
     claim(workspace, settings | {"data": data}, resume=resume)
     return workspace
+
+
+def told_by(runs: Sequence[Progress]) -> dict[str, Any]:
+    """Manifest entries on how a Model was trained.
+
+    Parameters
+    ----------
+    runs
+        The run, and with ``refit`` the second one, whose weights are kept: the first says what was best on
+        validation, the last how many steps made the weights, and both took their time.
+    """
+    return {
+        "validation": runs[0].best,
+        "best_epoch": runs[0].best_epoch,
+        "steps": runs[-1].step,
+        "training_seconds": round(sum(run.seconds for run in runs), 3),
+    }
 
 
 def write_model(

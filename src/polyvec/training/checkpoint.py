@@ -7,7 +7,7 @@ run's progress in its manifest. The new one is whole before the old one goes.
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,6 +42,9 @@ class Progress:
         Validations since then.
     finished
         Whether the run has ended.
+    seconds
+        Wall-clock time of the steps done and of their validations. What an interrupted run did after its
+        latest checkpoint is done again, and counted once. Two runs that differ in it alone are equal.
     """
 
     step: int = 0
@@ -49,6 +52,7 @@ class Progress:
     best_epoch: int = -1
     stale: int = 0
     finished: bool = False
+    seconds: float = field(default=0.0, compare=False)
 
 
 def save_checkpoint(

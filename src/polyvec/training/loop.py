@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -86,6 +86,7 @@ class Trainer:
     workspace: Path
     stop_after: int = 0
     name: str = "training"
+    _begun: float = field(default=0.0, init=False, repr=False)
 
     def run(self) -> Progress:
         """Train to the end, from the latest checkpoint in the workspace if there is one.
@@ -93,7 +94,7 @@ class Trainer:
         Returns
         -------
         Progress
-            Steps done and the best validation. The network holds the best weights.
+            Steps done, the time they took and the best validation. The network holds the best weights.
 
         Raises
         ------
@@ -104,6 +105,7 @@ class Trainer:
         """
         optimizers = make_optimizers(self.network, self.options)
         progress = load_checkpoint(self.workspace, self.network, optimizers)
+        self._begun = time.perf_counter() - progress.seconds
         journal = Journal(self.workspace, self._epochs * len(self.plan), progress.step, self.name)
         try:
             with _interruptions() as interrupted:
@@ -133,6 +135,7 @@ class Trainer:
                 journal.record("step", progress.step, {"epoch": epoch, **as_numbers(figures)})
             if progress.step % len(self.plan) == 0:
                 self._end_epoch(epoch, progress, journal, meter)
+            progress.seconds = time.perf_counter() - self._begun
             self._keep(progress, optimizers, interrupted)
 
     def _keep(self, progress: Progress, optimizers: list[Optimizer], interrupted: threading.Event) -> None:

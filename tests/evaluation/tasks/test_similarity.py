@@ -222,6 +222,18 @@ def test_training_events_come_from_the_embeddings_or_are_counted_before_the_cuto
     assert training_events(told, dataset)[5] == 7
 
 
+def test_runs_of_a_system_take_turns(dataset, asked):
+    one, two = (VectorPairs(embeddings(kinds(noise)), dataset) for noise in (0.2, 2.0))
+    table = similarity({"one": one, "two": (two,), "both": [one, two]}, asked, reference="two")
+    alone = rows(table)
+    expected = [alone["one"]["per_seed"][0], alone["two"]["per_seed"][1]]
+    assert alone["both"]["per_seed"] == alone["both"]["per_run"] == expected
+    assert alone["both"]["value"] == pytest.approx(np.mean(expected))
+    assert alone["both"]["difference"] == pytest.approx(np.mean(expected) - alone["two"]["value"])
+    assert alone["one"]["per_run"] == pytest.approx([alone["one"]["value"]])
+    assert rows(table, "cold: 0 events")["both"]["per_run"] == []
+
+
 def test_items_without_vectors_are_left_out_and_counted(dataset, asked):
     known = embeddings(kinds(0.2)[:60], NAMES[:60])
     table = rows(

@@ -103,6 +103,7 @@ def test_a_model_folder_holds_weights_vocabularies_configuration_and_what_the_ru
     assert meta["steps"] == 2 * (meta["steps"] // 2) > 0
     assert 0 <= meta["validation"] <= 1
     assert meta["best_epoch"] in (0, 1)
+    assert meta["training_seconds"] > 0
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
     epochs = [
         record
@@ -156,7 +157,8 @@ def test_what_happens_at_or_after_the_moment_changes_no_weight(
         for name, data in [("real", shop), ("changed", replace(shop, item_rows=rows))]
     ]
     assert weights_of(tmp_path / "real") == weights_of(tmp_path / "changed")
-    metas = [{k: v for k, v in m.manifest.meta.items() if k != "habits"} for m in models if m.manifest]
+    measured = ("habits", "training_seconds")
+    metas = [{k: v for k, v in m.manifest.meta.items() if k not in measured} for m in models if m.manifest]
     assert metas[0] == metas[1]
     assert models[0].manifest.meta["habits"] == models[1].manifest.meta["habits"]  # type: ignore[union-attr]
     past = (shop.times < UNTIL) & (shop.times > UNTIL - 15 * DAY)
@@ -216,7 +218,11 @@ def test_a_refit_is_the_training_without_validation_with_what_validation_chose(
     assert chosen.trained_until < refitted.trained_until == UNTIL
     for key in ("validation", "best_epoch", "habits"):
         assert refitted.manifest.meta[key] == chosen.manifest.meta[key]  # type: ignore[union-attr]
-    assert {"training.jsonl", "refit/training.jsonl"} <= listed(verify(tmp_path / "refit", "model"))
+    journals = ["training.jsonl", "refit/training.jsonl"]
+    assert set(journals) <= listed(verify(tmp_path / "refit", "model"))
+    lines = [line for name in journals for line in (tmp_path / "refit" / name).read_text().splitlines()]
+    epochs = sum(json.loads(line).get("seconds", 0) for line in lines)  # of both runs
+    assert refitted.manifest.meta["training_seconds"] > epochs - 0.01  # type: ignore[union-attr]
 
 
 def test_the_card_tells_what_the_model_was_made_from_and_chosen_by(

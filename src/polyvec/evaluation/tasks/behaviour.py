@@ -46,7 +46,7 @@ class Asked(NamedTuple):
 
 
 def behaviour(
-    features: Mapping[str, Features],
+    features: Mapping[str, Features | Sequence[Features]],
     asked: Asked,
     seeds: Sequence[int] = SEEDS,
     reference: str | None = None,
@@ -56,8 +56,8 @@ def behaviour(
     Parameters
     ----------
     features
-        By name; rows as told to :func:`questions`. They must know nothing at or after the cut-off:
-        :func:`polyvec.evaluation.tasks.matching.check_no_leak` for embeddings.
+        By name, a sequence for several runs; rows as told to :func:`questions`. They must know nothing at or
+        after the cut-off: :func:`polyvec.evaluation.tasks.matching.check_no_leak` for embeddings.
     asked
         What :func:`questions` made. Its notes belong beside the table.
     seeds

@@ -22,6 +22,7 @@ from polyvec.evaluation.metrics import (
     recall,
     resampled_means,
 )
+from polyvec.evaluation.runs import runs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -199,11 +200,6 @@ def _rows(answers: Answers, reference: str, seed: int) -> Iterator[dict[str, obj
         shown = [coverage(ranked_Bk, answers.question.targets.num_items) for ranked_Bk in runs_of_name]
         about = Estimate(float(np.mean(shown)), float("nan"), float("nan"), len(runs_of_name[0]))
         yield _row(answers, Key(name, "all", COVERAGE), about, shown)
-
-
-def runs_of(ranker: Ranker | Sequence[Ranker]) -> Sequence[Ranker]:
-    """Rankers of all seeds; a ranker by itself is one."""
-    return ranker if isinstance(ranker, list | tuple) else (ranker,)
 
 
 def _means(values_BS: npt.NDArray[np.float64]) -> list[float]:

@@ -13,7 +13,8 @@ import numpy as np
 from polyvec.data.split import leave_last_out
 from polyvec.errors import DataError
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
-from polyvec.evaluation.tasks.comparison import compare, runs_of
+from polyvec.evaluation.runs import runs_of
+from polyvec.evaluation.tasks.comparison import compare
 from polyvec.evaluation.tasks.matching import ask
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ MEASURES = {"accuracy": accuracy, "auc": auc, "macro_f1": macro_f1}
 
 
 def profile(
-    features: Mapping[str, Features],
+    features: Mapping[str, Features | Sequence[Features]],
     labels: pl.Series,
     seeds: Sequence[int] = SEEDS,
     reference: str | None = None,
@@ -36,7 +36,7 @@ def profile(
     Parameters
     ----------
     features
-        By name; row i of each belongs to the user of ``labels[i]``.
+        By name, a sequence for several runs; row i of each belongs to the user of ``labels[i]``.
         :func:`polyvec.evaluation.probes.of_vectors` makes them of vectors.
     labels
         One class per user, its name is the label's; null where it is not known. Classes of fewer than 20

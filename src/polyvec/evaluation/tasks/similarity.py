@@ -15,6 +15,9 @@ items most, but exchanges partners with another pair.
 Intervals draw items, with all pairs that they stand in on either side: drawing first items alone is too sure,
 for partners are shared as well (95 % intervals of random vectors held 0.5 in 76 of 100 cases, and in 98 so).
 
+Runs of a system take turns, as in :mod:`polyvec.evaluation.trials`: the draw of place s is scored by run
+s mod R. Intervals are about the items; what differs from run to run stands beside them, in ``per_run``.
+
 Shapes: **N** items, **P** pairs, **B** items that stand in a pair, **M** rows of the table.
 """
 
@@ -32,6 +35,7 @@ from polyvec.data.split import cut
 from polyvec.errors import DataError
 from polyvec.evaluation.classification import auc
 from polyvec.evaluation.metrics import estimate, resampled_means
+from polyvec.evaluation.runs import means_of_runs, runs_of
 from polyvec.evaluation.tasks.comparison import Key, differences
 from polyvec.evaluation.trials import SEEDS
 
@@ -75,6 +79,7 @@ SCHEMA = pl.Schema(
         "difference_low": pl.Float64(),
         "difference_high": pl.Float64(),
         "per_seed": pl.List(pl.Float64()),
+        "per_run": pl.List(pl.Float64()),
     }
 )
 
@@ -139,13 +144,16 @@ class Asked(NamedTuple):
     item_events: npt.NDArray[np.int64]
 
 
-def similarity(scorers: Mapping[str, PairScorer], asked: Asked, reference: str | None = None) -> pl.DataFrame:
+def similarity(
+    scorers: Mapping[str, PairScorer | Sequence[PairScorer]], asked: Asked, reference: str | None = None
+) -> pl.DataFrame:
     """Ask which of two pairs of items was taken together.
 
     Parameters
     ----------
     scorers
-        By name; :class:`VectorPairs` for embeddings. They must know nothing at or after the cut-off.
+        By name, a sequence for several runs; :class:`VectorPairs` for embeddings. They must know nothing at
+        or after the cut-off.
     asked
         What :func:`questions` made.
     reference
@@ -160,12 +168,13 @@ def similarity(scorers: Mapping[str, PairScorer], asked: Asked, reference: str |
         ``items`` in all seeds; ``unscored`` pairs were left out because the scorer does not know an item, and
         ``taken_together`` of those that should not have been were taken together all the same.
         ``difference`` from the reference with its paired interval; ``per_seed`` holds the value of every
-        seed, in order. Unknown values are null.
+        seed, in order, and ``per_run`` the mean over the seeds that each run was asked (nothing where a seed
+        has no pairs). Unknown values are null.
     """
     items = np.unique(np.concatenate([pairs.sides() for pairs in asked.pairs], axis=1))
     measured = [
         _measure(Key(name, part, "auc"), scores, asked, _second_item(asked, *events), items)
-        for name, scores in ((name, _score_all(scorer, asked)) for name, scorer in scorers.items())
+        for name, scores in ((name, _score_all(runs_of(one), asked)) for name, one in scorers.items())
         for part, events in PARTS.items()
     ]
     values_BM = np.stack([one.values_B for one in measured], axis=1)
@@ -176,6 +185,7 @@ def similarity(scorers: Mapping[str, PairScorer], asked: Asked, reference: str |
         {"task": f"item similarity, {asked.kind}", "scorer": one.key.ranker, "part": one.key.part}
         | {"metric": one.key.metric, "value": about.value, "low": about.low, "high": about.high}
         | one.counts
+        | {"per_run": _per_run(one, asked, len(runs_of(scorers[one.key.ranker])))}
         | difference
         for one, about, difference in zip(measured, estimates, compared, strict=True)
     ]
@@ -311,9 +321,9 @@ def _related(first: Rows, second: Rows, relation: csr_array) -> npt.NDArray[np.b
     return related
 
 
-def _score_all(scorer: PairScorer, asked: Asked) -> list[npt.NDArray[np.floating]]:
+def _score_all(runs: Sequence[PairScorer], asked: Asked) -> list[npt.NDArray[np.floating]]:
     """Scores of the pairs of every seed: those taken together, then the others, ``[2 P]``."""
-    return [scorer.score(*pairs.sides()) for pairs in asked.pairs]
+    return [runs[place % len(runs)].score(*pairs.sides()) for place, pairs in enumerate(asked.pairs)]
 
 
 def _second_item(asked: Asked, fewest: int, most: int) -> list[npt.NDArray[np.bool_]]:
@@ -355,6 +365,12 @@ def _measure(
         "per_seed": [float(value.mean()) for value in values if np.isfinite(value).all()],
     }
     return _Measured(key, np.mean(values, axis=0), counts)
+
+
+def _per_run(measured: _Measured, asked: Asked, runs: int) -> list[float]:
+    """Mean of every run; nothing where a seed has no value, for then the turns cannot be told."""
+    per_seed = measured.counts["per_seed"]
+    return means_of_runs(per_seed, runs) if len(per_seed) == len(asked.pairs) else []
 
 
 def _by_item(

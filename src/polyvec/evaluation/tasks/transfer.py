@@ -45,7 +45,7 @@ ENDS = tuple(f"end of level {level}" for level in range(1, LEVELS))
 
 
 def transfer(
-    features: Mapping[str, Features],
+    features: Mapping[str, Features | Sequence[Features]],
     asked: Asked,
     seeds: Sequence[int] = SEEDS,
     reference: str | None = None,
@@ -56,7 +56,8 @@ def transfer(
     Parameters
     ----------
     features
-        By name; rows as told to :func:`questions`. They must know nothing at or after the cut-off.
+        By name, a sequence for several runs; rows as told to :func:`questions`. They must know nothing at or
+        after the cut-off.
     asked
         What :func:`questions` made. Its notes belong beside the table.
     seeds

@@ -126,6 +126,11 @@ class GUIMConfig:
         return replace(self, negatives="catalogue" if num_items <= SMALL_CATALOGUE else "shared")
 
     @property
+    def variant(self) -> str:
+        """Which of the paper's models this is: ``GUIM``, or ``GUIM-MH`` (4.3.2)."""
+        return "GUIM-MH" if self.user_heads else "GUIM"
+
+    @property
     def vectors_per_user(self) -> int:
         """Vectors that every user gets."""
         return (self.user_heads or self.num_vectors) if self.matching_weight else 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,7 @@ from polyvec.data.batches import BatchPlan, BatchShape
 from polyvec.data.fields import FieldVocabulary
 from polyvec.data.split import check_moment, item_counts_within
 from polyvec.retrieval.habits import Weights
-from polyvec.systems.folder import REFIT, check_refit, claim_workspace, write_model
+from polyvec.systems.folder import REFIT, check_refit, claim_workspace, told_by, write_model
 from polyvec.systems.guim.card import model_card
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.model import GUIM
@@ -93,13 +93,14 @@ def fit(
     workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
     windows = training_windows(purchases, config, until, held_back, validation, options.seed)
     model, validator, progress = _train(purchases, windows, config, options, workspace)
-    meta: dict[str, Any] = {"validation": progress.best, "best_epoch": progress.best_epoch}
-    meta["habits"] = asdict(_weights(config, validator, with_trend=validation == "window"))
+    habits = asdict(_weights(config, validator, with_trend=validation == "window"))
+    runs = [progress]
     if refit:
         windows = training_windows(purchases, config, until, held_back, "none", options.seed)
         again, epochs = workspace / REFIT, progress.best_epoch + 1
         model, _, progress = _train(purchases, windows, config, options, again, epochs)
-    meta.update(model.meta, steps=progress.step)
+        runs.append(progress)
+    meta = {**model.meta, **told_by(runs), "habits": habits}
     card = model_card(model, meta, purchases, windows, validation, refit=refit)
     write_model(out, model, dataset, workspace, meta, card=card, overwrite=overwrite)
     return GUIM.open(out)

@@ -124,6 +124,7 @@ class GUIM:
         weights = sum(parameter.numel() for parameter in self.network.parameters())
         return {
             "system": SYSTEM,
+            "variant": self.config.variant,
             "trained_until": self.trained_until,
             "time_kind": self.time_kind,
             "parameters": weights,

@@ -57,6 +57,7 @@ def baseline(
     if dataset.num_items > SMALL_CATALOGUE:
         config = replace(config, negatives="sampled")
     options = replace(options, seed=seed, patience=PATIENCE)
-    moment = {"held_back": 1} if cutoff is None else {"until": cutoff}
-    model = fit(dataset, folder / "model", config, options, refit=cutoff is not None, **moment)
-    return embed(model, dataset, folder / "emb", **moment)
+    held_back = 1 if cutoff is None else 0
+    refit = cutoff is not None
+    model = fit(dataset, folder / "model", config, options, until=cutoff, held_back=held_back, refit=refit)
+    return embed(model, dataset, folder / "emb", until=cutoff, held_back=held_back)

@@ -17,7 +17,7 @@ from polyvec.errors import DataError
 from polyvec.evaluation.metrics import ndcg
 from polyvec.retrieval.exact import ExactIndex
 from polyvec.retrieval.found import Filter
-from polyvec.systems.folder import REFIT, check_refit, claim_workspace, write_model
+from polyvec.systems.folder import REFIT, check_refit, claim_workspace, told_by, write_model
 from polyvec.systems.sasrec.config import SASRecConfig
 from polyvec.systems.sasrec.model import SYSTEM, SASRec
 from polyvec.systems.sasrec.objective import Objective
@@ -92,11 +92,12 @@ def fit(
     everything = Histories.before(purchases, config, until, held_back)
     learned = everything if validation == "none" else everything.without_the_last(purchases, config)
     model, progress = _train(purchases, learned, config, options, workspace)
-    meta: dict[str, Any] = {"validation": progress.best, "best_epoch": progress.best_epoch}
+    runs = [progress]
     if refit:
         again, epochs = workspace / REFIT, progress.best_epoch + 1
         model, progress = _train(purchases, everything, config, options, again, epochs)
-    meta.update(model.meta, steps=progress.step)
+        runs.append(progress)
+    meta = model.meta | told_by(runs)
     write_model(out, model, dataset, workspace, meta, card=_card(meta, purchases), overwrite=overwrite)
     return SASRec.open(out)
 

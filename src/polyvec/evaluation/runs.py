@@ -1,0 +1,37 @@
+"""Several runs of one method: one for each seed that it was trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from scipy.stats import t
+
+from polyvec.evaluation.metrics import LEVEL
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Run = TypeVar("Run")
+
+
+def runs_of(one: Run | Sequence[Run]) -> Sequence[Run]:
+    """Runs of a method, given as a list or tuple; anything else is one run by itself."""
+    return one if isinstance(one, list | tuple) else (one,)
+
+
+def means_of_runs(values_S: Sequence[float] | npt.NDArray[np.float64], runs: int) -> list[float]:
+    """Mean of the values of every run, where R runs take turns: value s is of run s mod R.
+
+    Fewer values than runs leave the last runs out.
+    """
+    return [float(np.mean(values_S[run::runs])) for run in range(min(runs, len(values_S)))]
+
+
+def spread(per_run: Sequence[float]) -> float | None:
+    """Half of the 95 % interval of the mean over runs, by Student's t; None for a single run."""
+    if len(per_run) < 2:
+        return None
+    quantile = t.ppf((1 + LEVEL) / 2, len(per_run) - 1)
+    return float(quantile * np.std(per_run, ddof=1) / np.sqrt(len(per_run)))

@@ -1,0 +1,26 @@
+"""Several runs of one method."""
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from polyvec.evaluation.runs import means_of_runs, runs_of, spread
+
+
+def test_a_method_by_itself_is_one_run():
+    assert list(runs_of("one")) == ["one"]
+    assert list(runs_of(["one", "two"])) == ["one", "two"]
+
+
+def test_runs_take_turns():
+    assert means_of_runs([1.0, 10.0, 3.0, 20.0, 5.0], 2) == [3.0, 15.0]
+    assert means_of_runs(np.array([1.0, 2.0]), 1) == [1.5]
+    assert means_of_runs([1.0, 2.0], 3) == [1.0, 2.0]
+
+
+def test_the_spread_is_half_of_student_s_interval():
+    values = [0.5, 0.52, 0.49]
+    expected = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert spread(values) == pytest.approx((expected.high - expected.low) / 2)
+    assert spread([0.5]) is None
+    assert spread([]) is None
