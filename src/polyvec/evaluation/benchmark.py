@@ -18,6 +18,7 @@ from polyvec.evaluation.aggregates import AGGREGATES
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
 from polyvec.evaluation.baselines.standard import Tuning, standard_features, standard_rankers
 from polyvec.evaluation.evaluate import ORACLE, Settings, Truths
+from polyvec.evaluation.foresight import foresight_note
 from polyvec.evaluation.metrics import interval, resampled_means
 from polyvec.evaluation.probes import of_vectors
 from polyvec.evaluation.rankers import EmbeddingsRanker, HabitsRanker
@@ -124,7 +125,7 @@ def benchmark(
     settings, truths = settings or Settings(), truths or Truths()
     purchases = dataset.only_action()
     _check_moment(purchases, cutoff)
-    notes = _check(systems, purchases, cutoff)
+    notes = _check(systems, purchases, cutoff, settings.target_days)
     windows = _windows(purchases, cutoff, settings)
     simple = standard_rankers(purchases, windows, tuning, seed=settings.seed)
     rankers: dict[str, Ranker | Sequence[Ranker]] = {**simple.rankers}
@@ -200,17 +201,25 @@ def _check_moment(dataset: Dataset, cutoff: int | None) -> None:
         )
 
 
-def _check(systems: Mapping[str, Sequence[Embeddings]], dataset: Dataset, cutoff: int | None) -> list[str]:
+def _check(
+    systems: Mapping[str, Sequence[Embeddings]], dataset: Dataset, cutoff: int | None, target_days: float
+) -> list[str]:
     """Refuse systems that know the future or share nothing with the data; note what cannot be checked."""
     notes = [WARNING] if cutoff is None else []
     for name, runs in systems.items():
         for embeddings in runs:
-            leaks = (
-                check_held_back(embeddings) if cutoff is None else check_no_leak(embeddings, dataset, cutoff)
-            )
+            leaks = _leaks(embeddings, dataset, cutoff, target_days)
             told = [*leaks, *check_overlap(embeddings, dataset).notes]
             notes += [note for note in (f"{name}: {text}" for text in told) if note not in notes]
     return notes
+
+
+def _leaks(embeddings: Embeddings, dataset: Dataset, cutoff: int | None, target_days: float) -> list[str]:
+    """Refuse a system that says it knows the future; note what it does not say, and what it seems to know."""
+    if cutoff is None:
+        return check_held_back(embeddings)
+    notes = check_no_leak(embeddings, dataset, cutoff)
+    return notes + foresight_note(embeddings, dataset, cutoff, target_days)
 
 
 def _windows(dataset: Dataset, cutoff: int | None, settings: Settings) -> Windows:
