@@ -68,16 +68,16 @@ def foresight(
     Returns
     -------
     Foresight or None
-        Mean over users with its 95 % bootstrap interval; None if fewer than 20 users can be asked about: few
-        take a new item, or it has no vector, as befits vectors that were learned from events alone.
+        Share of the couples in which the vectors are right, with its 95 % bootstrap interval over users; None
+        if fewer than 20 users can be asked about: few take a new item, or it has no vector, as befits vectors
+        that were learned from events alone.
     """
     taken = _new_items_taken(embeddings, dataset, cutoff, target_days)
     own_Q, other_Q = _couples(taken, seed)
-    users, place_Q, couples_B = np.unique(taken.owners[own_Q], return_inverse=True, return_counts=True)
-    if len(users) < LEAST_USERS:
+    sides_2Q = taken.owners[np.stack([own_Q, other_Q])]
+    if len(np.unique(sides_2Q)) < LEAST_USERS:
         return None
-    right_B = np.bincount(place_Q, _right(embeddings, taken, own_Q, other_Q))
-    values_B1 = (right_B / couples_B)[:, None]
+    values_B1 = _by_user(_right(embeddings, taken, own_Q, other_Q), sides_2Q)[:, None]
     share = estimate(values_B1, resampled_means(values_B1, seed))[0]
     return Foresight(share, len(np.unique(taken.items[own_Q])))
 
@@ -136,6 +136,18 @@ def _right(embeddings: Embeddings, taken: ItemSets, own_Q: Rows, other_Q: Rows) 
         gain_Q += _scores(embeddings, users[mine], items[mine])
         gain_Q -= _scores(embeddings, users[mine], items[others])
     return (1 + np.sign(gain_Q)) / 2
+
+
+def _by_user(right_Q: npt.NDArray[np.float64], sides_2Q: Rows) -> npt.NDArray[np.float64]:
+    """Share of right couples as one number per user, whose mean it is, ``[B]``.
+
+    A user's influence is that of all couples that the user stands in, on either side: an interval that drew
+    first users alone would be half as wide, for the second ones are shared as well.
+    """
+    users, places = np.unique(sides_2Q, return_inverse=True)
+    share = right_Q.mean()
+    influence_B = np.bincount(places.reshape(-1), np.tile(right_Q - share, 2), len(users))
+    return np.asarray(share + influence_B * len(users) / len(right_Q))
 
 
 def _scores(embeddings: Embeddings, user_rows: Rows, item_rows: Rows) -> npt.NDArray[np.float64]:
