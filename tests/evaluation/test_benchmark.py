@@ -143,6 +143,21 @@ def test_a_canary_that_is_only_sold_after_the_cut_off_is_found_by_no_simple_meth
         assert row["value"] < figures(plain)[ranker]["value"] + 0.05, ranker
 
 
+def test_where_nobody_takes_two_items_the_other_tasks_are_asked_all_the_same():
+    rows = [(user, item, day * DAY) for user in range(30) for item, day in ((user % 7, 90), (user % 5, 105))]
+    dataset = Dataset.from_rows(rows)
+    made = Embeddings.from_arrays(
+        dataset.users.series, np.ones((30, 2)), dataset.items.series, np.ones((7, 2))
+    )
+    found = benchmark({"mine": [made]}, dataset, CUTOFF, SETTINGS)
+    assert len(found.similarity) == 0
+    assert "mine" in found.matching["ranker"].to_list()
+    assert any(
+        note == "item similarity was not asked: no user takes two items in the 30 days after 1970-04-11"
+        for note in found.notes
+    )
+
+
 def test_data_with_an_order_is_asked_for_the_next_item(taste_shop):
     dataset, _, made = taste_shop
     ordered = replace(dataset, time_kind="order")

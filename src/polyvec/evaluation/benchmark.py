@@ -135,15 +135,16 @@ def benchmark(
         rankers[ORACLE] = truths.oracle(cutoff)
     answers = _ask(rankers, purchases, cutoff, settings)
     per_user = pl.concat([_per_user(one, purchases) for one in answers])
+    similar, similarity_notes = _similarity(systems, purchases, cutoff, settings)
     asked, behaviour_notes = _trials(systems, dataset, windows, cutoff, settings, truths)
     return Benchmark(
         matching=tabulate(answers, PERSONAL_FREQUENCY, settings.seed),
         per_user=per_user,
         pairs=_all_pairs(per_user, list(own), settings.seed),
         trials=asked,
-        similarity=_similarity(systems, purchases, cutoff, settings),
+        similarity=similar,
         costs=_costs(systems),
-        notes=[*notes, *simple.notes, *behaviour_notes],
+        notes=[*notes, *simple.notes, *behaviour_notes, *similarity_notes],
     )
 
 
@@ -331,15 +332,18 @@ def _features(
 
 def _similarity(
     systems: Mapping[str, Sequence[Embeddings]], dataset: Dataset, cutoff: int | None, settings: Settings
-) -> pl.DataFrame:
+) -> tuple[pl.DataFrame, list[str]]:
     """Item similarity of each system's first run, items apart by their events before the cut-off."""
     scorers = {
         name: similarity.VectorPairs(runs[0], dataset) for name, runs in systems.items() if len(runs[0].items)
     }
     if cutoff is None or not scorers:
-        return pl.DataFrame(schema=similarity.SCHEMA)
-    asked = similarity.questions(dataset, cutoff, settings.target_days)
-    return similarity.similarity(scorers, asked, reference=next(iter(scorers)))
+        return pl.DataFrame(schema=similarity.SCHEMA), []
+    try:
+        asked = similarity.questions(dataset, cutoff, settings.target_days)
+    except DataError as error:  # nobody takes two items: no reason to refuse the other tasks
+        return pl.DataFrame(schema=similarity.SCHEMA), [f"item similarity was not asked: {error.what}"]
+    return similarity.similarity(scorers, asked, reference=next(iter(scorers))), []
 
 
 def _costs(systems: Mapping[str, Sequence[Embeddings]]) -> pl.DataFrame:
