@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyvec.artifact import writing
-from polyvec.embeddings import PART_ROWS, Embeddings, Side, unit, write_part
+from polyvec.embeddings import PART_ROWS, STATES, Embeddings, Side, unit, write_part
 from polyvec.errors import ArtifactError, DataError
 from polyvec.ids import Vocabulary
 
@@ -199,6 +199,14 @@ def test_numbers_too_large_for_float32_are_named() -> None:
 def test_shapes_that_do_not_fit_are_refused(users: tuple[int], items: tuple[int], message: str) -> None:
     with pytest.raises(DataError, match=message):
         Embeddings.from_arrays(["ann", "bob"], np.ones(users), [8, 9], np.ones(items))
+
+
+def test_of_vectors_made_elsewhere_it_is_unknown_how_an_entity_was_known(tmp_path: Path) -> None:
+    Embeddings.from_arrays([1, 2], np.eye(2), ["a"], np.ones((1, 2))).save(tmp_path / "emb")
+    embeddings = Embeddings.open(tmp_path / "emb")
+    for side in (embeddings.users, embeddings.items):
+        assert {STATES[code] for code in side.state} == {"unknown"}
+        assert not side.events.any()
 
 
 def test_every_id_needs_its_number_of_events_and_its_state() -> None:

@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 Score = Literal["max_cosine", "max_dot"]
-STATES = ("warm", "cold", "empty")
+STATES = ("warm", "cold", "empty", "unknown")
+WARM, COLD, EMPTY, UNKNOWN = range(len(STATES))
 """How an entity was known when it was encoded.
 
 warm: it had events that the model was trained on; cold: it was encoded from events or fields alone;
-empty: nothing was known of it, its vectors are the learned prior.
+empty: nothing was known of it, its vectors are the learned prior; unknown: the vectors were made elsewhere.
 """
 PART_ROWS = 65_536
 
@@ -76,7 +77,7 @@ class Side:
 
     @classmethod
     def from_arrays(cls, ids: list[Any] | pl.Series, vectors: npt.NDArray[Any], name: str) -> Side:
-        """Take vectors made anywhere; nothing is known of their making: 0 events, state ``warm``.
+        """Take vectors made anywhere; nothing is known of their making: 0 events, state ``unknown``.
 
         Parameters
         ----------
@@ -96,7 +97,7 @@ class Side:
         rows = len(vocabulary)
         if vectors.dtype not in (np.float16, np.float32):
             vectors = _float32(vectors)
-        return cls(vocabulary, vectors, np.zeros(rows, np.int64), np.zeros(rows, np.uint8))
+        return cls(vocabulary, vectors, np.zeros(rows, np.int64), np.full(rows, UNKNOWN, np.uint8))
 
 
 @dataclass(frozen=True)

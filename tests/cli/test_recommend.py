@@ -28,11 +28,11 @@ def run(*arguments):
 def test_the_answer_tells_item_score_vector_and_state(folder, capsys):
     assert run("recommend", folder, "--user", "17", "-k", "2") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].strip() == "user 17 (warm)"
+    assert lines[0].strip() == "user 17 (unknown)"
     assert lines[1].split() == ["rank", "item_id", "item_state", "score", "vector"]
     assert [line.split() for line in lines[2:]] == [
-        ["1", "pen", "warm", "1.0000", "0"],
-        ["2", "nib", "warm", "1.0000", "1"],
+        ["1", "pen", "unknown", "1.0000", "0"],
+        ["2", "nib", "unknown", "1.0000", "1"],
     ]
 
 

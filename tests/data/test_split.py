@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,13 +11,13 @@ from hypothesis import strategies as st
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY as DAY
 from polyvec.data.dataset import Dataset
-from polyvec.data.split import Windows, cut, first_at_or_after, leave_last_out
+from polyvec.data.split import Windows, check_histories, cut, first_at_or_after, leave_last_out
 from polyvec.errors import DataError
 
 ROWS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(-20, 20)), max_size=40)
 
 
-def days_dataset(rows: list[tuple[int, int, int]]) -> Dataset:
+def days_dataset(rows: Sequence[tuple[object, object, int]]) -> Dataset:
     """Dataset of (user, item, day) rows."""
     return Dataset.from_rows([(user, item, day * DAY) for user, item, day in rows])
 
@@ -112,3 +115,49 @@ def test_windows_can_be_selected_and_joined() -> None:
     both = Windows.concatenate([windows, windows[1:]])
     assert both.user_rows.tolist() == [0, 1, 2, 1, 2]
     assert len(both) == 5
+
+
+# --- nothing at or after the cut-off is visible
+
+
+@given(ROWS, st.integers(-21, 21), st.lists(st.integers(0, 40), min_size=5, max_size=5))
+def test_windows_that_show_the_future_are_refused_and_no_others(
+    rows: list[tuple[int, int, int]], day: int, further: list[int]
+) -> None:
+    dataset = days_dataset(rows)
+    windows = cut(dataset, day * DAY, None, 30)
+    ends = np.minimum(windows.history_end + further[: len(windows)], dataset.user_offsets[1:])
+    tampered = replace(windows, history_end=ends)
+    future = [
+        window
+        for window in range(len(windows))
+        if any(
+            dataset.times[event] >= day * DAY for event in range(windows.history_start[window], ends[window])
+        )
+    ]
+    if not future:
+        check_histories(dataset, tampered)
+        return
+    with pytest.raises(DataError) as caught:
+        check_histories(dataset, tampered)
+    assert f"the history of user_id {dataset.users.ids(future[:1])[0]!r} before" in caught.value.what
+
+
+def test_a_cut_through_events_out_of_order_is_refused() -> None:
+    dataset = days_dataset([("ann", "pen", 1), ("bob", "pen", 1), ("bob", "ink", 2), ("bob", "cap", 3)])
+    shuffled = replace(dataset, times=np.array([1, 9, 2, 3]) * DAY)
+    with pytest.raises(DataError) as caught:
+        cut(shuffled, 5 * DAY, None, 30)
+    assert str(caught.value).startswith(
+        "the history of user_id 'bob' before 1970-01-06 shows an event of 1970-01-10\n"
+        "  where: column timestamp\n"
+        "  expected: every user's events in order of time"
+    )
+
+
+def test_an_event_of_the_very_cut_off_is_the_future() -> None:
+    dataset = days_dataset([("ann", "pen", 1), ("ann", "ink", 2)])
+    windows = cut(dataset, 2 * DAY, None, 30)
+    check_histories(dataset, windows)
+    with pytest.raises(DataError, match="shows an event of 1970-01-03"):
+        check_histories(dataset, replace(windows, history_end=windows.target_end))

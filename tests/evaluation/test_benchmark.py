@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import bootstrap, ttest_1samp
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY as DAY
 from polyvec.data.dataset import Dataset
@@ -41,10 +42,8 @@ def done(taste_shop) -> Benchmark:
     return benchmark(systems, dataset, CUTOFF, SETTINGS, Truths(labels, ("taste",)))
 
 
-def figures(done: Benchmark, task: str = "CMP-L") -> dict[str, dict]:
-    rows = done.matching.filter(
-        pl.col("task") == task, pl.col("metric") == "recall@10", pl.col("part") == "all"
-    )
+def figures(done: Benchmark, task: str = "CMP-L", metric: str = "recall@10") -> dict[str, dict]:
+    rows = done.matching.filter(pl.col("task") == task, pl.col("metric") == metric, pl.col("part") == "all")
     return {row["ranker"]: row for row in rows.iter_rows(named=True)}
 
 
@@ -156,7 +155,13 @@ def test_differences_are_paired_by_user(done):
     expected = (wide["planted"] - wide["noise"]).mean()
     row = paired(both, both, "planted", "noise").row(0, named=True)
     assert row["difference"] == pytest.approx(expected)
-    assert row["low"] < row["difference"] < row["high"]
+    other = bootstrap(
+        ((wide["planted"] - wide["noise"]).cast(pl.Float64).to_numpy(),),
+        np.mean,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    assert (row["low"], row["high"]) == pytest.approx(tuple(other), abs=0.1 * (other.high - other.low))
     assert row["users"] == len(wide)
     with pytest.raises(DataError, match="planted and nobody have no user of the same task in common"):
         paired(both, both, "planted", "nobody")
@@ -198,6 +203,21 @@ def test_a_canary_that_is_only_sold_after_the_cut_off_is_found_by_no_simple_meth
         assert row["value"] < figures(plain)[ranker]["value"] + 0.05, ranker
 
 
+def test_where_nobody_takes_two_items_the_other_tasks_are_asked_all_the_same():
+    rows = [(user, item, day * DAY) for user in range(30) for item, day in ((user % 7, 90), (user % 5, 105))]
+    dataset = Dataset.from_rows(rows)
+    made = Embeddings.from_arrays(
+        dataset.users.series, np.ones((30, 2)), dataset.items.series, np.ones((7, 2))
+    )
+    found = benchmark({"mine": [made]}, dataset, CUTOFF, SETTINGS)
+    assert len(found.similarity) == 0
+    assert "mine" in found.matching["ranker"].to_list()
+    assert any(
+        note == "item similarity was not asked: no user takes two items in the 30 days after 1970-04-11"
+        for note in found.notes
+    )
+
+
 def test_data_with_an_order_is_asked_for_the_next_item(taste_shop, tmp_path):
     dataset, _, made = taste_shop
     ordered = replace(dataset, time_kind="order")
@@ -227,6 +247,8 @@ def test_a_run_is_written_whole_and_compared_by_user(done, tmp_path):
     assert "<th>item 6–20<small>" in page
     assert 'id="transfer"' not in page  # this shop has no prices
     assert not any(loading in page for loading in ("<script", "<link", "src=", "@import", "url(http"))
+    spread = ttest_1samp(figures(done, metric="recall@100")["noise"]["per_seed"], 0).confidence_interval(0.95)
+    assert f"; seeds ± {(spread.high - spread.low) / 2:.3f}" in page
     assert any("planted is better than noise" in verdict["text"] for verdict in content["verdicts"])
     same = compare_runs(tmp_path / "a", tmp_path / "b")
     assert set(same["ranker"]) == set(done.per_user["ranker"])

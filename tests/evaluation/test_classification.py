@@ -66,3 +66,24 @@ def test_resampled_means_spread_as_the_measure_of_resampled_users(measure):
     linear = per_user[draws].mean(axis=1)
     assert np.corrcoef(exact, linear)[0, 1] > 0.99
     assert linear.std() == pytest.approx(exact.std(), rel=0.05)
+
+
+def test_of_classes_with_equal_scores_the_first_is_named():
+    y, truth, scores = example(4, seed=2)
+    named = [max(range(4), key=lambda k: (row[k], -k)) for row in scores.tolist()]
+    assert any(sorted(row)[-1] == sorted(row)[-2] for row in scores.tolist())
+    assert accuracy(truth, scores).tolist() == [float(a == b) for a, b in zip(y, named, strict=True)]
+    f1 = []
+    for k in range(4):
+        hits = sum(a == b == k for a, b in zip(y, named, strict=True))
+        f1.append(2 * hits / (list(y).count(k) + named.count(k)))
+    assert macro_f1(truth, scores).mean() == pytest.approx(sum(f1) / 4)
+
+
+def test_the_variance_of_auc_is_that_of_delong():
+    """DeLong, DeLong and Clarke-Pearson (1988), eq. 5, by the letter but for the divisors m and n."""
+    y, truth, scores = example(2, users=90, seed=3)
+    positive, negative = scores[y == 1, 1], scores[y == 0, 1]
+    wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
+    variance = wins.mean(axis=1).var() / len(positive) + wins.mean(axis=0).var() / len(negative)
+    assert auc(truth[:, 1:], scores[:, 1:]).var() / 90 == pytest.approx(variance)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import bootstrap
 from sklearn.metrics import ndcg_score
 
 from polyvec.data.item_sets import ItemSets
@@ -121,6 +122,33 @@ def test_the_interval_has_the_width_of_the_standard_error():
     assert about.users == 4000
     half = 1.96 * values.std() / math.sqrt(4000)
     assert (about.high - about.low) / 2 == pytest.approx(half, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "values", [np.random.default_rng(6).random(80) ** 3, np.repeat([0.0, 1.0], [60, 20])]
+)
+def test_the_interval_is_the_percentile_interval_of_scipy(values):
+    low, high = interval(resampled_means(values[:, None], resamples=4000))
+    other = bootstrap(
+        (values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    width = other.high - other.low
+    assert low[0] == pytest.approx(other.low, abs=0.06 * width)
+    assert high[0] == pytest.approx(other.high, abs=0.06 * width)
+
+
+def test_the_interval_s_ends_are_the_quantiles_of_the_known_means():
+    means = np.round(np.random.default_rng(7).random((201, 3)), 1)  # with ties
+    means[:50, 1], means[:, 2] = np.nan, np.nan
+    low, high = interval(means)
+    for column in (0, 1):
+        known = sorted(value for value in means[:, column] if not math.isnan(value))
+        for end, share in ((low, 0.025), (high, 0.975)):
+            place = share * (len(known) - 1)
+            below, above = known[math.floor(place)], known[math.ceil(place)]
+            assert end[column] == pytest.approx(below + (place % 1) * (above - below))
+    assert math.isnan(low[2])
+    assert math.isnan(high[2])
 
 
 def test_differences_are_paired_by_user():

@@ -26,6 +26,22 @@ def test_each_item_is_won_by_its_best_vector(embeddings):
     assert wins(embeddings, DATASET, ALL).tolist() == [[1, 1], [1, 0], [0, 0]]
 
 
+def test_wins_by_plain_python():
+    generator = np.random.default_rng(2)
+    rows = [(user, int(item), 1) for user in range(9) for item in generator.choice(12, 5, replace=False)]
+    dataset = Dataset.from_rows(rows)
+    users = np.round(generator.normal(size=(9, 3, 2)))  # small integers: vectors tie
+    users[users.any(axis=2) == 0] = 1
+    items = np.round(generator.normal(size=(dataset.num_items, 2))) + 0.5
+    made = Embeddings.from_arrays(dataset.users.series, users, dataset.items.series, items, "max_dot")
+    sets = ItemSets.of_events(dataset, dataset.user_offsets[:-1], dataset.user_offsets[1:])
+    expected = np.zeros((9, 3), int)
+    for user, item in zip(sets.owners, sets.items, strict=True):
+        scores = [sum(a * b for a, b in zip(vector, items[item], strict=True)) for vector in users[user]]
+        expected[user, scores.index(max(scores))] += 1
+    np.testing.assert_array_equal(wins(made, dataset, sets), expected)
+
+
 def test_working_in_parts_changes_nothing(embeddings, monkeypatch):
     monkeypatch.setattr(mixture, "PAIRS_AT_ONCE", 1)
     assert wins(embeddings, DATASET, ALL).tolist() == [[1, 1], [1, 0], [0, 0]]

@@ -7,10 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy.stats import ttest_1samp
+from sklearn.metrics import accuracy_score, roc_auc_score
 
 from polyvec.evaluation import trials
 from polyvec.evaluation.classification import accuracy, auc
-from polyvec.evaluation.probes import Features, linear
+from polyvec.evaluation.probes import Features, learn_and_score, linear
 from polyvec.evaluation.trials import Problem, attempt, seed_interval
 
 SEEDS = (0, 1, 2)
@@ -50,6 +51,18 @@ def test_differences_are_paired_by_seed(table):
     assert one["difference"] == pytest.approx(paired.mean())
     assert (one["difference_low"], one["difference_high"]) == pytest.approx(seed_interval(paired))
     assert one["difference_low"] > 0
+
+
+def test_the_value_of_a_seed_is_scikit_learn_s_on_its_test_users(table, numbers, problem):
+    for place, seed in enumerate(SEEDS):
+        train, test = problem.split(seed)
+        scores = learn_and_score(linear(seed), numbers, problem.answers, train, test)
+        answers = problem.answers[test]
+        for metric, expected in [
+            ("auc", roc_auc_score(answers, scores[:, 1])),
+            ("accuracy", accuracy_score(answers, scores.argmax(axis=1))),
+        ]:
+            assert row(table, "knows", metric)["per_seed"][place] == pytest.approx(expected)
 
 
 def test_values_are_means_of_the_seeds_whose_values_do_not_depend_on_their_company(table, features, problem):

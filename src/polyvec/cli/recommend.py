@@ -62,8 +62,8 @@ def command(
     """Find the best items of users of EMBEDDINGS by the max over each user's vectors.
 
     The answer tells each item's score, which of the user's vectors matched it, and how the user was known:
-    warm (seen in training), cold (encoded from events alone) or empty (no events). Files of ids are Parquet
-    (column user_id or item_id) or text, one id per line.
+    warm (seen in training), cold (encoded from events alone), empty (no events) or unknown (vectors made
+    elsewhere). Files of ids are Parquet (column user_id or item_id) or text, one id per line.
 
     \b
     polyvec recommend shop.emb --user 17850 --dataset shop.dataset

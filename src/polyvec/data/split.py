@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polyvec.data.dataset import Dataset, days, require_timestamps
-from polyvec.errors import UsageError
+from polyvec.data.dataset import Dataset, days, format_time, require_timestamps
+from polyvec.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +93,8 @@ def cut(dataset: Dataset, cutoff: int, history_days: float | None, target_days: 
     Raises
     ------
     DataError
-        If the data has only an order column.
+        If the data has only an order column, or a history would show an event at or after T, which happens
+        where a user's events are not in order of time.
     """
     require_timestamps(dataset, "a window in days")
     if history_days is None:
@@ -102,7 +103,7 @@ def cut(dataset: Dataset, cutoff: int, history_days: float | None, target_days: 
         start = first_at_or_after(dataset, cutoff - days(history_days))
     middle = first_at_or_after(dataset, cutoff)
     end = first_at_or_after(dataset, cutoff + days(target_days))
-    return Windows(
+    windows = Windows(
         user_rows=np.arange(dataset.num_users),
         history_start=start,
         history_end=middle,
@@ -110,6 +111,54 @@ def cut(dataset: Dataset, cutoff: int, history_days: float | None, target_days: 
         target_end=end,
         cutoffs=np.full(dataset.num_users, cutoff),
     )
+    check_histories(dataset, windows)
+    return windows
+
+
+def check_histories(dataset: Dataset, windows: Windows) -> None:
+    """Make sure that no history shows an event at or after its cut-off.
+
+    The times of all events in the histories are looked at, once: nothing is taken for granted of how the
+    windows were found.
+
+    Parameters
+    ----------
+    dataset
+        Data with timestamps.
+    windows
+        At most one per user, in row order.
+
+    Raises
+    ------
+    DataError
+        Naming the first user whose history knows the future.
+    """
+    latest_W = _latest(dataset.times, windows.history_start, windows.history_end)
+    knows = latest_W >= windows.cutoffs
+    if knows.any():
+        window = int(np.argmax(knows))
+        user = dataset.users.ids(windows.user_rows[[window]])[0]
+        shown = format_time(int(latest_W[window]), dataset.time_kind)
+        cutoff = format_time(int(windows.cutoffs[window]), dataset.time_kind)
+        raise DataError(
+            f"the history of user_id {user!r} before {cutoff} shows an event of {shown}",
+            column="timestamp",
+            expected="every user's events in order of time, and histories that end before the cut-off",
+            mend="prepare the data again: polyvec prepare; polyvec verify tells whether a folder was changed",
+        )
+
+
+def _latest(
+    times: npt.NDArray[np.int64], start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Latest time in every range ``start[w] : stop[w]``, ranges ascending; the earliest int64 where empty."""
+    latest_W = np.full(len(start), np.iinfo(np.int64).min)
+    there = np.flatnonzero(stop > start)
+    bounds = np.stack([start[there], stop[there]], axis=1).reshape(-1)
+    inside = bounds[bounds < len(times)]  # the last range may end where the events do
+    if len(there):
+        latest_W[there] = np.maximum.reduceat(times, inside)[::2]
+    return latest_W
 
 
 def check_moment(dataset: Dataset, until: int | None, held_back: int) -> None:

@@ -19,6 +19,7 @@ from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
 from polyvec.evaluation.baselines.standard import Tuning, standard_features, standard_rankers
 from polyvec.evaluation.curves import stem
 from polyvec.evaluation.evaluate import ORACLE, Settings, Truths
+from polyvec.evaluation.foresight import foresight_note
 from polyvec.evaluation.metrics import interval, resampled_means
 from polyvec.evaluation.probes import of_vectors
 from polyvec.evaluation.rankers import EmbeddingsRanker, HabitsRanker
@@ -145,7 +146,7 @@ def benchmark(
     settings, truths = settings or Settings(), truths or Truths()
     purchases = dataset.only_action()
     _check_moment(purchases, cutoff)
-    notes = _check(systems, purchases, cutoff)
+    notes = _check(systems, purchases, cutoff, settings.target_days)
     windows = _windows(purchases, cutoff, settings)
     simple = standard_rankers(purchases, windows, tuning, seed=settings.seed)
     rankers: dict[str, Ranker | Sequence[Ranker]] = {**simple.rankers}
@@ -155,15 +156,16 @@ def benchmark(
         rankers[ORACLE] = truths.oracle(cutoff)
     answers = _ask(rankers, purchases, cutoff, settings)
     per_user = pl.concat([_per_user(one, purchases) for one in answers if not one.question.newcomers])
+    similar, similarity_notes = _similarity(systems, purchases, cutoff, settings)
     asked, trial_notes = _trials(systems, dataset, windows, cutoff, settings, truths)
     return Benchmark(
         matching=tabulate(answers, PERSONAL_FREQUENCY, settings.seed),
         per_user=per_user,
         pairs=_all_pairs(per_user, list(own), settings.seed),
         trials=asked,
-        similarity=_similarity(systems, purchases, cutoff, settings),
+        similarity=similar,
         costs=_costs(systems),
-        notes=[*notes, *_few_seeds(systems), *simple.notes, *trial_notes],
+        notes=[*notes, *_few_seeds(systems), *simple.notes, *trial_notes, *similarity_notes],
     )
 
 
@@ -221,17 +223,25 @@ def _check_moment(dataset: Dataset, cutoff: int | None) -> None:
         )
 
 
-def _check(systems: Mapping[str, Sequence[Embeddings]], dataset: Dataset, cutoff: int | None) -> list[str]:
+def _check(
+    systems: Mapping[str, Sequence[Embeddings]], dataset: Dataset, cutoff: int | None, target_days: float
+) -> list[str]:
     """Refuse systems that know the future or share nothing with the data; note what cannot be checked."""
     notes = [WARNING] if cutoff is None else []
     for name, runs in systems.items():
         for embeddings in runs:
-            leaks = (
-                check_held_back(embeddings) if cutoff is None else check_no_leak(embeddings, dataset, cutoff)
-            )
+            leaks = _leaks(embeddings, dataset, cutoff, target_days)
             told = [*leaks, *check_overlap(embeddings, dataset).notes]
             notes += [note for note in (f"{name}: {text}" for text in told) if note not in notes]
     return notes
+
+
+def _leaks(embeddings: Embeddings, dataset: Dataset, cutoff: int | None, target_days: float) -> list[str]:
+    """Refuse a system that says it knows the future; note what it does not say, and what it seems to know."""
+    if cutoff is None:
+        return check_held_back(embeddings)
+    notes = check_no_leak(embeddings, dataset, cutoff)
+    return notes + foresight_note(embeddings, dataset, cutoff, target_days)
 
 
 def _windows(dataset: Dataset, cutoff: int | None, settings: Settings) -> Windows:
@@ -355,7 +365,7 @@ def _turns(systems: Mapping[str, Sequence[Embeddings]]) -> tuple[int, ...]:
 
 def _similarity(
     systems: Mapping[str, Sequence[Embeddings]], dataset: Dataset, cutoff: int | None, settings: Settings
-) -> pl.DataFrame:
+) -> tuple[pl.DataFrame, list[str]]:
     """Item similarity of each system, items apart by their events before the cut-off."""
     scorers = {
         name: [similarity.VectorPairs(one, dataset) for one in runs]
@@ -363,9 +373,12 @@ def _similarity(
         if all(len(one.items) for one in runs)
     }
     if cutoff is None or not scorers:
-        return pl.DataFrame(schema=similarity.SCHEMA)
-    asked = similarity.questions(dataset, cutoff, settings.target_days, _turns(systems))
-    return similarity.similarity(scorers, asked, reference=next(iter(scorers)))
+        return pl.DataFrame(schema=similarity.SCHEMA), []
+    try:
+        asked = similarity.questions(dataset, cutoff, settings.target_days, _turns(systems))
+    except DataError as error:  # nobody takes two items: no reason to refuse the other tasks
+        return pl.DataFrame(schema=similarity.SCHEMA), [f"item similarity was not asked: {error.what}"]
+    return similarity.similarity(scorers, asked, reference=next(iter(scorers))), []
 
 
 def _few_seeds(systems: Mapping[str, Sequence[Embeddings]]) -> list[str]:

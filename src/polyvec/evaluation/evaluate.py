@@ -11,6 +11,7 @@ import polars as pl
 from polyvec.data.item_sets import ItemSets
 from polyvec.data.overlap import NO_ITEMS, check_overlap
 from polyvec.data.split import Windows, cut, leave_last_out
+from polyvec.embeddings import EMPTY
 from polyvec.errors import DataError, UsageError
 from polyvec.evaluation.aggregates import AGGREGATES, aggregates
 from polyvec.evaluation.baselines import (
@@ -267,7 +268,7 @@ def _mixture(embeddings: Embeddings, dataset: Dataset, windows: Windows) -> dict
     )
     targets = wins(embeddings, dataset, ItemSets.of_events(dataset, windows.target_start, windows.target_end))
     enough = history.sum(axis=1) >= LEAST_ITEMS
-    rows = np.flatnonzero(embeddings.users.state != 2)[:SPREAD_USERS]
+    rows = np.flatnonzero(embeddings.users.state != EMPTY)[:SPREAD_USERS]
     return {
         "history_wins": (history.sum(axis=0) / max(history.sum(), 1)).tolist(),
         "target_wins": (targets.sum(axis=0) / max(targets.sum(), 1)).tolist(),

@@ -43,7 +43,7 @@ class Ranking:
     ids
         Raw ids of the queries.
     states
-        How each query was known when it was encoded: ``warm``, ``cold`` or ``empty``.
+        How each query was known when it was encoded: one of :data:`polyvec.embeddings.STATES`.
     found
         Rows of ``items``, scores and the query's vector that matched, ``[B, k]`` each.
     items

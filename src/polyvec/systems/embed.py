@@ -10,7 +10,7 @@ import numpy as np
 
 from polyvec.artifact import claim, writing
 from polyvec.data.split import Windows, check_moment, cut, leave_last_out
-from polyvec.embeddings import PART_ROWS, STATES, Embeddings, describe, part_name, write_part
+from polyvec.embeddings import COLD, EMPTY, PART_ROWS, WARM, Embeddings, describe, part_name, write_part
 from polyvec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from polyvec.embeddings import Score
 
 NumberType = Literal["float32", "float16"]
-WARM, COLD, EMPTY = range(len(STATES))
 FROM_THE_MODEL = ("variant", "parameters", "training_seconds")
 """Entries of a Model's manifest that its Embeddings tell, too, where it has them."""
 _AN = {"timestamp": "a timestamp", "order": "an order"}

@@ -25,9 +25,9 @@ from safetensors.torch import load_file, save_file
 from polyvec.artifact import Manifest
 from polyvec.data.batches import BatchShape, assemble, groups_of_like_length
 from polyvec.data.fields import FieldVocabulary
+from polyvec.embeddings import COLD, EMPTY, WARM
 from polyvec.ids import Vocabulary
 from polyvec.layers.item_encoder import FieldTensors
-from polyvec.systems.embed import COLD, EMPTY, WARM
 from polyvec.systems.folder import read_model_manifest
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.network import GUIMNetwork, Histories, tensors

@@ -22,8 +22,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from polyvec.data.batches import BatchShape, assemble, groups_of_like_length
+from polyvec.embeddings import EMPTY, WARM
 from polyvec.ids import Vocabulary
-from polyvec.systems.embed import EMPTY, WARM
 from polyvec.systems.folder import read_model_manifest
 from polyvec.systems.sasrec.config import SASRecConfig
 from polyvec.systems.sasrec.network import SASRecNetwork

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def leaderboard(repository: Path) -> ModuleType:
+    script = repository / "studies" / "leaderboard" / "run.py"
+    spec = importlib.util.spec_from_file_location("leaderboard", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+FIGURES = {"value": 0.123456, "low": 0.1, "high": 0.2, "users": 1234, "per_seed": [0.12, 0.126912]}
+
+
+@pytest.fixture
+def content() -> dict[str, Any]:
+    """What ``benchmark.json`` holds."""
+    matching = [
+        {"task": "CMP-L", "ranker": ranker, "part": part, "metric": metric, **FIGURES, "unranked": 0}
+        | {"value": value, "per_seed": [value] if ranker == "popularity" else [value, value + 0.001]}
+        for ranker, value in (("popularity", 0.1), ("mine", 0.3))
+        for metric in ("recall@100", "recall@10", "ndcg@10")
+        for part in ("all", "repeats", "new", "history 1–5")
+    ]
+    trial = {"task": "churn", "label": "churn", "features": "mine", "probe": "linear", "metric": "auc"}
+    pair = {"task": "item similarity", "scorer": "mine", "part": "all", "metric": "auc", "items": 9}
+    cost = {"system": "mine", "seeds": 2, "C": 4, "D": 8, "bytes_per_user": 128, "bytes_per_item": 32}
+    return {
+        "protocol": {
+            "dataset": "/home/me/shop",
+            "cutoff": "2011-11-01",
+            "history_days": 365.0,
+            "target_days": 30.0,
+            "seen_removed": False,
+            "embeddings": {"mine": ["/home/me/mine.emb"]},
+        },
+        "notes": ["mine: 3 users have no vectors"],
+        "matching": matching,
+        "trials": [trial | FIGURES],
+        "similarity": [pair | FIGURES],
+        "costs": [cost],
+        "verdicts": [],
+    }
+
+
+def test_the_committed_page_is_what_the_committed_results_render_to(
+    leaderboard: ModuleType, repository: Path
+) -> None:
+    results = leaderboard.committed()
+    assert results
+    assert leaderboard.PAGE.read_text("utf-8") == leaderboard.render(results)
+
+
+def test_no_committed_result_names_a_path_of_the_machine_it_ran_on(leaderboard: ModuleType) -> None:
+    for file in leaderboard.RESULTS.glob("*.json"):
+        assert not re.search(r'"/|[ =]/\w+/|\.emb\b|\\\\', file.read_text("utf-8")), file.name
+
+
+def test_a_run_is_trimmed_to_what_the_page_shows(leaderboard: ModuleType, content: dict[str, Any]) -> None:
+    result = leaderboard.trim(content, "shop", "Shop", "public", "command")
+    assert "/home" not in json.dumps(result)
+    assert result["protocol"]["cutoff"] == "2011-11-01"
+    shown = [(row["metric"], row["part"]) for row in result["matching"] if row["ranker"] == "mine"]
+    assert sorted(shown) == [
+        ("ndcg@10", "all"),
+        ("recall@100", "all"),
+        ("recall@100", "new"),
+        ("recall@100", "repeats"),
+    ]
+    assert result["trials"][0]["value"] == 0.1235
+    assert result["trials"][0]["per_seed"] == [0.12, 0.1269]
+
+
+def test_the_page_orders_rankers_and_shows_intervals_seeds_source_and_command(
+    leaderboard: ModuleType, content: dict[str, Any]
+) -> None:
+    page = leaderboard.render([leaderboard.trim(content, "shop", "My shop", "public data", "make it")])
+    mine, popularity = (page.index(f"\n| {name} | 0.") for name in ("**mine**", "popularity"))
+    assert mine < popularity
+    assert "| **mine** | 0.300 [0.100, 0.200]; 2 seeds 0.300–0.301 |" in page
+    assert "| popularity | 0.100 [0.100, 0.200] |" in page
+    for text in (
+        "## My shop",
+        "public data",
+        "    make it",
+        "1,234 users",
+        "Cut-off 2011-11-01",
+        "### churn: auc",
+    ):
+        assert text in page
+    assert "* mine: 3 users have no vectors" in page
+
+
+def test_a_stale_page_fails_the_check_and_adding_a_run_mends_it(
+    leaderboard: ModuleType,
+    content: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leaderboard, "RESULTS", tmp_path)
+    monkeypatch.setattr(leaderboard, "PAGE", tmp_path / "page.md")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "benchmark.json").write_text(json.dumps(content), "utf-8")
+
+    def call(*words: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["run.py", *words])
+        leaderboard.main()
+
+    with pytest.raises(SystemExit, match="is stale"):
+        call("--check")
+    about = ["--name", "shop", "--source", "public", "--command", "make it"]
+    call("--add", str(tmp_path / "run"), *about)
+    call("--check")
+    assert (tmp_path / "shop.json").is_file()
+    (tmp_path / "page.md").write_text("changed by hand", "utf-8")
+    with pytest.raises(SystemExit, match="is stale"):
+        call("--check")
+    with pytest.raises(SystemExit, match="RUN_FOLDER is what polyvec bench --out wrote"):
+        call("--add", str(tmp_path), *about)
