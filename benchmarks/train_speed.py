@@ -11,8 +11,8 @@ up to 200 events) and ``amazon_beauty/events.parquet`` (the same columns; Amazon
 McAuley et al.; up to 50). ``position`` is the rank in time within a user; rows without one are left out.
 
 What is equal: histories (all but each user's last two events), width 128, 3 layers, 4 heads, feed-forward
-width 512, dropout, share of masked events, batch size, epochs, learning rate, full softmax over the
-catalogue, threads, environment, memory allocator. What is each system's own: the rest of its recipe,
+width 512, dropout, share of masked events, batch size, epochs, learning rate (constant; polyvec's rises to it
+over the first 2 % of the steps), full softmax over the catalogue, threads, environment, memory allocator. What is each system's own: the rest of its recipe,
 precision (RecTools as it comes: float32; polyvec: bfloat16 where the processor multiplies in it, and float32
 as ``ratio_*_float32``), its batches, its trainer.
 
@@ -299,6 +299,8 @@ def _train_polyvec(task: Task, variant: dict[str, str]) -> Callable[[], Trained]
         epochs=task.epochs,
         batch_size=BATCH,
         learning_rate=LEARNING_RATE,
+        warmup=0.02,
+        final_rate=1.0,
         seed=task.seed,
         precision=variant["precision"],  # type: ignore[arg-type]
         device="cpu",

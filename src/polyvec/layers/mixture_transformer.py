@@ -66,14 +66,16 @@ class EncoderLayer(nn.Module):
         result_BQD: Tensor = self.feed_forward_norm(hidden_BQD + self.dropout(self.feed_forward(hidden_BQD)))
         return result_BQD
 
-    def start_as_pooling(self) -> None:
-        """Bring all four projections near the identity.
+    def start_as_pooling(self, *, by_likeness: bool) -> None:
+        """Bring the projections of values and output near the identity: attention hands items on as they are.
 
-        Attention then hands items on as they are, and a token attends to what resembles it: each CLS token
-        starts from another part of the history (a step of mean-shift clustering) instead of from its mean.
+        With ``by_likeness`` those of queries and keys, too. A token then attends to what resembles it: each
+        CLS token starts from another part of the history (a step of mean-shift clustering) instead of from
+        its mean. A masked event, though, resembles itself and the other masks most.
         """
         keys_DD, values_DD = self.key_value.weight.chunk(2)
-        for weight_DD in (self.query.weight, keys_DD, values_DD, self.output.weight):
+        likeness = (self.query.weight, keys_DD) if by_likeness else ()
+        for weight_DD in (values_DD, self.output.weight, *likeness):
             add_identity(weight_DD)
 
     def _attend(
@@ -101,9 +103,11 @@ class MixtureTransformer(nn.Module):
     num_layers, num_heads, dropout
         As in BERT.
     pooling
-        Start as a pooling of the history: items enter with length √D, and all projections of the attention
-        start near the identity. With BERT's start (False) an item's signal drowns in the time embedding, and
-        that a user resembles their items must be learned from nothing.
+        Start as a pooling of the history: items enter with length √D, and the attention starts by handing them
+        on as they are. With BERT's start (False) an item's signal drowns in the time embedding, and that a
+        user resembles their items must be learned from nothing.
+    by_likeness
+        Of a start as pooling: see :meth:`EncoderLayer.start_as_pooling`.
     num_ages
         Distinct ages of an event (365 days); one more row stands for t0, the time of the CLS tokens.
     """
@@ -117,6 +121,7 @@ class MixtureTransformer(nn.Module):
         dropout: float,
         *,
         pooling: bool = False,
+        by_likeness: bool = True,
         num_ages: int = 365,
     ) -> None:
         super().__init__()
@@ -130,7 +135,7 @@ class MixtureTransformer(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.apply(_initialise)
         for layer in layers if pooling else []:
-            layer.start_as_pooling()
+            layer.start_as_pooling(by_likeness=by_likeness)
 
     def forward(
         self, items_BLD: Tensor, ages_BL: Tensor, lengths_B: Tensor, masked_BL: Tensor | None = None

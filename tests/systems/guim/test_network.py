@@ -118,6 +118,24 @@ def test_every_user_gets_so_many_vectors_and_every_masked_event_one(
     assert not torch.allclose(one, other, atol=1e-4)
 
 
+def test_masked_items_alone_start_from_the_mean_of_the_history_and_not_from_the_mask_itself() -> None:
+    """With queries and keys near the identity a masked event would attend to itself and the other masks."""
+    moved = {}
+    for matching_weight in (0.0, 1.0):
+        torch.manual_seed(0)
+        config = GUIMConfig(num_vectors=1, matching_weight=matching_weight)
+        it = GUIMNetwork(config, 40, 0, 0).eval()
+        items_MD = torch.randn(40, config.width)
+        masked_BL = torch.zeros(2, 20, dtype=torch.bool)
+        masked_BL[:, 8:11] = True
+        two_users = torch.arange(40).reshape(2, 20)
+        ages_BL = torch.arange(19, -1, -1).expand(2, 20)
+        histories = Histories(two_users, ages_BL, torch.tensor([20, 20]), masked_BL)
+        one_PD, other_PD = it.encode_histories(items_MD, histories)[1].chunk(2)
+        moved[matching_weight] = (one_PD - other_PD).norm() / one_PD.norm()
+    assert moved[0.0] > 2 * moved[1.0]
+
+
 def test_guim_mh_masks_as_guim_does(
     tiny: Callable[..., GUIMConfig], histories: tuple[FieldTensors, Histories]
 ) -> None:

@@ -88,6 +88,7 @@ class GUIMNetwork(nn.Module):
             config.num_heads,
             config.dropout,
             pooling=config.start == "pooling",
+            by_likeness=config.matching_weight > 0,
         )
         self.heads = HeadsLayer(config.width, config.user_heads) if config.user_heads else None
         self.f_o = _one_layer(config.width, gelu=config.gelu)
