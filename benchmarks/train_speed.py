@@ -12,9 +12,9 @@ McAuley et al.; up to 50). ``position`` is the rank in time within a user; rows 
 
 What is equal: histories (all but each user's last two events), width 128, 3 layers, 4 heads, feed-forward
 width 512, dropout, share of masked events, batch size, epochs, learning rate (constant; polyvec's rises to it
-over the first 2 % of the steps), full softmax over the catalogue, threads, environment, memory allocator. What is each system's own: the rest of its recipe,
-precision (RecTools as it comes: float32; polyvec: bfloat16 where the processor multiplies in it, and float32
-as ``ratio_*_float32``), its batches, its trainer.
+over the first 2 % of the steps), full softmax over the catalogue, threads, environment, memory allocator.
+What is each system's own: the rest of its recipe, precision (RecTools as it comes: float32; polyvec: bfloat16
+where the processor multiplies in it, and float32 as ``ratio_*_float32``), its batches, its trainer.
 
 Every measurement is a process of its own; the systems take turns. tokens/s = events of the training
 histories (padding and special tokens not counted) per second of training epochs, the first epoch left out as

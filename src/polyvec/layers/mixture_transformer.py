@@ -103,9 +103,9 @@ class MixtureTransformer(nn.Module):
     num_layers, num_heads, dropout
         As in BERT.
     pooling
-        Start as a pooling of the history: items enter with length √D, and the attention starts by handing them
-        on as they are. With BERT's start (False) an item's signal drowns in the time embedding, and that a
-        user resembles their items must be learned from nothing.
+        Start as a pooling of the history: items enter with length √D, and the attention starts by handing
+        them on as they are. With BERT's start (False) an item's signal drowns in the time embedding, and that
+        a user resembles their items must be learned from nothing.
     by_likeness
         Of a start as pooling: see :meth:`EncoderLayer.start_as_pooling`.
     num_ages
