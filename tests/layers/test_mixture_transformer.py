@@ -249,3 +249,12 @@ def test_initial_weights_are_berts() -> None:
             assert not parameter.any(), name
         elif "norm" in name:
             assert (parameter == 1).all(), name
+
+
+def test_time_embeddings_that_start_as_waves_are_the_more_alike_the_nearer_they_are() -> None:
+    it = MixtureTransformer(16, 1, num_layers=1, num_heads=2, dropout=0.0, pooling=True, by_likeness=False)
+    ages_AD = it.time.weight[:365]
+    assert torch.allclose((ages_AD**2).mean(dim=1), torch.full((365,), 0.25))
+    likeness_A = (ages_AD[:100] * ages_AD[1:101]).sum(dim=1), (ages_AD[:100] * ages_AD[5:105]).sum(dim=1)
+    assert (likeness_A[0] > likeness_A[1]).all()
+    assert it.time.weight[-1].norm() < 0.2  # t0 is no age: it starts small

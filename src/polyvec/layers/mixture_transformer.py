@@ -12,6 +12,9 @@ from polyvec.layers.attention import attend
 from polyvec.layers.dropout import Dropout
 from polyvec.layers.tables import INITIAL_STD
 
+WAVE_BASE = 10_000.0
+WAVE_HEIGHT = 0.5  # beside items whose numbers have mean square 1
+
 
 class EncoderLayer(nn.Module):
     """One layer of BERT: self-attention and a 4·D feed-forward network, each with residual and LayerNorm.
@@ -107,7 +110,8 @@ class MixtureTransformer(nn.Module):
         them on as they are. With BERT's start (False) an item's signal drowns in the time embedding, and that
         a user resembles their items must be learned from nothing.
     by_likeness
-        Of a start as pooling: see :meth:`EncoderLayer.start_as_pooling`.
+        Of a start as pooling: see :meth:`EncoderLayer.start_as_pooling`. Without it the time embeddings start
+        as waves, so that a masked event can tell its neighbours from the rest.
     num_ages
         Distinct ages of an event (365 days); one more row stands for t0, the time of the CLS tokens.
     """
@@ -136,6 +140,9 @@ class MixtureTransformer(nn.Module):
         self.apply(_initialise)
         for layer in layers if pooling else []:
             layer.start_as_pooling(by_likeness=by_likeness)
+        if pooling and not by_likeness:
+            with torch.no_grad():
+                self.time.weight[:num_ages] = waves(num_ages, width) * WAVE_HEIGHT
 
     def forward(
         self, items_BLD: Tensor, ages_BL: Tensor, lengths_B: Tensor, masked_BL: Tensor | None = None
@@ -204,6 +211,16 @@ class MixtureTransformer(nn.Module):
         hidden_BQD = self.layers[-1](tokens_BTD, visible_BT, readers_BQD)
         masked_PD = hidden_BQD[:, num_cls:][is_read_BQ] if is_read_BQ is not None else hidden_BQD[:0, 0]
         return hidden_BQD[:, :num_cls], masked_PD
+
+
+def waves(num_ages: int, width: int) -> Tensor:
+    """Sines and cosines of wavelengths from 2π to 20,000π, mean square 1 (Vaswani et al. 2017, section 3.5).
+
+    Times that are near each other have like vectors. ``→ [num_ages, width]``.
+    """
+    frequencies = WAVE_BASE ** -(torch.arange(0, width, 2) / width)
+    angles = torch.arange(num_ages)[:, None] * frequencies
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width] * 2**0.5
 
 
 @torch.no_grad()

@@ -39,7 +39,7 @@ class GUIMConfig:
         ``bert``: all weights start small and random. ``pooling``: the attention's projections, f_o and f_u
         start near the identity and items enter the transformer with one length, so that training starts from
         vectors that each resemble a part of the user's items. (Masked items alone: from their mean; queries
-        and keys start small, or a masked event would attend to itself.)
+        and keys start small, or a masked event would attend to itself, and time embeddings as waves.)
     user_heads
         0 is GUIM. H > 0 with ``num_vectors=1`` is GUIM-MH: the user's vectors are the H heads of one more
         self-attention layer (4.3.2).
