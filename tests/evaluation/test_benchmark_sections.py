@@ -13,9 +13,13 @@ PARTS = {"all": 10, "history 0": 4, "history 1–5": 7, "history 6–20": 3, "hi
 @pytest.fixture
 def matching():
     rows = [
-        {"task": "CMP-L", "ranker": ranker, "part": part, "metric": metric, "users": users}
+        {"task": "CMP-L", "ranker": ranker, "part": part, "metric": metric, "users": users, "per_seed": seeds}
         | {"value": None if users == 0 else high - 0.01 * users}
-        for ranker, high in [("mine", 0.5), ("popularity", 0.3), ("EASE", 0.4)]
+        for ranker, high, seeds in [
+            ("mine", 0.5, [0.4, 0.6]),
+            ("popularity", 0.3, [0.3]),
+            ("EASE", 0.4, [0.4]),
+        ]
         for part, users in PARTS.items()
         for metric in ("recall@100", "ndcg@10")
     ]
@@ -30,7 +34,11 @@ def test_cold_and_warm_shows_the_parts_that_count_somebody(matching):
         {"part": "history 6–20", "users": 3},
         {"part": "item 0", "users": 2},
     ]
-    assert [row["ranker"] for row in made["rows"]] == ["mine", "popularity", "EASE"]
+    assert [(row["ranker"], row["seeds"]) for row in made["rows"]] == [
+        ("mine", 2),
+        ("popularity", 1),
+        ("EASE", 1),
+    ]
     assert [cell["value"] for cell in made["rows"][1]["cells"]] == pytest.approx([0.26, 0.23, 0.27, 0.28])
     assert {cell["metric"] for row in made["rows"] for cell in row["cells"]} == {"recall@100"}
 
