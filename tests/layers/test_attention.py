@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from polyvec.layers import attention
-from polyvec.layers.attention import CachedAttention, attend
+from polyvec.layers.attention import CachedAttention, attend, compete
 
 
 def naive_attention(queries: Tensor, keys: Tensor, values: Tensor, visible_BT: Tensor) -> Tensor:
@@ -125,3 +125,53 @@ def test_causal_attention_sees_what_came_before_alone_on_both_paths(length: int)
     torch.testing.assert_close(cached, plain)
     for a, b in zip(*(torch.autograd.grad(o.square().sum(), tensors) for o in (cached, plain)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def naive_competition(queries: Tensor, keys: Tensor, values: Tensor, visible_BT: Tensor) -> Tensor:
+    """Loop transcription: every token's softmax over the readers, then every reader's weighted mean."""
+    result = torch.zeros_like(queries)
+    for b in range(queries.shape[0]):
+        seen = [t for t in range(keys.shape[2]) if visible_BT[b, t]]
+        for h in range(queries.shape[1]):
+            scores = queries[b, h] @ keys[b, h].T / math.sqrt(queries.shape[3])
+            shares = {t: scores[:, t].exp() / scores[:, t].exp().sum() for t in seen}
+            total = sum(shares.values())
+            for t in seen:
+                result[b, h] += (shares[t] / total)[:, None] * values[b, h, t]
+    return result
+
+
+def test_competition_is_the_formula() -> None:
+    (queries, keys, values), visible_BT = inputs(torch.float32)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            compete(queries, keys, values, visible_BT), naive_competition(queries, keys, values, visible_BT)
+        )
+        torch.testing.assert_close(
+            compete(queries, keys, values, None),
+            naive_competition(queries, keys, values, torch.ones_like(visible_BT)),
+        )
+
+
+def test_a_token_that_only_one_reader_resembles_leaves_the_others_means() -> None:
+    queries = torch.tensor([[[[9.0, 0.0], [0.0, 9.0]]]])
+    keys = torch.tensor([[[[9.0, 0.0], [0.0, 9.0], [0.0, 9.0]]]])
+    values = torch.tensor([[[[1.0, 0.0], [0.0, 1.0], [0.0, 3.0]]]])
+    torch.testing.assert_close(compete(queries, keys, values, None)[0, 0], torch.tensor([[1.0, 0], [0, 2]]))
+
+
+def test_a_single_competitor_gets_the_mean_of_what_it_sees() -> None:
+    (queries, keys, values), visible_BT = inputs(torch.float32, queries=1)
+    with torch.no_grad():
+        means = [values[b, :, visible_BT[b]].mean(dim=1) for b in range(len(values))]
+        torch.testing.assert_close(compete(queries, keys, values, visible_BT)[:, :, 0], torch.stack(means))
+
+
+def test_a_token_hidden_from_competitors_gets_no_gradient() -> None:
+    (queries, keys, values), visible_BT = inputs(torch.float32)
+    compete(queries, keys, values, visible_BT).square().sum().backward()
+    for tensor in (keys, values):
+        assert tensor.grad is not None
+        assert tensor.grad.isfinite().all()
+        assert (tensor.grad.transpose(1, 2)[~visible_BT] == 0).all()
+        assert (tensor.grad.transpose(1, 2)[visible_BT] != 0).any()

@@ -13,9 +13,9 @@ WIDTH, CLS, HEADS, AGES = 8, 2, 2, 30
 LENGTHS = [5, 0, 3, 1]
 
 
-@pytest.fixture(params=[1, 3])
+@pytest.fixture(params=["1 layer", "3 layers", "3 layers, competing"])
 def transformer(request: pytest.FixtureRequest) -> MixtureTransformer:
-    return made(request.param)
+    return made(int(request.param[0]), competing="competing" in request.param)
 
 
 @pytest.fixture(params=["training in bf16", "float32"])
@@ -26,10 +26,12 @@ def precision(request: pytest.FixtureRequest) -> Iterator[float]:
         yield 5e-2 if is_bf16 else 1e-5
 
 
-def made(layers: int = 2) -> MixtureTransformer:
+def made(layers: int = 2, num_cls: int = CLS, *, competing: bool = False) -> MixtureTransformer:
     """Large weights, so that every input matters."""
     torch.manual_seed(0)
-    transformer = MixtureTransformer(WIDTH, CLS, layers, HEADS, dropout=0.3, num_ages=AGES).eval()
+    transformer = MixtureTransformer(
+        WIDTH, num_cls, layers, HEADS, dropout=0.3, competing=competing, num_ages=AGES
+    ).eval()
     with torch.no_grad():
         for parameter in transformer.parameters():
             parameter.normal_(std=0.4)
@@ -226,6 +228,20 @@ def test_events_are_read_in_both_directions() -> None:
 def test_every_cls_token_gives_a_vector_of_its_own() -> None:
     cls_BCD, _ = made()(*histories())
     assert not torch.allclose(cls_BCD[:, 0], cls_BCD[:, 1], atol=1e-2)
+
+
+def test_cls_tokens_that_compete_change_and_events_of_the_same_layer_do_not() -> None:
+    free_BCD, free_PD = made(1)(*histories(), masks())
+    competing_BCD, competing_PD = made(1, competing=True)(*histories(), masks())
+    torch.testing.assert_close(competing_PD, free_PD)
+    has_events = torch.tensor(LENGTHS) > 0
+    assert ((competing_BCD - free_BCD).abs().amax(dim=(1, 2))[has_events] > 1e-3).all()
+
+
+def test_a_single_cls_token_has_nobody_to_compete_with() -> None:
+    free_BCD, _ = made(2, num_cls=1)(*histories())
+    competing_BCD, _ = made(2, num_cls=1, competing=True)(*histories())
+    assert torch.equal(competing_BCD, free_BCD)
 
 
 def test_dropout_is_drawn_in_training_only() -> None:

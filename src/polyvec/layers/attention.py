@@ -1,4 +1,4 @@
-"""Scaled dot-product attention, with a training path for CPUs that stays in the cache."""
+"""Scaled dot-product attention, with a training path for CPUs that stays in the cache; and competing readers."""
 
 from __future__ import annotations
 
@@ -37,6 +37,23 @@ def attend(
     return scaled_dot_product_attention(
         queries_BHQE, keys_BHTE, values_BHTE, attn_mask=mask_B11T, is_causal=causal
     )
+
+
+def compete(
+    queries_BHCE: Tensor, keys_BHTE: Tensor, values_BHTE: Tensor, visible_BT: Tensor | None
+) -> Tensor:
+    """Attention of C readers that compete for the tokens. ``→ [B, H, C, E]``.
+
+    Every token is shared out among the readers (a softmax over C of QKᵀ/√E), and what a reader gets is the
+    mean of the visible tokens, weighted by its shares: slot attention's normalisation (Locatello et al. 2020,
+    section 2.1, without its ε). A token that one reader resembles more than the others goes to it, so that
+    readers cannot all describe the same tokens.
+    """
+    logits_BHCT = (queries_BHCE @ keys_BHTE.transpose(-1, -2)).float() * queries_BHCE.shape[-1] ** -0.5
+    log_shares_BHCT = torch.log_softmax(logits_BHCT, dim=2)
+    if visible_BT is not None:
+        log_shares_BHCT = log_shares_BHCT.masked_fill(~visible_BT[:, None, None, :], -torch.inf)
+    return torch.softmax(log_shares_BHCT, dim=-1).to(values_BHTE.dtype) @ values_BHTE
 
 
 def _causal_bias(queries_BHQE: Tensor) -> Tensor:

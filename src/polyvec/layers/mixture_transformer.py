@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from polyvec.layers.attention import attend
+from polyvec.layers.attention import attend, compete
 from polyvec.layers.dropout import Dropout
 from polyvec.layers.tables import INITIAL_STD
 
@@ -49,6 +49,7 @@ class EncoderLayer(nn.Module):
         readers_BQD: Tensor | None = None,
         *,
         causal: bool = False,
+        competitors: int = 0,
     ) -> Tensor:
         """Let every reader attend to all visible tokens. ``→ [B, Q, D]``.
 
@@ -62,9 +63,19 @@ class EncoderLayer(nn.Module):
             The tokens whose outputs are wanted; None means all of them (Q = T).
         causal
             Every token sees itself and earlier ones only; ``visible_BT`` and ``readers_BQD`` are None then.
+        competitors
+            So many of the first readers compete for the tokens: see
+            :func:`polyvec.layers.attention.compete`.
         """
         readers_BQD = tokens_BTD if readers_BQD is None else readers_BQD
-        attended_BQD = self.output(self._attend(readers_BQD, tokens_BTD, visible_BT, causal=causal))
+        queries_BHQE, keys_BHTE, values_BHTE = self._project(readers_BQD, tokens_BTD)
+        attended_BHQE = attend(
+            queries_BHQE[:, :, competitors:], keys_BHTE, values_BHTE, visible_BT, causal=causal
+        )
+        if competitors:
+            shared_BHCE = compete(queries_BHQE[:, :, :competitors], keys_BHTE, values_BHTE, visible_BT)
+            attended_BHQE = torch.cat([shared_BHCE, attended_BHQE], dim=2)
+        attended_BQD = self.output(attended_BHQE.transpose(1, 2).flatten(2))
         hidden_BQD: Tensor = self.attention_norm(readers_BQD + self.dropout(attended_BQD))
         result_BQD: Tensor = self.feed_forward_norm(hidden_BQD + self.dropout(self.feed_forward(hidden_BQD)))
         return result_BQD
@@ -81,14 +92,10 @@ class EncoderLayer(nn.Module):
         for weight_DD in (values_DD, self.output.weight, *likeness):
             add_identity(weight_DD)
 
-    def _attend(
-        self, readers_BQD: Tensor, tokens_BTD: Tensor, visible_BT: Tensor | None, *, causal: bool
-    ) -> Tensor:
-        queries_BHQE = self._heads(self.query(readers_BQD))
+    def _project(self, readers_BQD: Tensor, tokens_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries ``[B, H, Q, E]``, keys and values ``[B, H, T, E]``."""
         keys_BTD, values_BTD = self.key_value(tokens_BTD).chunk(2, dim=-1)
-        keys_BHTE, values_BHTE = self._heads(keys_BTD), self._heads(values_BTD)
-        attended_BHQE = attend(queries_BHQE, keys_BHTE, values_BHTE, visible_BT, causal=causal)
-        return attended_BHQE.transpose(1, 2).flatten(2)
+        return self._heads(self.query(readers_BQD)), self._heads(keys_BTD), self._heads(values_BTD)
 
     def _heads(self, tokens_BTD: Tensor) -> Tensor:
         return tokens_BTD.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
@@ -112,6 +119,9 @@ class MixtureTransformer(nn.Module):
     by_likeness
         Of a start as pooling: see :meth:`EncoderLayer.start_as_pooling`. Without it the time embeddings start
         as waves, so that a masked event can tell its neighbours from the rest.
+    competing
+        Whether the CLS tokens compete for the tokens they attend to, in every layer: see
+        :func:`polyvec.layers.attention.compete`. A single one has nobody to compete with.
     num_ages
         Distinct ages of an event (365 days); one more row stands for t0, the time of the CLS tokens.
     """
@@ -126,10 +136,12 @@ class MixtureTransformer(nn.Module):
         *,
         pooling: bool = False,
         by_likeness: bool = True,
+        competing: bool = False,
         num_ages: int = 365,
     ) -> None:
         super().__init__()
         self.pooling = pooling
+        self.competitors = num_cls if competing and num_cls > 1 else 0
         self.cls = nn.Embedding(num_cls, width)
         self.mask = nn.Parameter(torch.empty(width).normal_(std=INITIAL_STD))
         self.time = nn.Embedding(num_ages + 1, width)
@@ -168,7 +180,7 @@ class MixtureTransformer(nn.Module):
         tokens_BTD = self._embed(items_BLD, ages_BL, masked_BL)
         visible_BT = self._visible(lengths_B, items_BLD.shape[1])
         for layer in list(self.layers)[:-1]:
-            tokens_BTD = layer(tokens_BTD, visible_BT)
+            tokens_BTD = layer(tokens_BTD, visible_BT, competitors=self.competitors)
         return self._read_out(tokens_BTD, visible_BT, masked_BL)
 
     def all_tokens(
@@ -178,7 +190,7 @@ class MixtureTransformer(nn.Module):
         tokens_BTD = self._embed(items_BLD, ages_BL, masked_BL)
         visible_BT = self._visible(lengths_B, items_BLD.shape[1])
         for layer in self.layers:
-            tokens_BTD = layer(tokens_BTD, visible_BT)
+            tokens_BTD = layer(tokens_BTD, visible_BT, competitors=self.competitors)
         return tokens_BTD, visible_BT
 
     def _embed(self, items_BLD: Tensor, ages_BL: Tensor, masked_BL: Tensor | None) -> Tensor:
@@ -208,7 +220,7 @@ class MixtureTransformer(nn.Module):
             positions_BQ, is_read_BQ = _positions(masked_BL)
             index_BQD = (num_cls + positions_BQ)[:, :, None].expand(-1, -1, tokens_BTD.shape[2])
             readers_BQD = torch.cat([readers_BQD, tokens_BTD.gather(1, index_BQD)], dim=1)
-        hidden_BQD = self.layers[-1](tokens_BTD, visible_BT, readers_BQD)
+        hidden_BQD = self.layers[-1](tokens_BTD, visible_BT, readers_BQD, competitors=self.competitors)
         masked_PD = hidden_BQD[:, num_cls:][is_read_BQ] if is_read_BQ is not None else hidden_BQD[:0, 0]
         return hidden_BQD[:, :num_cls], masked_PD
 

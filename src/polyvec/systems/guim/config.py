@@ -40,6 +40,9 @@ class GUIMConfig:
         start near the identity and items enter the transformer with one length, so that training starts from
         vectors that each resemble a part of the user's items. (Masked items alone: from their mean; queries
         and keys start small, or a masked event would attend to itself, and time embeddings as waves.)
+    competing
+        Whether the CLS tokens compete: the attention of every event is shared out among them before it is
+        normalised over events, so that they describe different parts of the history. Not in the paper.
     user_heads
         0 is GUIM. H > 0 with ``num_vectors=1`` is GUIM-MH: the user's vectors are the H heads of one more
         self-attention layer (4.3.2).
@@ -88,6 +91,7 @@ class GUIMConfig:
     max_words: Annotated[int, Field(ge=0)] = 530_000
     gelu: bool = False
     start: Literal["bert", "pooling"] = "pooling"
+    competing: bool = True
     user_heads: Annotated[int, Field(ge=0)] = 0
     alpha: Annotated[float, Field(gt=0)] = 20.0
     mixture: Mixture = "max"
@@ -143,6 +147,7 @@ def paper(num_vectors: int = 4) -> tuple[GUIMConfig, TrainingOptions]:
         num_vectors=num_vectors,
         gelu=True,
         start="bert",
+        competing=False,
         weighting="pairs",
         negatives="sampled",
         num_cutoffs=1,

@@ -89,6 +89,7 @@ class GUIMNetwork(nn.Module):
             config.dropout,
             pooling=config.start == "pooling",
             by_likeness=config.matching_weight > 0,
+            competing=config.competing and config.matching_weight > 0,
         )
         self.heads = HeadsLayer(config.width, config.user_heads) if config.user_heads else None
         self.f_o = _one_layer(config.width, gelu=config.gelu)
