@@ -183,6 +183,7 @@ def main() -> None:
     report = {"command": command, "cutoff": CUTOFF, "seeds": seeds}
     report |= summarise(content)
     if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "results.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     print(json.dumps(report))
 
