@@ -21,7 +21,6 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[2] / "docs" / "leaderboard.md"
 PROTOCOL = ("cutoff", "history_days", "target_days", "seen_removed", "sasrec_seeds")
-TRAINED = "SASRec"  # what polyvec bench --sasrec trains stands under this name
 MATCHING = {"recall@100": ("all", "repeats", "new"), "ndcg@10": ("all",)}
 FIGURES = ("value", "low", "high", "users", "per_seed")
 KEPT = {
@@ -65,17 +64,11 @@ def trim(content: dict[str, Any], name: str, title: str, source: str, command: s
         "source": source,
         "command": command,
         "protocol": {key: content["protocol"][key] for key in PROTOCOL},
-        "brought": brought(content["protocol"]),
+        "brought": list(content["protocol"]["embeddings"]),
         "notes": content["notes"],
         "costs": [{key: rounded(value) for key, value in row.items()} for row in content["costs"]],
         **rows,
     }
-
-
-def brought(protocol: dict[str, Any]) -> list[str]:
-    """Names of the systems that were given as vectors: not of the one that the benchmark trained itself."""
-    trained = {TRAINED} if protocol["sasrec_seeds"] else set()
-    return [name for name in protocol["embeddings"] if name not in trained]
 
 
 def is_shown(table: str, row: dict[str, Any]) -> bool:
@@ -114,7 +107,7 @@ def section(result: dict[str, Any]) -> Iterator[str]:
     yield from similarities(result["similarity"], own)
     yield from costs(result["costs"], own)
     if protocol["sasrec_seeds"]:
-        yield f"* {TRAINED} was trained by `polyvec bench --sasrec {protocol['sasrec_seeds']}`"
+        yield f"* SASRec was trained by `polyvec bench --sasrec {protocol['sasrec_seeds']}`"
     yield from (f"* {note}" for note in result["notes"])
     yield ""
 
