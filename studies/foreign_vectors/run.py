@@ -121,8 +121,10 @@ def summarise(content: dict[str, Any]) -> dict[str, Any]:
         if row["metric"] in METRICS and row["part"] in PARTS:
             key = f"{row['task']} {row['metric']} {row['part']}"
             matching.setdefault(row["ranker"], {})[key] = figures(row)
+    several = asked_with_several(content["trials"])
     behaviour = {
-        f"{row['task']} {row['metric']}, {row['features']}, {row['probe']}": figures(row)
+        f"{row['task']} {row['metric']}, {row['features']}, {row['probe']}"
+        + (f", {row['train_users']} labels" if (row["task"], row["label"]) in several else ""): figures(row)
         for row in content["trials"]
     }
     similarity = {f"{row['scorer']}, {row['part']}": figures(row) for row in content["similarity"]}
@@ -135,6 +137,14 @@ def summarise(content: dict[str, Any]) -> dict[str, Any]:
         "notes": content["notes"],
         "seconds": content["seconds"],
     }
+
+
+def asked_with_several(trials: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    """Task and label of the problems that were asked with several numbers of users to learn from."""
+    told: dict[tuple[str, str], set[int]] = {}
+    for row in trials:
+        told.setdefault((row["task"], row["label"]), set()).add(row["train_users"])
+    return {key for key, numbers in told.items() if len(numbers) > 1}
 
 
 def figures(row: dict[str, Any]) -> dict[str, Any]:
@@ -173,6 +183,7 @@ def main() -> None:
     report = {"command": command, "cutoff": CUTOFF, "seeds": seeds}
     report |= summarise(content)
     if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "results.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     print(json.dumps(report))
 

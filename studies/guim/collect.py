@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.stats import t
 
-from polyvec.evaluation.metrics import interval, resampled_means
+from polyvec.evaluation.benchmark import paired
+from polyvec.evaluation.runs import spread
 
+MODEL = "model"  # name of the ranker in every table of users
 REFERENCE = "GUIM C=1"
 PAIRED = (
     ("GUIM C=4", "GUI-EDI C=4"),
@@ -93,36 +94,33 @@ def _summary(seeds: dict[int, dict[str, Any]]) -> dict[str, Any]:
 def over_seeds(values: list[float]) -> dict[str, Any]:
     """Mean, half of its 95 % t interval, and the values."""
     found: dict[str, Any] = {"mean": round(float(np.mean(values)), 5)}
-    if len(values) > 1:
-        spread = np.std(values, ddof=1) / np.sqrt(len(values))
-        found["half_width"] = round(float(t.ppf(0.975, len(values) - 1) * spread), 5)
+    half_width = spread(values)
+    if half_width is not None:
+        found["half_width"] = round(half_width, 5)
     return found | {"values": [round(float(value), 5) for value in values]}
 
 
 def _difference(ours: dict[int, dict[str, Any]], theirs: dict[int, dict[str, Any]]) -> dict[str, Any]:
     """CMP-L recall@100 of the seeds that both have."""
     shared = sorted(ours.keys() & theirs.keys())
-    by_seed = [_paired(ours[seed]["users"], theirs[seed]["users"]) for seed in shared]
-    if not by_seed:
+    if not shared:
         return {"seeds": []}
-    differences_BS = np.stack(
-        [pair["value"].to_numpy() - pair["other"].to_numpy() for pair in by_seed], axis=1
-    )
-    mean_B1 = differences_BS.mean(axis=1, keepdims=True).astype(np.float64)
-    low, high = interval(resampled_means(mean_B1))
-    base = float(np.mean([pair["other"].mean() for pair in by_seed]))
+    mean, other = (_averaged(seeds, shared) for seeds in (ours, theirs))
+    (found,) = paired(mean, other, MODEL, MODEL).iter_rows(named=True)
+    base = other["value"].mean()
+    by_seed = [_averaged(ours, [n])["value"].mean() - _averaged(theirs, [n])["value"].mean() for n in shared]
     return {
         "seeds": shared,
-        "difference": round(float(mean_B1.mean()), 5),
-        "low": round(float(low[0]), 5),
-        "high": round(float(high[0]), 5),
-        "relative": round(float(mean_B1.mean()) / base, 4) if base else None,
-        "by_seed": [round(float(value), 5) for value in differences_BS.mean(axis=0)],
-        "users": len(mean_B1),
+        **{key: round(found[key], 5) for key in ("difference", "low", "high")},
+        "relative": round(found["difference"] / base, 4) if base else None,
+        "by_seed": [round(value, 5) for value in by_seed],
+        "users": found["users"],
     }
 
 
-def _paired(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
-    chosen = (pl.col("task") == "CMP-L") & (pl.col("metric") == "recall@100") & (pl.col("part") == "all")
-    other = theirs.filter(chosen).select("user", pl.col("value").alias("other"))
-    return ours.filter(chosen).join(other, on="user", maintain_order="left").sort("user")
+def _averaged(seeds: dict[int, dict[str, Any]], chosen: list[int]) -> pl.DataFrame:
+    """CMP-L recall@100 of every user, mean over the chosen seeds; all models are asked about the same."""
+    table = pl.concat([seeds[seed]["users"] for seed in chosen])
+    asked = table.filter(pl.col("task") == "CMP-L", pl.col("metric") == "recall@100", pl.col("part") == "all")
+    keys = [name for name in asked.columns if name != "value"]
+    return asked.group_by(keys, maintain_order=True).agg(pl.col("value").cast(pl.Float64).mean())

@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
 from sets import SETS
+
+from polyvec.evaluation.plots import curves
 
 LIST = "CMP-L recall@100 all"
 TASKS = ("CMP-L recall@100 all", "CMP-S recall@100 all", "CMP-N recall@100 all")
 NUMBERS = (1, 2, 3, 4, 8, 16, 32)
-COLOURS = {"GUIM": "#2f5fd0", "GUIM-MH": "#d9822b", "GUI-EDI": "#3a9a6b"}
+KINDS = ("GUIM", "GUIM-MH", "GUI-EDI")
 TARGET = 0.05  # recall@100 (CMP-L) of C = 4 over C = 1
 
 Results = dict[str, Any]
@@ -117,12 +117,12 @@ def _figures(results: Results) -> str:
     sections = ["## More vectors: CLS tokens and heads (Figures 2, 3)"]
     for name, models in results["sets"].items():
         rows = [
-            [str(c), *[_cell(models.get(f"{kind} C={c}"), "measures", LIST) for kind in COLOURS]]
+            [str(c), *[_cell(models.get(f"{kind} C={c}"), "measures", LIST) for kind in KINDS]]
             for c in NUMBERS
         ]
         rows = [row for row in rows if set(row[1:]) != {"–"}]
         if len(rows) > 1:
-            sections.append(f"![{name}]({name}.svg)\n\n" + _markdown([f"{name}: C", *COLOURS], rows))
+            sections.append(f"![{name}]({name}.svg)\n\n" + _markdown([f"{name}: C", *KINDS], rows))
     return "\n\n".join(sections) if len(sections) > 1 else ""
 
 
@@ -219,24 +219,25 @@ def _markdown(header: list[str], rows: list[list[str]]) -> str:
 
 def _plot(file: Path, name: str, models: Results) -> None:
     """Recall against C, logarithmic, with the intervals over seeds."""
-    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
-    axes = figure.subplots()
-    for kind, colour in COLOURS.items():
-        points = [
-            (c, models[f"{kind} C={c}"]["measures"][LIST]) for c in NUMBERS if f"{kind} C={c}" in models
-        ]
-        if points:
-            x, y = [c for c, _ in points], [one["mean"] for _, one in points]
-            half = [one.get("half_width", 0.0) for _, one in points]
-            axes.errorbar(x, y, half, label=kind, color=colour, marker="o", markersize=4, capsize=2)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks([c for c in NUMBERS if c != 3], [str(c) for c in NUMBERS if c != 3])
-    axes.set_xlabel("C, vectors per user")
-    axes.set_ylabel("recall@100, CMP-L")
-    axes.set_title(name, loc="left")
-    axes.legend(frameon=False)
-    with mpl.rc_context({"svg.hashsalt": "polyvec", "svg.fonttype": "none"}):
-        figure.savefig(file, metadata={"Date": None})
+    series = {kind: _points(kind, models) for kind in KINDS}
+    text = curves(
+        f"{name}: recall@100, CMP-L",
+        {kind: points for kind, points in series.items() if points},
+        "C, vectors per user",
+    )
+    white = text.replace("<svg ", '<svg style="background: white" ', 1)  # pages may be dark around it
+    file.write_text(white, "utf-8")
+
+
+def _points(kind: str, models: Results) -> list[tuple[int, float, float, float]]:
+    """C, mean, and the ends of its interval over seeds: the mean itself with one seed."""
+    points = []
+    for c in NUMBERS:
+        if f"{kind} C={c}" in models:
+            found = models[f"{kind} C={c}"]["measures"][LIST]
+            mean, half = found["mean"], found.get("half_width", 0.0)
+            points.append((c, mean, mean - half, mean + half))
+    return points
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from polyvec.systems import guim, sasrec
 from polyvec.systems.guim import GUIMConfig
@@ -41,12 +42,12 @@ def recipes() -> dict[str, Recipe]:
     return {**_table_2(), **_figures(), **_bytes(), **_ablations(), **_paper()}
 
 
-def _guim(part: str, *, profiles: bool = False, **changes: object) -> Recipe:
-    """Make a recipe of the default one; names of training options are told from the model's own."""
+def _guim(part: str, *, profiles: bool = False, batch_size: int | None = None, **changes: Any) -> Recipe:
+    """Make a recipe of the default one: changes are those of its configuration."""
     config, options = guim.default()
-    own = {name: value for name, value in changes.items() if name in GUIMConfig.__dataclass_fields__}
-    rest = {name: value for name, value in changes.items() if name not in own}
-    return Recipe(part, replace(config, **own), replace(options, **rest), profiles=profiles)  # type: ignore[arg-type]
+    if batch_size is not None:
+        options = replace(options, batch_size=batch_size)
+    return Recipe(part, replace(config, **changes), options, profiles=profiles)
 
 
 def _table_2() -> dict[str, Recipe]:
@@ -77,7 +78,7 @@ def _bytes() -> dict[str, Recipe]:
 
 def _ablations() -> dict[str, Recipe]:
     """One change at a time to GUIM with C = 4."""
-    changes: dict[str, dict[str, object]] = {
+    changes: dict[str, dict[str, Any]] = {
         "matching alone": {"masked_weight": 0.0},
         "α=5": {"alpha": 5.0},
         "α=10": {"alpha": 10.0},

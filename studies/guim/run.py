@@ -35,20 +35,19 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from collect import collect
+from collect import MODEL, collect
 from recipes import Recipe, recipes
 from sets import SETS, DataSet
 
 import polyvec
+from polyvec.evaluation.benchmark import per_user
 from polyvec.evaluation.probes import NETWORK, Features, FeedForward
 from polyvec.evaluation.rankers import EmbeddingsRanker
-from polyvec.evaluation.tasks.comparison import Answers, answer
+from polyvec.evaluation.tasks.comparison import answer
 from polyvec.evaluation.tasks.next_item import without_seen
 from polyvec.evaluation.tasks.profile import label_column, profile
 from polyvec.systems import guim, sasrec
 
-PARTS = ("all", "repeats", "new")
-METRICS = ("recall@100", "ndcg@10")
 WATCHED = ("wins", "cosine", "effective_rank")
 MOST_EPOCHS = 12
 QUICK_SETS = ("online_retail", "ml100k")
@@ -57,6 +56,8 @@ QUICK_MODELS = ("GUIM C=1", "GUIM C=4")
 
 def main() -> None:
     arguments = _arguments()
+    if not arguments.collect:
+        _check_data(arguments.data, _sets(arguments))
     if arguments.choose_epochs:
         print(json.dumps(choose_epochs(arguments)))
         return
@@ -64,8 +65,11 @@ def main() -> None:
         runs = Path(scratch) / "runs" if arguments.runs is None else arguments.runs
         if not arguments.collect:
             train(arguments, runs, Path(scratch))
+        elif not any(runs.glob("*/*/*/run.json")):
+            sys.exit(f"{runs} holds no SET/MODEL/SEED/run.json: --collect reads what calls without it wrote")
         results = {"command": "python " + " ".join(sys.argv), **collect(runs)}
     if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     for name, models in results["sets"].items():
         for model, figures in models.items():
@@ -91,13 +95,30 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="two sets, two models, few users: under a minute"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.runs is None and not (arguments.quick or arguments.choose_epochs):
+        parser.error("--runs is missing: the folder in which finished models are kept between calls")
+    return arguments
+
+
+def _sets(arguments: argparse.Namespace) -> list[str]:
+    return list(QUICK_SETS) if arguments.quick and not arguments.choose_epochs else arguments.sets
+
+
+def _check_data(data: Path, sets: list[str]) -> None:
+    """Stop before anything is trained if a file of any set is missing."""
+    for chosen in (SETS[name] for name in sets):
+        files = chosen.files(data)
+        missing = [file for file in files if not file.is_file()]
+        if missing:
+            expected = f"{chosen.folder}/ with {', '.join(file.name for file in files)} ({chosen.source})"
+            sys.exit(f"{missing[0]} does not exist: DATA holds {expected}")
 
 
 def train(arguments: argparse.Namespace, runs: Path, scratch: Path) -> None:
     """Train what is missing: seed by seed, so that a stopped study has whole comparisons."""
     chosen = _chosen(arguments)
-    sets = QUICK_SETS if arguments.quick else arguments.sets
+    sets = _sets(arguments)
     for name in sets:
         SETS[name].prepare(arguments.data, scratch / name, quick=arguments.quick)
     missing = [
@@ -113,8 +134,11 @@ def train(arguments: argparse.Namespace, runs: Path, scratch: Path) -> None:
             for one in missing
         }
         for number, future in enumerate(as_completed(futures), start=1):
-            seconds = future.result()
             about = ", ".join(map(str, futures[future]))
+            if future.exception() is not None:
+                pool.shutdown(wait=False, cancel_futures=True)  # those in training still finish
+                print(f"{about}: failed; finished models are kept", file=sys.stderr, flush=True)
+            seconds = future.result()
             print(f"{number} of {len(missing)}: {about}: {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
@@ -202,27 +226,13 @@ def _fit(
 
 
 def _ask(embeddings: polyvec.Embeddings, dataset: polyvec.Dataset, chosen: DataSet) -> pl.DataFrame:
-    """Each user's measures: ``task, part, metric, user, value``."""
-    ranker = {"model": EmbeddingsRanker(embeddings, dataset)}
-    frames = []
+    """Each user's measures: rows of :func:`polyvec.evaluation.benchmark.per_user`."""
+    ranker = {MODEL: EmbeddingsRanker(embeddings, dataset)}
+    tables = []
     for question in chosen.questions(dataset):
         asked = ranker if chosen.cutoff else without_seen(ranker, question, dataset)
-        frames += _per_user(answer(asked, question))
-    return pl.concat(frames)
-
-
-def _per_user(answers: Answers) -> list[pl.DataFrame]:
-    users = answers.question.windows.user_rows
-    frames = []
-    for column, key in enumerate(answers.keys):
-        if key.part in PARTS and key.metric in METRICS:
-            values_B = answers.values_BM[:, column]
-            names = {"task": answers.question.name, "part": key.part, "metric": key.metric}
-            frame = pl.DataFrame({"user": users, "value": values_B.astype(np.float32)}).fill_nan(None)
-            frames.append(
-                frame.drop_nulls().select(*[pl.lit(v).alias(k) for k, v in names.items()], pl.all())
-            )
-    return frames
+        tables.append(per_user(answer(asked, question), dataset))
+    return pl.concat(tables)
 
 
 def _profiles(

@@ -55,6 +55,11 @@ class DataSet:
     labels: dict[str, pl.Expr] = field(default_factory=dict)
     guim: dict[str, Any] = field(default_factory=dict)
 
+    def files(self, data: Path) -> list[Path]:
+        """What is read of DATA."""
+        names = ["events", "items", *(["users"] if self.labels else [])]
+        return [data / self.folder / f"{name}.parquet" for name in names]
+
     def prepare(self, data: Path, out: Path, *, quick: bool) -> polyvec.Dataset:
         """Write the Dataset."""
         events = self.events(pl.read_parquet(data / self.folder / "events.parquet"))

@@ -34,6 +34,7 @@ from polyvec.data.item_sets import ItemSets
 from polyvec.data.split import Windows, cut
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY, counting_baselines
 from polyvec.evaluation.rankers import EmbeddingsRanker, HabitsRanker, Ranker
+from polyvec.evaluation.runs import spread
 from polyvec.evaluation.tasks.matching import matching
 from polyvec.retrieval.habits import Weights
 from polyvec.systems.guim import GUIMConfig, default, paper
@@ -137,14 +138,15 @@ def measures(table: pl.DataFrame, ranker: str) -> dict[str, float]:
 
 
 def summarise(per_seed: list[dict[str, float]]) -> dict[str, dict[str, float | list[float]]]:
-    """Mean over seeds, half width of the 95 % t interval of the mean, and every seed's value."""
-    t_value = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}.get(len(per_seed), 1.96)
+    """Mean over seeds, half width of the 95 % t interval of the mean (of several), and every seed's value."""
     summary = {}
     for key in per_seed[0]:
-        values = np.array([seed[key] for seed in per_seed])
-        half = t_value * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-        summary[key] = {"mean": round(float(values.mean()), 4), "half_width": round(float(half), 4)}
-        summary[key]["seeds"] = [round(float(value), 4) for value in values]
+        values = [seed[key] for seed in per_seed]
+        half_width = spread(values)
+        summary[key] = {"mean": round(float(np.mean(values)), 4)}
+        if half_width is not None:
+            summary[key]["half_width"] = round(half_width, 4)
+        summary[key]["seeds"] = [round(value, 4) for value in values]
     return summary
 
 
@@ -158,6 +160,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one seed, two tiny models: under a minute")
     parser.add_argument("--out", type=Path, help="folder for results.json; none writes nothing")
     arguments = parser.parse_args()
+    check_data(arguments.data)
     seeds = range(1 if arguments.quick else arguments.seeds)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -197,8 +200,16 @@ def main() -> None:
     }
     show(results)
     if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "results.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     print(json.dumps(report))
+
+
+def check_data(data: Path) -> None:
+    """Stop before anything is trained if a file is missing."""
+    for file in (data / "events.parquet", data / "items.parquet"):
+        if not file.is_file():
+            sys.exit(f"{file} does not exist: DATA is a folder with events.parquet and items.parquet")
 
 
 def baselines(dataset: polyvec.Dataset) -> dict[str, dict[str, dict[str, float]]]:

@@ -20,13 +20,24 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[2] / "docs" / "leaderboard.md"
-PROTOCOL = ("cutoff", "history_days", "target_days", "seen_removed")
+PROTOCOL = ("cutoff", "history_days", "target_days", "seen_removed", "sasrec_seeds")
 MATCHING = {"recall@100": ("all", "repeats", "new"), "ndcg@10": ("all",)}
 FIGURES = ("value", "low", "high", "users", "per_seed")
 KEPT = {
     "matching": ("task", "ranker", "part", "metric", *FIGURES),
-    "trials": ("task", "label", "features", "probe", "metric", *FIGURES),
+    "trials": ("task", "label", "features", "probe", "metric", "train_users", *FIGURES),
     "similarity": ("task", "scorer", "part", "metric", "items", "value", "low", "high", "per_seed"),
+}
+COSTS = {
+    "C": "C",
+    "D": "D",
+    "bytes_per_user": "bytes per user",
+    "bytes_per_item": "bytes per item",
+    "seeds": "seeds",
+    "parameters": "parameters",
+    "training_seconds": "training, s",
+    "encode_seconds": "encoding, s",
+    "users_per_second": "users encoded per s",
 }
 HEAD = """# Leaderboard
 
@@ -35,9 +46,9 @@ What `polyvec bench` said of systems and simple methods, on public data. This pa
 
 In brackets: 95 % intervals, over users for rankings, over splits into users to learn from and users to test
 for user tasks, over items for item similarity. Where a system was made with several seeds, the range of its
-seeds follows. **Bold** names are systems that were brought as vectors; all others are built in. What the
-tasks ask, and how: [the benchmark](benchmark.md). Best first does not mean significantly better:
-`polyvec bench` and `polyvec bench --compare` compare by user.
+seeds follows. **Bold** names are systems that were brought as vectors (`--embeddings`), whatever made them;
+all others `polyvec bench` made itself. What the tasks ask, and how: [the benchmark](benchmark.md). Best first
+does not mean significantly better: `polyvec bench` and `polyvec bench --compare` compare by user.
 """
 
 
@@ -53,8 +64,9 @@ def trim(content: dict[str, Any], name: str, title: str, source: str, command: s
         "source": source,
         "command": command,
         "protocol": {key: content["protocol"][key] for key in PROTOCOL},
+        "brought": list(content["protocol"]["embeddings"]),
         "notes": content["notes"],
-        "costs": content["costs"],
+        "costs": [{key: rounded(value) for key, value in row.items()} for row in content["costs"]],
         **rows,
     }
 
@@ -89,11 +101,13 @@ def section(result: dict[str, Any]) -> Iterator[str]:
             f"{protocol['target_days']:g} days to foretell; items bought before are left in the answers."
         )
     yield ""
-    own = {cost["system"] for cost in result["costs"]}
+    own = set(result["brought"])
     yield from rankings(result["matching"], own)
     yield from user_tasks(result["trials"], own)
     yield from similarities(result["similarity"], own)
-    yield from costs(result["costs"])
+    yield from costs(result["costs"], own)
+    if protocol["sasrec_seeds"]:
+        yield f"* SASRec was trained by `polyvec bench --sasrec {protocol['sasrec_seeds']}`"
     yield from (f"* {note}" for note in result["notes"])
     yield ""
 
@@ -111,16 +125,24 @@ def rankings(rows: list[dict[str, Any]], own: set[str]) -> Iterator[str]:
 
 
 def user_tasks(rows: list[dict[str, Any]], own: set[str]) -> Iterator[str]:
-    """One table per label and measure: features down, probes across."""
-    for (task, label, metric), group in grouped(rows, lambda row: (row["task"], row["label"], row["metric"])):
-        probes = list(dict.fromkeys(row["probe"] for row in group))
-        cells = {(row["features"], row["probe"]): row for row in group}
-        lines = [
-            [named(name, own), *(cell(cells.get((name, probe))) for probe in probes)]
-            for name in dict.fromkeys(row["features"] for row in group)
-        ]
+    """One table per label, measure and number of users whose labels were told."""
+    for (task, label, metric), asked in grouped(rows, lambda row: (row["task"], row["label"], row["metric"])):
         title = f"### {task}" + ("" if label == task else f", {label}") + f": {metric}"
-        yield from (title, "", f"{group[0]['users']:,} users.", "", *table(["", *probes], lines), "")
+        by_labels = list(grouped(asked, lambda row: row["train_users"]))
+        for labels, group in by_labels:
+            told = f", {labels:,} labels" if len(by_labels) > 1 else ""
+            yield from (title + told, "", f"{group[0]['users']:,} users.", "", *probed(group, own), "")
+
+
+def probed(rows: list[dict[str, Any]], own: set[str]) -> list[str]:
+    """Table of one problem: features down, probes across."""
+    probes = list(dict.fromkeys(row["probe"] for row in rows))
+    cells = {(row["features"], row["probe"]): row for row in rows}
+    lines = [
+        [named(name, own), *(cell(cells.get((name, probe))) for probe in probes)]
+        for name in dict.fromkeys(row["features"] for row in rows)
+    ]
+    return table(["", *probes], lines)
 
 
 def similarities(rows: list[dict[str, Any]], own: set[str]) -> Iterator[str]:
@@ -135,18 +157,18 @@ def similarities(rows: list[dict[str, Any]], own: set[str]) -> Iterator[str]:
         yield from (f"### {task}: AUC", "", *table(["", *parts], lines), "")
 
 
-def costs(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Sizes of the vectors."""
-    lines = [
-        [row["system"], *(f"{row[key]:,}" for key in ("C", "D", "bytes_per_user", "bytes_per_item", "seeds"))]
-        for row in rows
-    ]
-    yield from (
-        "### Costs",
-        "",
-        *table(["", "C", "D", "bytes per user", "bytes per item", "seeds"], lines),
-        "",
-    )
+def costs(rows: list[dict[str, Any]], own: set[str]) -> Iterator[str]:
+    """Sizes of the vectors, and what making them cost, as far as any system tells."""
+    known = {key: head for key, head in COSTS.items() if any(row[key] is not None for row in rows)}
+    lines = [[named(row["system"], own), *(number(row[key]) for key in known)] for row in rows]
+    yield from ("### Costs", "", *table(["", *known.values()], lines), "")
+
+
+def number(value: float | None) -> str:
+    """A whole number, or one with a decimal below 100; a dash for what is not known."""
+    if value is None:
+        return "–"
+    return f"{value:,.1f}" if isinstance(value, float) and value < 100 else f"{value:,.0f}"
 
 
 def grouped(

@@ -30,11 +30,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from scipy.stats import t
 
 import polyvec
 from polyvec.data.options import PrepareOptions
 from polyvec.evaluation.rankers import EmbeddingsRanker
+from polyvec.evaluation.runs import spread
 from polyvec.evaluation.tasks.next_item import next_item
 from polyvec.systems.sasrec import default, fit
 
@@ -60,6 +60,14 @@ TRIALS = {
         options={"epochs": 80, "batch_size": 128, "validate_every": 4},
     ),
 }
+
+
+def check_data(data: Path, asked: list[tuple[str, int]]) -> None:
+    """Stop before anything is trained if the events of any set are missing."""
+    for folder in dict.fromkeys(TRIALS[name].folder for name, _ in asked):
+        file = data / folder / "events.parquet"
+        if not file.is_file():
+            sys.exit(f"{file} does not exist: DATA holds {folder}/ with events.parquet (see --help)")
 
 
 def prepare(events: Path, out: Path, users: int | None) -> None:
@@ -105,11 +113,11 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
         if isinstance(value, dict):
             summary[key] = value
             continue
-        values = np.array([run[key] for run in runs], dtype=np.float64)
-        summary[key] = round(float(values.mean()), 5)
-        if len(values) > 1:
-            half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-            summary[f"{key}_half_width"] = round(float(half), 5)
+        values = [run[key] for run in runs]
+        summary[key] = round(float(np.mean(values)), 5)
+        half_width = spread(values)
+        if half_width is not None:
+            summary[f"{key}_half_width"] = round(half_width, 5)
     return summary
 
 
@@ -133,6 +141,9 @@ def main() -> None:
     asked = [(name, seed) for name in arguments.sets for seed in seeds]
     asked = [(name, seed) for name, seed in asked if str(seed) not in done.get(name, {}).get("runs", {})]
     command = "python " + " ".join(sys.argv)
+    check_data(arguments.data, asked)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for data in {TRIALS[name].folder for name, _ in asked}:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -12,9 +14,10 @@ import polars as pl
 import pytest
 
 from polyvec.data.dataset import Dataset
+from polyvec.errors import TrainingError
 
 STUDY = Path(__file__).parents[2] / "studies" / "guim"
-MODULES = ("sets", "recipes", "collect", "page")
+MODULES = ("sets", "recipes", "collect", "page", "run")
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +32,8 @@ def study() -> Iterator[dict[str, ModuleType]]:
 def write_run(runs: Path, model: str, seed: int, values: dict[int, float], **figures: object) -> None:
     folder = runs / "ml100k" / model / str(seed)
     folder.mkdir(parents=True)
-    about = {"task": "CMP-L", "part": "all", "metric": "recall@100"}
-    table = pl.DataFrame({"user": list(values), "value": np.array(list(values.values()), np.float32)})
+    about = {"task": "CMP-L", "part": "all", "metric": "recall@100", "ranker": "model"}
+    table = pl.DataFrame({"user_id": list(values), "value": np.array(list(values.values()), np.float32)})
     table.select(*[pl.lit(v).alias(k) for k, v in about.items()], pl.all()).write_parquet(
         folder / "users.parquet"
     )
@@ -111,3 +114,61 @@ def test_nothing_that_is_asked_for_was_held_before_the_models(study):
     assert (following.windows.history_end == ends).all()
     assert (long.windows.target_end - long.windows.target_start == held_back).all()
     assert (following.windows.target_end - following.windows.target_start == 1).all()
+
+
+def test_a_missing_file_of_a_set_is_told_before_anything_is_trained(study, tmp_path):
+    folder = tmp_path / "movielens_100k"
+    folder.mkdir()
+    (folder / "events.parquet").touch()
+    told = (
+        r"movielens_100k/items.parquet does not exist: DATA holds movielens_100k/ with events.parquet, items"
+    )
+    with pytest.raises(SystemExit, match=told):
+        study["run"]._check_data(tmp_path, ["ml100k"])
+
+
+def test_collecting_needs_a_folder_with_models(study, tmp_path, monkeypatch):
+    words = ["run.py", str(tmp_path), "--runs", str(tmp_path / "none"), "--collect"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit, match=r"none holds no SET/MODEL/SEED/run\.json"):
+        study["run"].main()
+
+
+def test_a_study_without_a_folder_for_its_models_is_refused(study, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["run.py", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        study["run"].main()
+    assert "--runs is missing" in capsys.readouterr().err
+
+
+def test_a_model_that_fails_is_named(study, tmp_path, monkeypatch, capsys):
+    def run_once(data, scratch, runs, name, model, seed, *, quick):
+        if model == "GUIM C=4":
+            raise TrainingError("the loss is not finite")
+        return 0.0
+
+    run = study["run"]
+    monkeypatch.setattr(run, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(run, "run_once", run_once)
+    monkeypatch.setattr(run.DataSet, "prepare", lambda *_, **__: None)
+    arguments = argparse.Namespace(data=tmp_path, quick=True, choose_epochs=False, workers=1)
+    with pytest.raises(TrainingError):
+        run.train(arguments, tmp_path / "runs", tmp_path)
+    assert "GUIM C=4, 0: failed; finished models are kept" in capsys.readouterr().err
+
+
+def test_the_plot_shows_every_kind_that_was_run_with_the_intervals_of_its_seeds(study, tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path, "GUIM C=1", seed, {1: 0.1 + seed, 2: 0.3})
+        write_run(tmp_path, "GUIM C=4", seed, {1: 0.2 + seed, 2: 0.4}, C=4)
+    models = study["collect"].collect(tmp_path)["sets"]["ml100k"]
+
+    study["page"]._plot(tmp_path / "ml100k.svg", "ml100k", models)
+
+    text = (tmp_path / "ml100k.svg").read_text("utf-8")
+    assert text.startswith("<svg")
+    assert ">GUIM<" in text
+    assert ">GUIM-MH<" not in text
+    points = study["page"]._points("GUIM", models)
+    assert [point[0] for point in points] == [1, 4]
+    assert all(low < mean < high for _, mean, low, high in points)

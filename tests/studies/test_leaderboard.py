@@ -36,8 +36,10 @@ def content() -> dict[str, Any]:
         for part in ("all", "repeats", "new", "history 1–5")
     ]
     trial = {"task": "churn", "label": "churn", "features": "mine", "probe": "linear", "metric": "auc"}
+    trial |= {"train_users": 900}
     pair = {"task": "item similarity", "scorer": "mine", "part": "all", "metric": "auc", "items": 9}
     cost = {"system": "mine", "seeds": 2, "C": 4, "D": 8, "bytes_per_user": 128, "bytes_per_item": 32}
+    cost |= {"parameters": 12345, "training_seconds": 61.25, "encode_seconds": None, "users_per_second": None}
     return {
         "protocol": {
             "dataset": "/home/me/shop",
@@ -45,6 +47,7 @@ def content() -> dict[str, Any]:
             "history_days": 365.0,
             "target_days": 30.0,
             "seen_removed": False,
+            "sasrec_seeds": 0,
             "embeddings": {"mine": ["/home/me/mine.emb"]},
         },
         "notes": ["mine: 3 users have no vectors"],
@@ -102,6 +105,40 @@ def test_the_page_orders_rankers_and_shows_intervals_seeds_source_and_command(
     ):
         assert text in page
     assert "* mine: 3 users have no vectors" in page
+
+
+def test_a_task_asked_with_several_numbers_of_labels_has_a_table_for_each(
+    leaderboard: ModuleType, content: dict[str, Any]
+) -> None:
+    (churn,) = content["trials"]
+    price = churn | {"task": "transfer", "label": "price level"}
+    content["trials"] += [price | {"train_users": n, "value": n / 1e4} for n in (14, 1010)]
+    page = leaderboard.render([leaderboard.trim(content, "shop", "Shop", "public", "command")])
+    few, many = (page.index(f"### transfer, price level: auc, {n} labels\n") for n in ("14", "1,010"))
+    assert few < page.index("| **mine** | 0.001 [") < many < page.index("| **mine** | 0.101 [")
+    assert "### churn: auc\n" in page
+
+
+def test_costs_are_shown_where_any_system_tells_them(
+    leaderboard: ModuleType, content: dict[str, Any]
+) -> None:
+    content["costs"] += [content["costs"][0] | {"system": "other", "parameters": None}]
+    page = leaderboard.render([leaderboard.trim(content, "shop", "Shop", "public", "command")])
+    assert "|  | C | D | bytes per user | bytes per item | seeds | parameters | training, s |\n" in page
+    assert "| **mine** | 4 | 8 | 128 | 32 | 2 | 12,345 | 61.2 |\n" in page
+    assert "| 2 | – | 61.2 |\n" in page
+
+
+def test_what_the_benchmark_trained_itself_is_not_bold(
+    leaderboard: ModuleType, content: dict[str, Any]
+) -> None:
+    content["costs"] += [content["costs"][0] | {"system": "SASRec"}]
+    content["trials"] += [content["trials"][0] | {"features": "SASRec"}]
+    content["protocol"]["sasrec_seeds"] = 5
+    page = leaderboard.render([leaderboard.trim(content, "shop", "Shop", "public", "command")])
+    assert "| SASRec | 0.123 [" in page
+    assert "| **mine** | 0.123 [" in page
+    assert "SASRec was trained by `polyvec bench --sasrec 5`" in page
 
 
 def test_a_stale_page_fails_the_check_and_adding_a_run_mends_it(

@@ -80,7 +80,7 @@ class Benchmark:
     matching
         :func:`polyvec.evaluation.tasks.comparison.tabulate`: CMP-L, CMP-S and CMP-N, or the next item.
     per_user
-        ``task, part, metric, ranker, user_id, value``: what two runs are paired by.
+        :func:`per_user` of every matching task: what two runs are paired by.
     pairs
         :func:`paired` of every system with every other ranker.
     trials
@@ -155,13 +155,13 @@ def benchmark(
     if truths.oracle is not None and cutoff is not None:
         rankers[ORACLE] = truths.oracle(cutoff)
     answers = _ask(rankers, purchases, cutoff, settings)
-    per_user = pl.concat([_per_user(one, purchases) for one in answers if not one.question.newcomers])
+    values = pl.concat([per_user(one, purchases) for one in answers if not one.question.newcomers])
     similar, similarity_notes = _similarity(systems, purchases, cutoff, settings)
     asked, trial_notes = _trials(systems, dataset, windows, cutoff, settings, truths)
     return Benchmark(
         matching=tabulate(answers, PERSONAL_FREQUENCY, settings.seed),
-        per_user=per_user,
-        pairs=_all_pairs(per_user, list(own), settings.seed),
+        per_user=values,
+        pairs=_all_pairs(values, list(own), settings.seed),
         trials=asked,
         similarity=similar,
         costs=_costs(systems),
@@ -284,8 +284,23 @@ def _ask(
     return [answer(rankers, question) for question in asked_for]
 
 
-def _per_user(answers: Answers, dataset: Dataset) -> pl.DataFrame:
-    """Values of the measures that runs are compared by, in long form."""
+def per_user(answers: Answers, dataset: Dataset) -> pl.DataFrame:
+    """Values of the measures that runs are compared by, one row for each user.
+
+    Parameters
+    ----------
+    answers
+        What the rankers answered to one question.
+    dataset
+        Of the question; its rows tell the users.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``task, part, metric, ranker, user_id, value``: recall@100 and NDCG@10 of all targets, repeats and
+        new items, float32; a mean over runs where a ranker has several. Users whom a measure does not count
+        have no row.
+    """
     users = dataset.users.take(answers.question.windows.user_rows)
     frames = []
     for column, key in enumerate(answers.keys):
