@@ -48,6 +48,10 @@ from polyvec.evaluation.tasks.next_item import without_seen
 from polyvec.evaluation.tasks.profile import label_column, profile
 from polyvec.systems import guim, sasrec
 
+COMMANDS = [
+    "python studies/guim/run.py DATA --runs FOLDER",
+    "python studies/guim/run.py DATA --runs FOLDER --collect --out studies/guim",
+]
 WATCHED = ("wins", "cosine", "effective_rank")
 MOST_EPOCHS = 12
 QUICK_SETS = ("online_retail", "ml100k")
@@ -67,7 +71,7 @@ def main() -> None:
             train(arguments, runs, Path(scratch))
         elif not any(runs.glob("*/*/*/run.json")):
             sys.exit(f"{runs} holds no SET/MODEL/SEED/run.json: --collect reads what calls without it wrote")
-        results = {"command": "python " + " ".join(sys.argv), **collect(runs)}
+        results = {"commands": COMMANDS, **collect(runs)}
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")

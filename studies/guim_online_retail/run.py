@@ -193,7 +193,7 @@ def main() -> None:
             }
             print(name, json.dumps(results[name]["costs"]), file=sys.stderr)
     report = {
-        "command": "python " + " ".join(sys.argv),
+        "command": "python " + " ".join("DATA" if word == str(arguments.data) else word for word in sys.argv),
         "cutoff": CUTOFF,
         "seeds": len(seeds),
         "results": results,

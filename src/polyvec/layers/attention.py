@@ -1,4 +1,4 @@
-"""Scaled dot-product attention, with a training path for CPUs that stays in the cache; and competing readers."""
+"""Attention: scaled dot products, with a path for training on CPUs, and readers that compete for tokens."""
 
 from __future__ import annotations
 

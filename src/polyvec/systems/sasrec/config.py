@@ -38,7 +38,7 @@ class SASRecConfig:
         Whether validation takes the items of a history out of the answers.
     """
 
-    width: Width = 128
+    width: Width = 256
     num_layers: Width = 2
     num_heads: Width = 2
     dropout: Share = 0.5
@@ -58,7 +58,7 @@ class SASRecConfig:
 
 def default() -> tuple[SASRecConfig, TrainingOptions]:
     """Our best on validation on Amazon Beauty: wide, and with much dropout."""
-    options = TrainingOptions(epochs=40, batch_size=256, warmup=0.05, weight_decay=0.0, patience=8)
+    options = TrainingOptions(epochs=16, batch_size=256, warmup=0.05, weight_decay=0.0, patience=8)
     return SASRecConfig(), options
 
 
