@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 Score = Literal["max_cosine", "max_dot"]
 STATES = ("warm", "cold", "empty", "unknown")
-WARM, COLD, EMPTY, UNKNOWN = range(len(STATES))
 """How an entity was known when it was encoded.
 
 warm: it had events that the model was trained on; cold: it was encoded from events or fields alone;
 empty: nothing was known of it, its vectors are the learned prior; unknown: the vectors were made elsewhere.
 """
+WARM, COLD, EMPTY, UNKNOWN = range(len(STATES))
 PART_ROWS = 65_536
 
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 import polyvec
 from polyvec.data.dataset import parse_time
 from polyvec.data.options import PrepareOptions
-from polyvec.data.split import Windows, leave_last_out
+from polyvec.data.split import leave_last_out
 from polyvec.evaluation.tasks.comparison import Question
 from polyvec.evaluation.tasks.matching import ask, questions
 
@@ -81,11 +80,7 @@ class DataSet:
         if self.cutoff is not None:
             return questions(dataset, parse_time(self.cutoff, dataset), 365, 30)
         long = leave_last_out(dataset, 0, self.targets)
-        first = np.minimum(long.target_start + 1, long.target_end)
-        following = Windows(
-            long.user_rows, long.history_start, long.history_end, long.target_start, first, long.cutoffs
-        )
-        return [ask("CMP-L", dataset, long), ask("CMP-N", dataset, following)]
+        return [ask("CMP-L", dataset, long), ask("CMP-N", dataset, long.first_targets())]
 
     def profiles(self, data: Path) -> pl.DataFrame:
         """``user_id`` and the labels."""

@@ -73,12 +73,38 @@ def test_a_label_that_the_profiles_lack_is_refused_before_anything_is_asked(shop
     assert "mend: name columns of --profiles with --labels" in told
 
 
+def test_profiles_without_users_are_refused_before_anything_is_asked(shop, capsys):
+    pl.DataFrame({"user": ["u1"], "taste": ["tea"]}).write_parquet(shop / "nobody.parquet")
+    arguments = [shop / "shop.dataset", "--embeddings", shop / "0.emb", "--cutoff", "2001-12-08"]
+    assert run(*arguments, "--profiles", shop / "nobody.parquet", "--out", shop / "run5") == 3
+    told = capsys.readouterr().err
+    assert "the profiles have no column user_id" in told
+    assert f"where: {shop / 'nobody.parquet'}, column user_id" in told
+
+
 def test_what_is_missing_is_asked_for(shop, capsys):
     assert run(shop / "shop.dataset", "--out", shop / "run3") == 2
     assert "a benchmark needs a Dataset, --embeddings and --out" in capsys.readouterr().err
     assert run(shop / "shop.dataset", "--embeddings", shop / "0.emb", "--out", shop / "run3") == 2
     assert "no cut-off is given" in capsys.readouterr().err
     assert not (shop / "run3").exists()
+
+
+def test_fewer_than_no_models_cannot_be_trained(shop, capsys):
+    given = [shop / "shop.dataset", "--embeddings", shop / "0.emb", "--cutoff", "2001-12-08"]
+    assert run(*given, "--sasrec", -1, "--out", shop / "none") == 2
+    assert "-1 is not in the range x>=0" in capsys.readouterr().err
+
+
+def test_embeddings_under_the_name_of_the_baseline_are_refused_before_it_is_trained(shop, capsys):
+    given = [shop / "shop.dataset", "--embeddings", f"SASRec={shop / '0.emb'}", "--cutoff", "2001-12-08"]
+    assert run(*given, "--sasrec", 1, "--out", shop / "twice") == 2
+    told = capsys.readouterr().err
+    assert "Embeddings are given under the name SASRec, which --sasrec trains under" in told
+    assert "expected: one name for each system" in told
+    assert "mend: choose another name with --embeddings NAME=FOLDER" in told
+    assert "SASRec, seed 0" not in told
+    assert run(*given, "--out", shop / "named", "--json") == 0  # nothing is trained under that name
 
 
 def test_sasrec_is_trained_beside_the_others_when_asked(shop, capsys):

@@ -117,6 +117,19 @@ def test_windows_can_be_selected_and_joined() -> None:
     assert len(both) == 5
 
 
+@given(ROWS, st.integers(-21, 21))
+def test_first_targets_leave_every_window_its_first_target_alone(
+    rows: list[tuple[int, int, int]], day: int
+) -> None:
+    windows = cut(days_dataset(rows), day * DAY, 5, 10)
+    first = windows.first_targets()
+    for window in range(len(windows)):
+        targets = list(range(windows.target_start[window], windows.target_end[window]))
+        assert list(range(first.target_start[window], first.target_end[window])) == targets[:1]
+    for name in ("user_rows", "history_start", "history_end", "target_start", "cutoffs"):
+        assert getattr(first, name) is getattr(windows, name)
+
+
 # --- nothing at or after the cut-off is visible
 
 

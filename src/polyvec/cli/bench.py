@@ -13,6 +13,7 @@ from polyvec.cli.tables import print_recall
 from polyvec.cli.truths import truths_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Unpack
 
     import polars as pl
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset
     from polyvec.embeddings import Embeddings
     from polyvec.evaluation.evaluate import Settings
+
+
+SASREC = "SASRec"  # the name that --sasrec trains under
 
 
 class Options(TypedDict):
@@ -59,6 +63,7 @@ class Options(TypedDict):
 @click.option("--shop", type=click.Path(path_type=Path), help="Synthetic shop: adds the oracle.")
 @click.option(
     "--sasrec",
+    type=click.IntRange(min=0),
     default=0,
     metavar="SEEDS",
     help="Train the strong single-vector baseline, too: so many models, minutes to hours each.",
@@ -108,7 +113,9 @@ def _run(dataset: Path, out: Path, options: Options) -> None:
     from polyvec.evaluation.evaluate import Settings
 
     refuse_existing(out, overwrite=options["overwrite"])
-    data, folders = Dataset.open(dataset), _folders(options["embeddings"])
+    folders = _folders(options["embeddings"])
+    _check_sasrec(folders, options["sasrec"])
+    data = Dataset.open(dataset)
     settings = Settings(
         options["history_days"], options["target_days"], options["remove_seen"], options["seed"]
     )
@@ -141,6 +148,18 @@ def _run(dataset: Path, out: Path, options: Options) -> None:
     click.echo(str(out / PAGE))
 
 
+def _check_sasrec(names: Collection[str], seeds: int) -> None:
+    """Refuse Embeddings under the name of the baseline that is to be trained: one would replace the other."""
+    from polyvec.errors import UsageError
+
+    if seeds and SASREC in names:
+        raise UsageError(
+            f"Embeddings are given under the name {SASREC}, which --sasrec trains under",
+            expected="one name for each system",
+            mend="choose another name with --embeddings NAME=FOLDER, or leave out --sasrec",
+        )
+
+
 def _sasrec(data: Dataset, cutoff: int | None, settings: Settings, seeds: int) -> dict[str, list[Embeddings]]:
     """Train the baseline as often as asked; nothing of it is kept but its vectors, in memory."""
     if not seeds:
@@ -149,11 +168,10 @@ def _sasrec(data: Dataset, cutoff: int | None, settings: Settings, seeds: int) -
 
     runs = []
     for seed in range(seeds):
-        click.echo(f"SASRec, seed {seed}", err=True)
+        click.echo(f"{SASREC}, seed {seed}", err=True)
         with tempfile.TemporaryDirectory() as folder:
-            days = settings.history_days, settings.target_days
-            runs.append(baseline(data, Path(folder), seed, cutoff, *days, settings.remove_seen))
-    return {"SASRec": runs}
+            runs.append(baseline(data, Path(folder), seed, cutoff, settings))
+    return {SASREC: runs}
 
 
 def _folders(given: tuple[str, ...]) -> dict[str, list[Path]]:

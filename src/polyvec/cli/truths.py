@@ -23,24 +23,17 @@ def truths_of(
     UsageError
         If a file does not exist.
     DataError
-        If the profiles are no Parquet table, or lack a label.
+        If the profiles are no Parquet table, or lack a label or the users' ids.
     ArtifactError
         If the shop is none.
     """
-    from polyvec.errors import DataError, nearest_name
     from polyvec.evaluation.evaluate import Truths
+    from polyvec.evaluation.tasks.profile import check_columns
 
     table = None if profiles is None else _read_table(profiles)
     asked = () if table is None else _labels(table, labels)
-    for label in asked:
-        if table is not None and label not in table.columns:
-            raise DataError(
-                f"the profiles have no column {label}",
-                file=profiles,
-                column=label,
-                expected=nearest_name(label, table.columns),
-                mend="name columns of --profiles with --labels",
-            )
+    if table is not None:
+        check_columns(table, asked, profiles)
     if shop is None:
         return Truths(table, asked)
     from polyvec.data.synthetic.oracle import Oracle

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,6 +64,10 @@ class Windows:
     def with_history(self) -> Windows:
         """Only windows with at least one history event."""
         return self[np.flatnonzero(self.history_end > self.history_start)]
+
+    def first_targets(self) -> Windows:
+        """All windows, their targets cut to the first event of each: in source order where times tie."""
+        return replace(self, target_end=np.minimum(self.target_start + 1, self.target_end))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Windows]) -> Windows:

@@ -25,7 +25,7 @@ from polyvec.evaluation.probes import of_vectors
 from polyvec.evaluation.rankers import EmbeddingsRanker, HabitsRanker
 from polyvec.evaluation.tasks import behaviour, similarity, transfer
 from polyvec.evaluation.tasks.comparison import Answers, answer, tabulate
-from polyvec.evaluation.tasks.matching import check_no_leak, newcomer_questions, questions
+from polyvec.evaluation.tasks.matching import all_questions, check_no_leak
 from polyvec.evaluation.tasks.next_item import WARNING, check_held_back, next_item_question, without_seen
 from polyvec.evaluation.tasks.profile import label_column, profile
 from polyvec.evaluation.trials import SCHEMA as TRIALS
@@ -157,7 +157,8 @@ def benchmark(
     answers = _ask(rankers, purchases, cutoff, settings)
     values = pl.concat([per_user(one, purchases) for one in answers if not one.question.newcomers])
     similar, similarity_notes = _similarity(systems, purchases, cutoff, settings)
-    asked, trial_notes = _trials(systems, dataset, windows, cutoff, settings, truths)
+    features = _features(systems, purchases, windows, settings.seed)
+    asked, trial_notes = _trials(features, dataset, _turns(systems), cutoff, settings, truths)
     return Benchmark(
         matching=tabulate(answers, PERSONAL_FREQUENCY, settings.seed),
         per_user=values,
@@ -279,9 +280,8 @@ def _ask(
         question = next_item_question(dataset)
         asked = without_seen(rankers, question, dataset) if settings.remove_seen else rankers
         return [answer(asked, question)]
-    when = cutoff, settings.history_days, settings.target_days
-    asked_for = [*questions(dataset, *when), *newcomer_questions(dataset, *when)]
-    return [answer(rankers, question) for question in asked_for]
+    asked = all_questions(dataset, cutoff, settings.history_days, settings.target_days)
+    return [answer(rankers, question) for question in asked]
 
 
 def per_user(answers: Answers, dataset: Dataset) -> pl.DataFrame:
@@ -332,37 +332,36 @@ def _all_pairs(per_user: pl.DataFrame, own: list[str], seed: int) -> pl.DataFram
 
 
 def _trials(
-    systems: Mapping[str, Sequence[Embeddings]],
+    features: Mapping[str, Features | Sequence[Features]],
     dataset: Dataset,
-    windows: Windows,
+    seeds: Sequence[int],
     cutoff: int | None,
     settings: Settings,
     truths: Truths,
 ) -> tuple[pl.DataFrame, list[str]]:
     """Profile tasks where labels are given, behaviour and transfer where there are timestamps."""
-    features = _features(systems, dataset, windows, settings.seed)
     tables = [pl.DataFrame(schema=TRIALS)]
     notes: list[str] = []
     if truths.profiles is not None:
         for label in truths.labels:
             known = label_column(truths.profiles, label, dataset.users.series)
-            tables.append(profile(features, known, _turns(systems), AGGREGATES))
+            tables.append(profile(features, known, seeds, AGGREGATES))
     if cutoff is not None:
         when = cutoff, settings.history_days, settings.target_days
         asked, prices = behaviour.questions(dataset, *when), transfer.questions(dataset, *when)
-        tables.append(behaviour.behaviour(features, asked, _turns(systems), AGGREGATES))
-        tables.append(transfer.transfer(features, prices, _turns(systems), AGGREGATES))
+        tables.append(behaviour.behaviour(features, asked, seeds, AGGREGATES))
+        tables.append(transfer.transfer(features, prices, seeds, AGGREGATES))
         notes = [*asked.notes, *prices.notes]
     return pl.concat(tables), notes
 
 
 def _features(
-    systems: Mapping[str, Sequence[Embeddings]], dataset: Dataset, windows: Windows, seed: int
+    systems: Mapping[str, Sequence[Embeddings]], purchases: Dataset, windows: Windows, seed: int
 ) -> dict[str, Features | Sequence[Features]]:
     """Simple features, and the vectors of every run of every system."""
     made: dict[str, Features | Sequence[Features]] = {}
-    made |= standard_features(dataset.only_action(), windows, seed=seed)
-    return made | {name: [_vectors(one, dataset) for one in runs] for name, runs in systems.items()}
+    made |= standard_features(purchases, windows, seed=seed)
+    return made | {name: [_vectors(one, purchases) for one in runs] for name, runs in systems.items()}
 
 
 def _vectors(embeddings: Embeddings, dataset: Dataset) -> Features:

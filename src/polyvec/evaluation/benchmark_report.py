@@ -19,13 +19,14 @@ from polyvec.artifact import read_manifest, writing
 from polyvec.errors import DataError
 from polyvec.evaluation.benchmark import paired
 from polyvec.evaluation.benchmark_sections import cold_and_warm, learning_curves
-from polyvec.evaluation.curves import MEASURE, curves
+from polyvec.evaluation.curves import curves
 from polyvec.evaluation.evaluate import ORACLE
 from polyvec.evaluation.pages import page_environment
 from polyvec.evaluation.plots import ACCENT, POSSIBLE, bars
 from polyvec.evaluation.plots import curves as drawn_curves
 from polyvec.evaluation.runs import spread
 from polyvec.evaluation.tasks import transfer
+from polyvec.evaluation.tasks.comparison import MEASURE
 from polyvec.evaluation.verdicts import WORDS, tone_of
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _per_user(path: Path) -> pl.DataFrame:
 def _verdicts(done: Benchmark) -> list[dict[str, Any]]:
     """Every system beside the best simple method of each task, and beside the other systems."""
     own = _own(done)
-    measured = done.matching.filter(pl.col("metric") == "recall@100", pl.col("part") == "all")
+    measured = done.matching.filter(pl.col("metric") == MEASURE, pl.col("part") == "all")
     simple = measured.filter(~pl.col("ranker").is_in([*own, ORACLE])).sort("value", descending=True)
     best = dict(simple.unique("task", keep="first", maintain_order=True).select("task", "ranker").iter_rows())
     rows = [
@@ -184,10 +185,8 @@ def _tasks(matching: pl.DataFrame, marked: Mapping[str, str]) -> list[dict[str, 
     for (task,), group in matching.group_by("task", maintain_order=True):
         rows = {(row["ranker"], row["metric"], row["part"]): row for row in group.iter_rows(named=True)}
         rankers = group["ranker"].unique(maintain_order=True).to_list()
-        bar = [rows[name, "recall@100", "all"] for name in rankers]
-        plot = bars(
-            "recall@100", [(row["ranker"], row["value"], row["low"], row["high"]) for row in bar], marked
-        )
+        bar = [rows[name, MEASURE, "all"] for name in rankers]
+        plot = bars(MEASURE, [(row["ranker"], row["value"], row["low"], row["high"]) for row in bar], marked)
         cells = [
             {
                 "ranker": name,

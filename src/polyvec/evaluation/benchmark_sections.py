@@ -9,12 +9,11 @@ import polars as pl
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
 from polyvec.evaluation.baselines.counting import POPULARITY
 from polyvec.evaluation.plots import LINES, lines
-from polyvec.evaluation.tasks.comparison import HISTORY_LENGTHS, ITEM_EVENTS, NO_HISTORY
+from polyvec.evaluation.tasks.comparison import HISTORY_LENGTHS, ITEM_EVENTS, MEASURE, NO_HISTORY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MEASURE = "recall@100"
 SIDES = {"user": (NO_HISTORY, *HISTORY_LENGTHS), "item": tuple(ITEM_EVENTS)}
 CURVE_MEASURE, CURVE_PROBE = "auc", "linear"
 

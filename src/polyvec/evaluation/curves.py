@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from polyvec.evaluation.tasks.comparison import MEASURE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     Lines = dict[str, dict[int, str]]
 
-MEASURE = "recall@100"
 FIGURES = ("value", "low", "high", "per_seed")
 
 
@@ -51,11 +52,12 @@ def curves(matching: pl.DataFrame, costs: pl.DataFrame) -> list[dict[str, Any]]:
     """
     chosen = pl.col("metric") == MEASURE, pl.col("part") == "all", pl.col("value").is_not_null()
     measured = {(row["task"], row["ranker"]): row for row in matching.filter(*chosen).to_dicts()}
+    found = lines(costs)
     return [
         {"task": task, "line": line, "C": c, "system": system}
         | {key: measured[task, system][key] for key in FIGURES}
         for task in dict.fromkeys(task for task, _ in measured)
-        for line, systems in lines(costs).items()
+        for line, systems in found.items()
         for c, system in systems.items()
         if (task, system) in measured
     ]

@@ -14,12 +14,7 @@ from polyvec.data.split import Windows, cut, leave_last_out
 from polyvec.embeddings import EMPTY
 from polyvec.errors import DataError, UsageError
 from polyvec.evaluation.aggregates import AGGREGATES, aggregates
-from polyvec.evaluation.baselines import (
-    PERSONAL_FREQUENCY,
-    PersonalFrequency,
-    Popularity,
-    counting_baselines,
-)
+from polyvec.evaluation.baselines import PersonalFrequency, counting_baselines, counting_rankers
 from polyvec.evaluation.metrics import estimate, resampled_means
 from polyvec.evaluation.mixture import mean_cosine, vectors_used, wins
 from polyvec.evaluation.people import some_items, some_users
@@ -220,11 +215,7 @@ def _next_item(
 ) -> pl.DataFrame:
     if not len(embeddings.items):
         return pl.DataFrame(schema=RESULTS)
-    popularity = Popularity(dataset, windows)
-    rankers: dict[str, Ranker] = {
-        "popularity": popularity,
-        PERSONAL_FREQUENCY: PersonalFrequency(dataset, windows, popularity),
-    }
+    rankers = counting_rankers(dataset, windows)
     rankers |= _own_rankers(embeddings, dataset, windows)
     results = next_item(rankers, dataset, remove_seen=settings.remove_seen, seed=settings.seed)
     return results.select(pl.lit("last event").alias("cutoff"), pl.all())

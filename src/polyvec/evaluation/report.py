@@ -23,8 +23,8 @@ from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
 from polyvec.evaluation.evaluate import EMBEDDINGS, ORACLE, REPEATS_FIRST, WITH_HABITS
 from polyvec.evaluation.pages import page_environment
 from polyvec.evaluation.plots import ACCENT, POSSIBLE, bars, lines, training_curves
-from polyvec.evaluation.tasks.comparison import RESULTS
-from polyvec.evaluation.verdicts import MEASURE, verdicts
+from polyvec.evaluation.tasks.comparison import MEASURE, RESULTS
+from polyvec.evaluation.verdicts import verdicts
 
 if TYPE_CHECKING:
     from pathlib import Path

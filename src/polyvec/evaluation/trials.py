@@ -186,6 +186,18 @@ def attempt(
     return pl.DataFrame(table, schema=SCHEMA).fill_nan(None)
 
 
+def attempt_all(
+    features: Mapping[str, Features | Sequence[Features]],
+    problems: Sequence[Problem],
+    measures: Mapping[str, Measure],
+    seeds: Sequence[int] = SEEDS,
+    reference: str | None = None,
+) -> pl.DataFrame:
+    """:func:`attempt` of every problem in one table; no rows without any."""
+    tables = [attempt(features, problem, measures, seeds, reference) for problem in problems]
+    return pl.concat([pl.DataFrame(schema=SCHEMA), *tables])
+
+
 def seed_interval(values_S: npt.NDArray[np.float64]) -> tuple[float, float]:
     """95 % interval of the mean over seeds by Student's t; NaN with one seed.
 

@@ -7,9 +7,10 @@ from typing import Literal
 
 import polars as pl
 
+from polyvec.evaluation.baselines.counting import POPULARITY
+from polyvec.evaluation.tasks.comparison import MEASURE
+
 Tone = Literal["better", "worse", "even"]
-MEASURE = "recall@100"
-POPULARITY = "popularity"
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,14 @@ import pytest
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY as DAY
 from polyvec.data.dataset import Dataset
+from polyvec.data.split import cut
 from polyvec.embeddings import Embeddings
 from polyvec.errors import DataError
 from polyvec.evaluation.baselines.counting import counting_baselines
 from polyvec.evaluation.rankers import EmbeddingsRanker
 from polyvec.evaluation.tasks.matching import (
+    all_questions,
+    ask,
     check_no_leak,
     matching,
     newcomer_questions,
@@ -79,6 +82,30 @@ def test_newcomers_are_asked_apart(dataset):
         assert members(question, question.targets) == [[a], [b]]
         assert members(question, question.history) == [[], []]
         assert question.without_history == 2
+
+
+def test_all_questions_are_those_of_known_users_and_of_newcomers_each_as_if_asked_by_itself(dataset):
+    when = {"history_days": 60, "target_days": 30}
+    apart = [*questions(dataset, T, **when), *newcomer_questions(dataset, T, **when)]
+    together = all_questions(dataset, T, **when)
+    assert [(one.name, one.newcomers) for one in together] == [(one.name, one.newcomers) for one in apart]
+    long = cut(dataset, T, 60, 30)
+    tasks = {"CMP-L": long, "CMP-S": cut(dataset, T, 60, 1), "CMP-N": long.first_targets()}
+    for one, other in zip(together, apart, strict=True):
+        alone = ask(one.name, dataset, tasks[one.name], newcomers=one.newcomers)
+        for asked in (other, alone):
+            assert one.windows.user_rows.tolist() == asked.windows.user_rows.tolist()
+            assert members(one, one.targets) == members(asked, asked.targets)
+            assert members(one, one.history) == members(asked, asked.history)
+            assert one.item_events.tolist() == asked.item_events.tolist()
+            assert one.without_history == asked.without_history
+
+
+def test_newcomers_can_be_asked_where_nobody_is_known():
+    dataset = Dataset.from_rows([("ann", "a", 105 * DAY)])
+    assert [question.name for question in newcomer_questions(dataset, T, 60, 30)] == ["CMP-L", "CMP-N"]
+    with pytest.raises(DataError, match="no user has both history and targets"):
+        all_questions(dataset, T, 60, 30)
 
 
 def test_repeats_and_new_items_apart(dataset):

@@ -21,7 +21,7 @@ from polyvec.data.item_sets import ItemSets, expand_ranges
 from polyvec.data.split import cut
 from polyvec.errors import DataError
 from polyvec.evaluation.classification import auc
-from polyvec.evaluation.trials import LEAST_USERS, SCHEMA, SEEDS, Problem, attempt
+from polyvec.evaluation.trials import LEAST_USERS, SEEDS, Problem, attempt_all
 from polyvec.ids import Vocabulary
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ def behaviour(
         The table described in :func:`polyvec.evaluation.trials.attempt`; ``metric`` is ``auc``, the mean over
         labels; ``classes`` is their number (2 for churn: yes or no). No row for a task that was not asked.
     """
-    tables = [attempt(features, problem, MEASURES, seeds, reference) for problem in asked.problems]
-    return pl.concat([pl.DataFrame(schema=SCHEMA), *tables])
+    return attempt_all(features, asked.problems, MEASURES, seeds, reference)
 
 
 def questions(

@@ -41,6 +41,7 @@ METRICS = {
     "ndcg@10": (ndcg, 10),
     "hit_rate@10": (hit_rate, 10),
 }
+MEASURE = "recall@100"  # what verdicts judge by and plots show
 COVERAGE = f"coverage@{DEPTH}"
 NO_HISTORY = "history 0"
 HISTORY_LENGTHS = {"history 1–5": (1, 5), "history 6–20": (6, 20), "history over 20": (21, 2**62)}

@@ -9,15 +9,14 @@ history are asked the same in questions of their own, and counted in no other fi
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from polyvec.data.dataset import format_time
 from polyvec.data.item_sets import ItemSets
-from polyvec.data.split import Windows, cut, item_counts_within
+from polyvec.data.split import cut, item_counts_within
 from polyvec.errors import DataError
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
 from polyvec.evaluation.tasks.comparison import Question, compare
@@ -25,7 +24,10 @@ from polyvec.evaluation.tasks.comparison import Question, compare
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy.typing as npt
+
     from polyvec.data.dataset import Dataset
+    from polyvec.data.split import Windows
     from polyvec.embeddings import Embeddings
     from polyvec.evaluation.rankers import Ranker
 
@@ -69,10 +71,21 @@ def matching(
     DataError
         If the data has no timestamps, or no user has both history and a target.
     """
-    asked = questions(dataset, cutoff, history_days, target_days)
-    asked += newcomer_questions(dataset, cutoff, history_days, target_days)
+    asked = all_questions(dataset, cutoff, history_days, target_days)
     when = pl.lit(format_time(cutoff, dataset.time_kind)).alias("cutoff")
     return compare(rankers, asked, reference, seed).select(when, pl.all())
+
+
+def all_questions(dataset: Dataset, cutoff: int, history_days: float, target_days: float) -> list[Question]:
+    """Return :func:`questions`, then :func:`newcomer_questions`; what they share is cut and counted once.
+
+    Raises
+    ------
+    DataError
+        If no user has both history and a target.
+    """
+    tasks = _tasks(dataset, cutoff, history_days, target_days)
+    return [*_of_known(tasks, dataset, cutoff), *_of_newcomers(tasks, dataset)]
 
 
 def questions(dataset: Dataset, cutoff: int, history_days: float, target_days: float) -> list[Question]:
@@ -83,8 +96,45 @@ def questions(dataset: Dataset, cutoff: int, history_days: float, target_days: f
     DataError
         If no user has both history and a target.
     """
-    tasks = _tasks(dataset, cutoff, history_days, target_days)
-    asked = [ask(name, dataset, windows) for name, windows in tasks.items()]
+    return _of_known(_tasks(dataset, cutoff, history_days, target_days), dataset, cutoff)
+
+
+def newcomer_questions(
+    dataset: Dataset, cutoff: int, history_days: float, target_days: float
+) -> list[Question]:
+    """Return the same three, asked of the users with a target and no history; those that nobody is asked not.
+
+    They are questions of their own so that figures and intervals of the others do not depend on newcomers.
+    """
+    return _of_newcomers(_tasks(dataset, cutoff, history_days, target_days), dataset)
+
+
+class _Tasks(NamedTuple):
+    """Windows of all users for each task, by its name, and the events of every item in their histories.
+
+    The tasks differ in their targets alone.
+    """
+
+    windows: dict[str, Windows]
+    item_events: npt.NDArray[np.int64]
+
+    def ask(self, dataset: Dataset, *, newcomers: bool) -> list[Question]:
+        return [
+            ask(name, dataset, windows, self.item_events, newcomers=newcomers)
+            for name, windows in self.windows.items()
+        ]
+
+
+def _tasks(dataset: Dataset, cutoff: int, history_days: float, target_days: float) -> _Tasks:
+    long = cut(dataset, cutoff, history_days, target_days)
+    short = cut(dataset, cutoff, history_days, min(NEXT_DAY, target_days))
+    item_events = item_counts_within(dataset, long.history_start, long.history_end)
+    return _Tasks({"CMP-L": long, "CMP-S": short, "CMP-N": long.first_targets()}, item_events)
+
+
+def _of_known(tasks: _Tasks, dataset: Dataset, cutoff: int) -> list[Question]:
+    """Ask the users with history; refuse if there is none."""
+    asked = tasks.ask(dataset, newcomers=False)
     if not len(asked[0].windows):
         first, last = (format_time(time, dataset.time_kind) for time in dataset.time_span)
         raise DataError(
@@ -95,27 +145,18 @@ def questions(dataset: Dataset, cutoff: int, history_days: float, target_days: f
     return asked
 
 
-def newcomer_questions(
-    dataset: Dataset, cutoff: int, history_days: float, target_days: float
-) -> list[Question]:
-    """Return the same three, asked of the users with a target and no history; those that nobody is asked not.
-
-    They are questions of their own so that figures and intervals of the others do not depend on newcomers.
-    """
-    tasks = _tasks(dataset, cutoff, history_days, target_days)
-    asked = [ask(name, dataset, windows, newcomers=True) for name, windows in tasks.items()]
-    return [question for question in asked if len(question.windows)]
+def _of_newcomers(tasks: _Tasks, dataset: Dataset) -> list[Question]:
+    return [question for question in tasks.ask(dataset, newcomers=True) if len(question.windows)]
 
 
-def _tasks(dataset: Dataset, cutoff: int, history_days: float, target_days: float) -> dict[str, Windows]:
-    """Windows of all users for each task, by its name."""
-    long = cut(dataset, cutoff, history_days, target_days)
-    short = cut(dataset, cutoff, history_days, min(NEXT_DAY, target_days))
-    first = np.minimum(long.target_start + 1, long.target_end)  # events are in source order where times tie
-    return {"CMP-L": long, "CMP-S": short, "CMP-N": replace(long, target_end=first)}
-
-
-def ask(name: str, dataset: Dataset, windows: Windows, *, newcomers: bool = False) -> Question:
+def ask(
+    name: str,
+    dataset: Dataset,
+    windows: Windows,
+    item_events: npt.NDArray[np.int64] | None = None,
+    *,
+    newcomers: bool = False,
+) -> Question:
     """Make a question of the windows that have targets, and history (newcomers: those that have none).
 
     Parameters
@@ -124,18 +165,22 @@ def ask(name: str, dataset: Dataset, windows: Windows, *, newcomers: bool = Fals
         The task's.
     dataset, windows
         Purchases, and one window for every user.
+    item_events
+        Events of every item in the windows' histories, int64 ``[N]``; counted without it.
     newcomers
         Whom to ask.
     """
     with_targets = windows.with_targets()
     has_history = with_targets.history_end > with_targets.history_start
     counted = with_targets[np.flatnonzero(has_history != newcomers)]
+    if item_events is None:
+        item_events = item_counts_within(dataset, windows.history_start, windows.history_end)
     return Question(
         name,
         counted,
         history=ItemSets.of_events(dataset, counted.history_start, counted.history_end),
         targets=ItemSets.of_events(dataset, counted.target_start, counted.target_end),
-        item_events=item_counts_within(dataset, windows.history_start, windows.history_end),
+        item_events=item_events,
         without_history=int((~has_history).sum()),
         newcomers=newcomers,
     )

@@ -18,6 +18,7 @@ from polyvec.evaluation.trials import LEAST_USERS, SEEDS, Problem, attempt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from polyvec.evaluation.probes import Features
 
@@ -61,6 +62,25 @@ def profile(
     return attempt(features, _problem(labels), MEASURES, seeds, reference)
 
 
+def check_columns(profiles: pl.DataFrame, labels: Sequence[str], file: Path | None = None) -> None:
+    """Make sure that a table tells users and these labels of them.
+
+    Raises
+    ------
+    DataError
+        Naming the first column that is missing, and the file if it is known.
+    """
+    for column in ("user_id", *labels):
+        if column not in profiles.columns:
+            raise DataError(
+                f"the profiles have no column {column}",
+                file=file,
+                column=column,
+                expected=nearest_name(column, profiles.columns),
+                mend=None if column == "user_id" else "name columns of --profiles with --labels",
+            )
+
+
 def label_column(profiles: pl.DataFrame, name: str, user_ids: pl.Series) -> pl.Series:
     """Find the label of each user, null where the profiles do not tell.
 
@@ -69,11 +89,7 @@ def label_column(profiles: pl.DataFrame, name: str, user_ids: pl.Series) -> pl.S
     DataError
         If there is no such column, or a user has two profiles.
     """
-    for column in ("user_id", name):
-        if column not in profiles.columns:
-            raise DataError(
-                f"the profiles have no column {column}", expected=nearest_name(column, profiles.columns)
-            )
+    check_columns(profiles, [name])
     if profiles["user_id"].is_duplicated().any():
         raise DataError("a user has two profiles", column="user_id", expected="one row per user")
     asked = pl.DataFrame({"user_id": user_ids.cast(pl.String)})

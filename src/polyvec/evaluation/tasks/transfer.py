@@ -25,7 +25,7 @@ from polyvec.data.item_sets import expand_ranges
 from polyvec.data.split import cut
 from polyvec.evaluation.classification import accuracy, auc, macro_f1
 from polyvec.evaluation.tasks.behaviour import Asked, item_categories
-from polyvec.evaluation.trials import LEAST_USERS, SCHEMA, SEEDS, Problem, attempt
+from polyvec.evaluation.trials import LEAST_USERS, SEEDS, Problem, attempt_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,12 +75,8 @@ def transfer(
         ``train_users``. ``metric`` is ``accuracy``, ``auc`` (mean of each level against the rest) or
         ``macro_f1``. No row if the task was not asked.
     """
-    tables = [
-        attempt(features, replace(problem, train_share=share), MEASURES, seeds, reference)
-        for problem in asked.problems
-        for share in train_shares
-    ]
-    return pl.concat([pl.DataFrame(schema=SCHEMA), *tables])
+    problems = [replace(problem, train_share=share) for problem in asked.problems for share in train_shares]
+    return attempt_all(features, problems, MEASURES, seeds, reference)
 
 
 def questions(dataset: Dataset, cutoff: int, history_days: float = 365, target_days: float = 30) -> Asked:
@@ -110,8 +106,9 @@ def questions(dataset: Dataset, cutoff: int, history_days: float = 365, target_d
     if prices_E is None:
         return _not_asked("neither the purchases nor the catalogue have prices")
     windows = cut(purchases, cutoff, history_days, target_days)
-    before = _priced(purchases, prices_E, windows.history_start, windows.history_end)
-    after = _priced(purchases, prices_E, windows.target_start, windows.target_end)
+    groups_N = _groups(purchases)
+    before = _priced(purchases, prices_E, groups_N, windows.history_start, windows.history_end)
+    after = _priced(purchases, prices_E, groups_N, windows.target_start, windows.target_end)
     ends = _ends_of_levels(before)
     if not len(ends):
         return _not_asked(
@@ -148,18 +145,22 @@ def _prices(purchases: Dataset) -> npt.NDArray[np.floating] | None:
     return prices_N[purchases.item_rows] if (prices_N > 0).any() else None
 
 
+def _groups(purchases: Dataset) -> npt.NDArray[np.int64]:
+    """Group of every item, whose prices make its levels: its category; items of no category are a group."""
+    categories_N = item_categories(purchases)
+    return np.full(purchases.num_items, -1) if categories_N is None else categories_N
+
+
 def _priced(
     purchases: Dataset,
     prices_E: npt.NDArray[np.floating],
+    groups_N: npt.NDArray[np.int64],
     start: npt.NDArray[np.int64],
     stop: npt.NDArray[np.int64],
 ) -> pl.DataFrame:
-    """``user, group, price`` of the events of all users' windows; items of no category are a group."""
-    categories_N = item_categories(purchases)
+    """``user, group, price`` of the events of all users' windows."""
     users, events = expand_ranges(start, stop)
-    groups = -np.ones(len(events), np.int64)
-    if categories_N is not None:
-        groups = categories_N[purchases.item_rows[events]]
+    groups = groups_N[purchases.item_rows[events]]
     table = pl.DataFrame({"user": users, "group": groups, "price": prices_E[events].astype(np.float64)})
     return table.filter(pl.col("price").is_finite(), pl.col("price") > 0)
 

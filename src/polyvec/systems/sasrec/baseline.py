@@ -15,19 +15,12 @@ if TYPE_CHECKING:
 
     from polyvec.data.dataset import Dataset
     from polyvec.embeddings import Embeddings
+    from polyvec.evaluation.evaluate import Settings
 
 PATIENCE = 3
 
 
-def baseline(
-    dataset: Dataset,
-    folder: Path,
-    seed: int,
-    cutoff: int | None = None,
-    history_days: float = 365,
-    target_days: float = 30,
-    remove_seen: bool = False,
-) -> Embeddings:
+def baseline(dataset: Dataset, folder: Path, seed: int, cutoff: int | None, settings: Settings) -> Embeddings:
     """Train the default preset for the benchmark's question and embed everyone, asking nothing of the test.
 
     With a cut-off the number of epochs is chosen on the window before it, and a second model is trained on
@@ -44,8 +37,8 @@ def baseline(
         Of the training.
     cutoff
         T in microseconds since 1970 UTC; None for data with an order.
-    history_days, target_days, remove_seen
-        The benchmark's protocol.
+    settings
+        The benchmark's protocol; its seed is not that of the training.
 
     Raises
     ------
@@ -53,7 +46,12 @@ def baseline(
         If there is nothing to learn from.
     """
     config, options = default()
-    config = replace(config, history_days=history_days, target_days=target_days, remove_seen=remove_seen)
+    config = replace(
+        config,
+        history_days=settings.history_days,
+        target_days=settings.target_days,
+        remove_seen=settings.remove_seen,
+    )
     if dataset.num_items > SMALL_CATALOGUE:
         config = replace(config, negatives="sampled")
     options = replace(options, seed=seed, patience=PATIENCE)
