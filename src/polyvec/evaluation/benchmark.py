@@ -33,7 +33,7 @@ from polyvec.evaluation.trials import SEEDS
 from polyvec.retrieval.habits import Weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from polyvec.data.dataset import Dataset
     from polyvec.embeddings import Embeddings
@@ -150,10 +150,11 @@ def benchmark(
     windows = _windows(purchases, cutoff, settings)
     simple = standard_rankers(purchases, windows, tuning, seed=settings.seed)
     rankers: dict[str, Ranker | Sequence[Ranker]] = {**simple.rankers}
-    own = _own_rankers(systems, purchases, windows)
-    rankers |= own
     if truths.oracle is not None and cutoff is not None:
         rankers[ORACLE] = truths.oracle(cutoff)
+    own = _own_rankers(systems, purchases, windows)
+    _check_names(own, rankers)
+    rankers |= own
     answers = _ask(rankers, purchases, cutoff, settings)
     values = pl.concat([per_user(one, purchases) for one in answers if not one.question.newcomers])
     similar, similarity_notes = _similarity(systems, purchases, cutoff, settings)
@@ -235,6 +236,17 @@ def _check(
             told = [*leaks, *check_overlap(embeddings, dataset).notes]
             notes += [note for note in (f"{name}: {text}" for text in told) if note not in notes]
     return notes
+
+
+def _check_names(own: Collection[str], others: Collection[str]) -> None:
+    """Refuse a system that has the name of a simple method: one would stand in the tables for the other."""
+    for name in own:
+        if name in others:
+            raise UsageError(
+                f"a system has the name of a built-in method: {name}",
+                expected=f"another name than {', '.join(others)}",
+                mend="give it one: --embeddings NAME=FOLDER",
+            )
 
 
 def _leaks(embeddings: Embeddings, dataset: Dataset, cutoff: int | None, target_days: float) -> list[str]:
