@@ -292,8 +292,8 @@ def _ask(
         question = next_item_question(dataset)
         asked = without_seen(rankers, question, dataset) if settings.remove_seen else rankers
         return [answer(asked, question)]
-    asked = all_questions(dataset, cutoff, settings.history_days, settings.target_days)
-    return [answer(rankers, question) for question in asked]
+    questions = all_questions(dataset, cutoff, settings.history_days, settings.target_days)
+    return [answer(rankers, question) for question in questions]
 
 
 def per_user(answers: Answers, dataset: Dataset) -> pl.DataFrame:
