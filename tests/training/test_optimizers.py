@@ -7,8 +7,15 @@ import torch
 from torch import nn
 from torch.optim import AdamW, SparseAdam
 
-from polyvec.layers.tables import PopularTable, WordTable
-from polyvec.training.optimizers import clip_gradients, learning_rate_factor, make_optimizers
+from polyvec.layers.tables import (
+    ClusteredTable,
+    HashedTable,
+    PopularTable,
+    QuotientRemainderTable,
+    Table,
+    WordTable,
+)
+from polyvec.training.optimizers import clip_gradients, copy_rows, learning_rate_factor, make_optimizers
 from polyvec.training.options import TrainingOptions
 
 
@@ -53,6 +60,33 @@ def test_tables_get_sparse_adam_and_all_else_adamw_each_weight_once() -> None:
     assert named(others["params"]) == {"time.weight", "linear.bias", "norm.weight", "norm.bias", "mask"}
     assert decaying["weight_decay"] == 0.01
     assert others["weight_decay"] == 0
+
+
+@pytest.mark.parametrize(
+    "table", [ClusteredTable(9, 4, 3), HashedTable(9, 4, 3), QuotientRemainderTable(9, 4, 3)]
+)
+def test_no_row_of_any_table_decays(table: Table) -> None:
+    decaying, others = make_optimizers(table, TrainingOptions())[0].param_groups
+    assert decaying["params"] == []
+    assert len(others["params"]) == len(list(table.parameters()))
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.Adagrad, torch.optim.SGD])
+def test_a_copied_row_goes_on_as_its_parent_does(kind: type[torch.optim.Optimizer]) -> None:
+    torch.manual_seed(0)
+    table = ClusteredTable(6, 4, 3, start=2)
+    optimizer = kind(table.parameters(), lr=0.1)  # type: ignore[call-arg]
+    for _ in range(3):
+        optimizer.zero_grad()
+        table(torch.arange(6)).pow(3).sum().backward()
+        optimizer.step()
+    new = table.split(1, torch.tensor([True, False, False]))
+    copy_rows([optimizer], table.weight, 1, new)
+    assert table.weight.grad is not None
+    table.weight.grad[new] = table.weight.grad[1]
+    optimizer.step()
+    assert torch.equal(table.weight[new], table.weight[1])
+    assert not torch.equal(table.weight[new], table.weight[0])
 
 
 def test_a_network_without_tables_has_one_optimizer() -> None:

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer, SparseAdam
 
-from polyvec.layers.tables import PopularTable, WordTable
+from polyvec.layers.tables import PopularTable, Table, WordTable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from polyvec.training.options import TrainingOptions
 
 BETAS = (0.9, 0.98)
@@ -23,8 +25,8 @@ def make_optimizers(network: nn.Module, options: TrainingOptions) -> list[Optimi
     """
     tables = [m for m in network.modules() if isinstance(m, PopularTable | WordTable)]
     sparse = [table.weight for table in tables if table.sparse]
-    embeddings = [m for m in network.modules() if isinstance(m, nn.Embedding | PopularTable | WordTable)]
-    not_decaying = {id(m.weight) for m in embeddings}
+    embeddings = [m for m in network.modules() if isinstance(m, nn.Embedding | Table | WordTable)]
+    not_decaying = {id(parameter) for module in embeddings for parameter in module.parameters()}
     dense = [p for p in network.parameters() if all(p is not weight for weight in sparse)]
     decaying = [p for p in dense if p.ndim > 1 and id(p) not in not_decaying]
     others = [p for p in dense if p.ndim <= 1 or id(p) in not_decaying]
@@ -36,6 +38,18 @@ def make_optimizers(network: nn.Module, options: TrainingOptions) -> list[Optimi
     if sparse:
         optimizers.append(SparseAdam(sparse, lr=options.learning_rate, betas=BETAS))
     return optimizers
+
+
+@torch.no_grad()
+def copy_rows(optimizers: Iterable[Optimizer], parameter: nn.Parameter, source: int, target: int) -> None:
+    """Give a row of a table what the optimizers remember of another row of it: momentum, mean squares.
+
+    For :meth:`polyvec.layers.tables.ClusteredTable.split`: the new cluster goes on as its parent would have.
+    """
+    for optimizer in optimizers:
+        for value in optimizer.state.get(parameter, {}).values():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                value[target] = value[source]
 
 
 def clip_gradients(network: nn.Module, limit: float) -> Tensor:

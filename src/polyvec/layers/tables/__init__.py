@@ -1,0 +1,19 @@
+"""Embedding tables: from row numbers to vectors."""
+
+from polyvec.layers.tables.clustered import ClusteredTable
+from polyvec.layers.tables.hashed import HashedTable, QuotientRemainderTable
+from polyvec.layers.tables.popular import PopularTable
+from polyvec.layers.tables.quantised import QuantisedTable
+from polyvec.layers.tables.table import INITIAL_STD, Table
+from polyvec.layers.tables.words import WordTable
+
+__all__ = [
+    "INITIAL_STD",
+    "ClusteredTable",
+    "HashedTable",
+    "PopularTable",
+    "QuantisedTable",
+    "QuotientRemainderTable",
+    "Table",
+    "WordTable",
+]
