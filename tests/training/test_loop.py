@@ -386,3 +386,45 @@ def test_nothing_but_what_a_resumed_run_needs_is_left_behind(make_trainer: Make)
     trainer.run()
     names = sorted(path.name for path in Path(trainer.workspace).iterdir())
     assert names == ["best.safetensors", "checkpoint-000000021", "tensorboard", "training.jsonl"]
+
+
+# --- hooks and optimizers of a system
+
+
+class Recorder:
+    """Notes what is called when, and doubles the gradients."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.calls: list[tuple[str, Any]] = []
+
+    def begin(self, step: int) -> None:
+        self.before = weights(self.trainer)
+        self.calls.append(("begin", step))
+
+    def before_update(self, batch: Any) -> None:
+        assert equal(self.before, weights(self.trainer))
+        self.calls.append(("before", len(batch.slots_M)))
+
+    def after_update(self, step: int) -> None:
+        assert not equal(self.before, weights(self.trainer))
+        self.calls.append(("after", step))
+
+
+def test_hooks_are_called_around_the_update_of_every_step(make_trainer: Make) -> None:
+    trainer = make_trainer(options=options(epochs=1))
+    recorder = trainer.hooks = Recorder(trainer)
+    trainer.run()
+    assert [name for name, _ in recorder.calls] == ["begin", "before", "after"] * 7
+    assert [step for name, step in recorder.calls if name == "begin"] == list(range(7))
+
+
+def test_optimizers_of_a_system_keep_their_own_rates_relative_to_each_other(make_trainer: Make) -> None:
+    trainer = make_trainer(options=options(epochs=1, warmup=0.5, final_rate=0.0))
+    table, *others = trainer.network.parameters()
+    optimizers = [torch.optim.SGD([table], lr=1.0), torch.optim.SGD(others, lr=0.25)]
+    trainer.optimizers = list(optimizers)
+    trainer.run()
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    assert 0 < rates[0] < 1
+    assert rates[1] == pytest.approx(rates[0] / 4)

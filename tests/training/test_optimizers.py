@@ -177,3 +177,12 @@ def test_the_learning_rate_is_linear_up_and_down() -> None:
     assert [a - b for a, b in pairwise(factors[4:])] == pytest.approx([0.9 / 16] * 16)
     assert factors[20] == pytest.approx(0.1)
     assert learning_rate_factor(1000, 20, options) == pytest.approx(0.1)
+
+
+def test_a_limit_of_zero_clips_nothing() -> None:
+    network = Mixed()
+    network(100.0).backward()
+    before = gradients(network)
+    norm = clip_gradients(network, 0)
+    assert norm > 100
+    assert all(torch.equal(before[name], gradient) for name, gradient in gradients(network).items())

@@ -17,7 +17,7 @@ from polyvec.training.options import TrainingOptions
         ("warmup", 1.0),
         ("final_rate", 1.1),
         ("weight_decay", -0.1),
-        ("clip", 0.0),
+        ("clip", -0.1),
         ("patience", -1),
         ("validate_every", 0),
         ("seed", -1),

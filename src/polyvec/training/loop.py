@@ -54,6 +54,19 @@ class Plan(Protocol):
         """Batches of an epoch from number ``skip`` on."""
 
 
+class Hooks(Protocol):
+    """What a system does between the parts of a step."""
+
+    def begin(self, step: int) -> None:
+        """Called first."""
+
+    def before_update(self, batch: Any) -> None:
+        """Called when the gradients are there, before they are clipped."""
+
+    def after_update(self, step: int) -> None:
+        """Called when the weights have changed."""
+
+
 @dataclass
 class Trainer:
     """One run.
@@ -76,6 +89,11 @@ class Trainer:
         Epochs to train of those that the learning rate is planned for; 0 trains all.
     name
         What the progress bar calls the run.
+    optimizers
+        Whose learning rates are peaks; None stands for those of
+        :func:`polyvec.training.optimizers.make_optimizers`.
+    hooks
+        What happens between the parts of a step, if anything does.
     """
 
     network: nn.Module
@@ -86,6 +104,8 @@ class Trainer:
     workspace: Path
     stop_after: int = 0
     name: str = "training"
+    optimizers: list[Optimizer] | None = None
+    hooks: Hooks | None = None
     _begun: float = field(default=0.0, init=False, repr=False)
 
     def run(self) -> Progress:
@@ -103,7 +123,7 @@ class Trainer:
         KeyboardInterrupt
             After an interrupt or a termination signal, once a checkpoint is written.
         """
-        optimizers = make_optimizers(self.network, self.options)
+        optimizers = self.optimizers or make_optimizers(self.network, self.options)
         progress = load_checkpoint(self.workspace, self.network, optimizers)
         self._begun = time.perf_counter() - progress.seconds
         journal = Journal(self.workspace, self._epochs * len(self.plan), progress.step, self.name)
@@ -151,17 +171,23 @@ class Trainer:
         torch.manual_seed(self.options.seed * SEED_STRIDE + step)
         factor = learning_rate_factor(step, self.options.epochs * len(self.plan), self.options)
         self.network.train()
+        if self.hooks:
+            self.hooks.begin(step)
         with autocast(self.options, next(self.network.parameters()).device):
             loss, figures = self.loss_of(batch)
         loss.backward()
+        if self.hooks:
+            self.hooks.before_update(batch)
         norm = clip_gradients(self.network, self.options.clip)
         if not (loss.isfinite() and norm.isfinite()):
             raise self._not_finite(step, factor)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self.options.learning_rate * factor
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        if self.hooks:
+            self.hooks.after_update(step)
         return figures | {"loss": loss.detach(), "gradient_norm": norm}
 
     def _end_epoch(self, epoch: int, progress: Progress, journal: Journal, meter: Meter) -> None:

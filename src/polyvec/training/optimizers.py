@@ -55,6 +55,8 @@ def copy_rows(optimizers: Iterable[Optimizer], parameter: nn.Parameter, source: 
 def clip_gradients(network: nn.Module, limit: float) -> Tensor:
     """Scale all gradients, sparse ones too, so that their joint norm is at most ``limit``; return the norm.
 
+    A limit of 0 leaves them as they are.
+
     A norm that is not finite leaves the gradients as they are: the caller sees it and stops.
     """
     parts = []
@@ -64,7 +66,7 @@ def clip_gradients(network: nn.Module, limit: float) -> Tensor:
                 parameter.grad = parameter.grad.coalesce()
             parts.append(_values(parameter.grad))
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part) for part in parts]))
-    if norm.isfinite() and norm > limit:
+    if limit and norm.isfinite() and norm > limit:
         for part in parts:
             part.mul_(limit / norm)
     return norm

@@ -30,7 +30,7 @@ class TrainingOptions:
     weight_decay
         Decoupled weight decay of matrices (not of tables, biases and norms).
     clip
-        Largest norm of all gradients together.
+        Largest norm of all gradients together; 0 sets no limit.
     patience
         Validations without improvement before training stops; 0 never stops early.
     validate_every
@@ -51,7 +51,7 @@ class TrainingOptions:
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     final_rate: Annotated[float, Field(ge=0, le=1)] = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    clip: Annotated[float, Field(gt=0)] = 1.0
+    clip: Annotated[float, Field(ge=0)] = 1.0
     patience: Annotated[int, Field(ge=0)] = 3
     validate_every: Annotated[int, Field(gt=0)] = 1
     seed: Annotated[int, Field(ge=0)] = 0

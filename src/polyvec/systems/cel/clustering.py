@@ -1,0 +1,211 @@
+"""The cluster steps of CEL over all training interactions: GPCA splits and reassignment by own loss.
+
+Nothing here holds a number for every pair of an entity and a dimension: gradients are those of one cluster's
+members, losses are worked out some entities at a time.
+
+**M** members, **K** clusters in use, **O** rows of the other side, **D** width, **F** features, **P**
+records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from polyvec.layers.tables.clustered import gradient_cut
+from polyvec.systems.cel.network import pair_scores
+from polyvec.systems.cel.objective import record_losses
+from polyvec.training.optimizers import copy_rows
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from polyvec.layers.tables import ClusteredTable
+    from polyvec.systems.cel.config import CELConfig
+    from polyvec.systems.cel.network import CELNetwork
+    from polyvec.systems.cel.records import Index, Records
+
+Features = Callable[[Tensor], Tensor]
+AT_ONCE = 16_384  # entities whose losses are worked out together
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side's table, seen from the records.
+
+    Attributes
+    ----------
+    table
+        Whose clusters change.
+    index
+        Records by this side's entity.
+    features
+        Features of this side's rows, ``[A, D] → [A, F]``.
+    other
+        Features of the other side's rows ``[O, F]``, and the row of every record, int64 ``[P]``.
+    """
+
+    table: ClusteredTable
+    index: Index
+    features: Features
+    other: Callable[[], tuple[Tensor, Tensor]]
+
+
+class Clustering:
+    """Splits and reassigns the clustered sides of a network, by all training records.
+
+    Parameters
+    ----------
+    network
+        Whose tables change, in place.
+    records
+        Training interactions.
+    indexes
+        The same by user and by item.
+    config
+        How.
+    """
+
+    def __init__(
+        self, network: CELNetwork, records: Records, indexes: tuple[Index, Index], config: CELConfig
+    ) -> None:
+        self._records, self._config = records, config
+        by_user, by_item = indexes
+        self.sides = []
+        if config.users.kind == "clustered":
+            self.sides.append(Side(network.users, by_user, network.interaction.users, self._items))
+        if config.items.kind == "clustered":
+            self.sides.append(Side(network.items, by_item, network.interaction.items, self._users))
+        self._network = network
+
+    def _users(self) -> tuple[Tensor, Tensor]:
+        return self._network.user_features(), self._network.users.clusters_of(self._records.users)
+
+    def _items(self) -> tuple[Tensor, Tensor]:
+        features_AF, places_N = self._network.item_features()
+        return features_AF, places_N[self._records.items]
+
+    # --- splits
+
+    def split(self, optimizers: list[Optimizer], generator: torch.Generator) -> None:
+        """Split one cluster of each side that has rows left."""
+        for side in self.sides:
+            if side.table.num_clusters < side.table.max_clusters:
+                self._split(side, optimizers, generator)
+
+    def _split(self, side: Side, optimizers: list[Optimizer], generator: torch.Generator) -> None:
+        """Split the first cluster by the criterion that can be parted."""
+        for cluster in self.ranked(side):
+            members_M = side.table.members(cluster)
+            leaving_M = self._leaving(side, members_M, generator)
+            if leaving_M is not None:
+                new = side.table.split(cluster, leaving_M)
+                copy_rows(optimizers, side.table.weight, cluster, new)
+                return
+
+    def _leaving(self, side: Side, members_M: Tensor, generator: torch.Generator) -> Tensor | None:
+        if self._config.cut == "random":
+            leaving_M = torch.rand(len(members_M), generator=generator) < 0.5
+            return leaving_M if leaving_M.any() and not leaving_M.all() else None
+        gradients_MD = self.own_gradients(side, members_M)
+        return gradient_cut(gradients_MD, self._config.cut, side.index.counts[members_M])
+
+    def ranked(self, side: Side) -> list[int]:
+        """Clusters of a side by the criterion, the one to split first."""
+        values_K = getattr(self, f"_by_{self._config.criterion}")(side)
+        return values_K.argsort(descending=True, stable=True).tolist()
+
+    def _by_interactions(self, side: Side) -> Tensor:
+        return side.table.totals(side.index.counts)
+
+    def _by_entities(self, side: Side) -> Tensor:
+        return side.table.sizes()
+
+    def _by_loss(self, side: Side) -> Tensor:
+        own_losses_N = torch.zeros(side.table.num_rows, dtype=torch.float64)
+        own_losses_N.index_add_(0, side.index.own, self._losses().double())
+        return side.table.totals(own_losses_N)
+
+    def _by_mean_loss(self, side: Side) -> Tensor:
+        return self._by_loss(side) / side.table.sizes()
+
+    def _by_gradient(self, side: Side) -> Tensor:
+        rows_KD = side.table.weight[: side.table.num_clusters].detach().requires_grad_()
+        clusters_P = side.table.clusters_of(side.index.own)
+        (gradient_KD,) = torch.autograd.grad(self._loss_with(side, rows_KD, clusters_P, slice(None)), rows_KD)
+        return gradient_KD.square().sum(dim=1)
+
+    @torch.no_grad()
+    def _losses(self) -> Tensor:
+        scores_P = self._network(self._records.users, self._records.items)
+        return record_losses(scores_P, self._records.labels, self._config.target)
+
+    def own_gradients(self, side: Side, members_M: Tensor) -> Tensor:
+        """Gradient of each member's own loss, at the row that it has now. ``[M] → [M, D]``."""
+        rows_P, places_P = side.index.of(members_M)
+        own_MD = side.table(members_M).detach().requires_grad_()
+        (gradients_MD,) = torch.autograd.grad(self._loss_with(side, own_MD, places_P, rows_P), own_MD)
+        return gradients_MD
+
+    def _loss_with(self, side: Side, own_AD: Tensor, places_P: Tensor, rows: Tensor | slice) -> Tensor:
+        """Loss of some records where this side's vectors are these."""
+        other_OF, other_P = side.other()
+        scores_P = pair_scores(other_OF.detach(), other_P[rows], side.features(own_AD), places_P)
+        return record_losses(scores_P, self._records.labels[rows], self._config.target).sum()
+
+    # --- reassignment
+
+    def reassign(self, generator: torch.Generator) -> list[int]:
+        """Move every entity that has records to the cluster of its least loss; the moves of each side.
+
+        Users first: items then move by the users' new rows.
+        """
+        return [self._reassign(side, generator) for side in self.sides]
+
+    def _reassign(self, side: Side, generator: torch.Generator) -> int:
+        entities_M = side.index.counts.nonzero()[:, 0]
+        clusters_K = torch.arange(side.table.num_clusters)
+        sums = self._sums(side)
+        return sum(
+            side.table.reassign(
+                part,
+                clusters_K,
+                self.own_losses(side, part, sums),
+                damping=self._config.damping,
+                generator=generator,
+            )
+            for part in entities_M.split(AT_ONCE)
+        )
+
+    def _sums(self, side: Side) -> tuple[csr_matrix, csr_matrix]:
+        """Number and sum of labels of every entity's records with each row of the other side, ``[n, O]``."""
+        other_OF, other_P = side.other()
+        shape = side.table.num_rows, len(other_OF)
+        places = side.index.own.numpy(), other_P.numpy()
+        labels = self._records.labels.numpy().astype(np.float64)
+        return csr_matrix((np.ones(len(labels)), places), shape), csr_matrix((labels, places), shape)
+
+    @torch.no_grad()
+    def own_losses(self, side: Side, entities_M: Tensor, sums: tuple[csr_matrix, csr_matrix]) -> Tensor:
+        """Loss of the entities' records under every cluster in use, but for a constant of each entity.
+
+        With p the score of a row of the other side and a cluster, squared errors are p² − 2·a·p + a² and log
+        losses softplus(p) − a·p: two products with sparse matrices instead of one forward pass for every
+        cluster. ``→ [M, K]``, float64.
+        """
+        counts, labels = (matrix[entities_M.numpy()] for matrix in sums)
+        other_OF, _ = side.other()
+        rows_KD = side.table.weight[: side.table.num_clusters]
+        scores_OK = (other_OF @ side.features(rows_KD).T).double()
+        if self._config.target == "rating":
+            losses_MK = counts @ scores_OK.square().numpy() - 2 * (labels @ scores_OK.numpy())
+        else:
+            losses_MK = counts @ softplus(scores_OK).numpy() - labels @ scores_OK.numpy()
+        return torch.from_numpy(losses_MK)

@@ -1,0 +1,116 @@
+"""What a CEL model is: presets with the constants of the authors' code."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from polyvec.layers.tables.clustered import Averaging, Cut
+
+Count = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Criterion = Literal["interactions", "entities", "loss", "mean_loss", "gradient"]
+DAMPING = 0.3085375  # Φ(−1/2)
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class SideConfig:
+    """Table of the users or of the items.
+
+    Attributes
+    ----------
+    kind
+        ``clustered``: CEL. ``full``: a row for each. ``hash``: entity i has row i mod ``clusters``.
+    start, clusters
+        K_0 and K_max of ``clustered``.
+    """
+
+    kind: Literal["clustered", "full", "hash"] = "clustered"
+    start: Count = 1
+    clusters: Count = 50
+
+    def rows(self, entities: int) -> tuple[int, int]:
+        """Rows to start with and at most, for so many entities."""
+        if self.kind == "full":
+            return entities, entities
+        most = min(self.clusters, entities)
+        return (most if self.kind == "hash" else min(self.start, most)), most
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class CELConfig:
+    """CEL (Chen et al., WWW 2023); symbols in brackets are those of the paper or of its authors' code.
+
+    Attributes
+    ----------
+    width
+        R, numbers per row.
+    users, items
+        The two tables.
+    interaction
+        ``dot``, ``mlp`` or ``neunmf``: see :mod:`polyvec.systems.cel.interactions`.
+    nonnegative
+        Rows are kept at 0 or above; with ``dot`` this is NMF.
+    target
+        ``rating``: squared error. ``click``: log loss of labels 0 and 1.
+    decay
+        c_1, weight of the rows' squared norms.
+    shrinkage
+        c_21, weight of the squared distance of every cluster's row to the mean of all (the second layer); 0
+        leaves it out.
+    averaging
+        Whether a row's gradient is the mean over each ``entity`` that shares it (of all, or of the batch),
+        over each ``record`` of the batch, or, with ``none``, their sum.
+    split_every
+        t_2, steps between two splits.
+    criterion
+        Which cluster splits: that of most training ``interactions`` or ``entities``, of the largest ``loss``,
+        loss per entity or ``gradient``.
+    cut
+        See :func:`polyvec.layers.tables.clustered.gradient_cut`; or ``random``.
+    reassign_every
+        t_1, steps between two reassignments; 0 never reassigns.
+    reassign_at
+        ``primes``: at the prime multiples of t_1. ``all``: at all of them. ``growing``: at t_1, then after
+        1.5 times as many steps each time.
+    damping
+        Chance that an entity which should move stays.
+    cluster_steps
+        S_c, steps in which clusters may split and reassign; 0 stands for all.
+    personal_from
+        Step from which items have vectors of their own around their cluster's; 0 never.
+    pull
+        λ_reg, weight of a personal vector's squared distance to its cluster's row.
+    personal_events
+        Least training interactions of an item for a vector of its own; others follow their cluster.
+    """
+
+    width: Count = 64
+    users: SideConfig = Field(default_factory=lambda: SideConfig(kind="full"))
+    items: SideConfig = Field(default_factory=SideConfig)
+    interaction: Literal["dot", "mlp", "neunmf"] = "dot"
+    nonnegative: bool = True
+    target: Literal["rating", "click"] = "rating"
+    decay: Weight = 1.0
+    shrinkage: Weight = 500.0
+    averaging: Literal[Averaging, "none"] = "entity"
+    split_every: Count = 10
+    criterion: Criterion = "interactions"
+    cut: Literal[Cut, "random"] = "zero"
+    reassign_every: Annotated[int, Field(ge=0)] = 40
+    reassign_at: Literal["primes", "all", "growing"] = "primes"
+    damping: Annotated[float, Field(ge=0, lt=1)] = DAMPING
+    cluster_steps: Annotated[int, Field(ge=0)] = 800
+    personal_from: Annotated[int, Field(ge=0)] = 0
+    pull: Weight = 50.0
+    personal_events: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.personal_from and self.items.kind != "clustered":
+            raise ValueError("personal_from needs items that are clustered")
+        if self.personal_from and self.personal_from < self.cluster_steps:
+            raise ValueError("personal_from must not come before cluster_steps end")
+        return self

@@ -1,0 +1,108 @@
+"""CEL's network: rows of users and items, shared within clusters, and an interaction model over them.
+
+**U** users, **N** items, **P** interactions, **K** rows of a table, **D** width, **F** features.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from polyvec.layers.tables import ClusteredTable
+from polyvec.systems.cel.interactions import INTERACTIONS, Interaction
+
+if TYPE_CHECKING:
+    from polyvec.systems.cel.config import CELConfig, SideConfig
+
+AT_ONCE = 65_536  # entities whose initial vectors are in memory together
+PRODUCT_PER_PAIR = 64  # numbers of a matrix product that cost as little as gathering the rows of one pair
+
+
+class CELNetwork(nn.Module):
+    """Scores of pairs of users and items.
+
+    A table without clusters is one whose every entity is its own cluster, or (``hash``) one whose clusters
+    never change.
+
+    Parameters
+    ----------
+    config
+        Sizes.
+    num_users, num_items
+        U and N.
+    """
+
+    def __init__(self, config: CELConfig, num_users: int, num_items: int) -> None:
+        super().__init__()
+        self.users = _table(config.users, num_users, config.width)
+        self.items = _table(config.items, num_items, config.width)
+        for table in (self.users, self.items):
+            _start(table, nonnegative=config.nonnegative)
+        self.interaction: Interaction = INTERACTIONS[config.interaction](config.width)
+        self.personal = nn.Parameter(torch.zeros(num_items, config.width)) if config.personal_from else None
+        self.register_buffer("is_personal", torch.tensor(False))
+        self.register_buffer("follows_N", torch.zeros(num_items, dtype=torch.bool))
+
+    is_personal: Tensor
+    follows_N: Tensor
+
+    def user_features(self) -> Tensor:
+        """Features of every row of the users' table in use, ``[K, F]``."""
+        return self.interaction.users(self.users.weight[: self.users.num_clusters])
+
+    def item_features(self) -> tuple[Tensor, Tensor]:
+        """Features of distinct items' vectors ``[A, F]``, and which of them each item has, int64 ``[N]``."""
+        if bool(self.is_personal):
+            ids_N = torch.arange(self.items.num_rows, device=self.follows_N.device)
+            return self.interaction.items(self.item_vectors()), ids_N
+        rows_KD = self.items.weight[: self.items.num_clusters]
+        return self.interaction.items(rows_KD), self.items.assign.long()
+
+    def item_vectors(self) -> Tensor:
+        """Vector of every item: its own X_i, or its cluster's row. ``→ [N, D]``.
+
+        Once items have vectors of their own, the rows follow those and get no gradient.
+        """
+        ids_N = torch.arange(self.items.num_rows, device=self.follows_N.device)
+        shared_ND = self.items(ids_N)
+        if self.personal is None or not bool(self.is_personal):
+            return shared_ND
+        return torch.where(self.follows_N[:, None], shared_ND.detach(), self.personal)
+
+    def forward(self, users_P: Tensor, items_P: Tensor) -> Tensor:
+        """Scores of pairs. ``[P], [P] → [P]``."""
+        users_KF, (items_AF, places_N) = self.user_features(), self.item_features()
+        return pair_scores(users_KF, self.users.clusters_of(users_P), items_AF, places_N[items_P])
+
+
+def pair_scores(left_AF: Tensor, left_P: Tensor, right_BF: Tensor, right_P: Tensor) -> Tensor:
+    """Inner products of chosen rows. ``[A, F], [P], [B, F], [P] → [P]``.
+
+    Where there are fewer pairs of rows than pairs asked for, one matrix product holds all answers.
+    """
+    if len(left_AF) * len(right_BF) <= PRODUCT_PER_PAIR * len(left_P):
+        return (left_AF @ right_BF.T)[left_P, right_P]
+    return (left_AF[left_P] * right_BF[right_P]).sum(dim=1)
+
+
+def _table(config: SideConfig, entities: int, width: int) -> ClusteredTable:
+    start, most = config.rows(entities)
+    return ClusteredTable(entities, most, width, start=start)
+
+
+@torch.no_grad()
+def _start(table: ClusteredTable, *, nonnegative: bool) -> None:
+    """Rows are means over members of vectors from N(0, 1), divided by the largest number of all of them.
+
+    As in the authors' code; with ``nonnegative`` rows are made so. No more than a part of the vectors is in
+    memory at once.
+    """
+    sums_KD = torch.zeros_like(table.weight)
+    largest = 0.0
+    for ids in torch.arange(table.num_rows).split(AT_ONCE):
+        drawn = torch.randn(len(ids), table.width)
+        largest = max(largest, float(drawn.max()))
+        sums_KD.index_add_(0, table.clusters_of(ids), drawn.abs() if nonnegative else drawn)
+    table.weight[: table.num_clusters] = sums_KD[: table.num_clusters] / table.sizes()[:, None] / largest

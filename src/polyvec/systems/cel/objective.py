@@ -1,0 +1,68 @@
+"""CEL's loss: errors of the labels, decay of the rows and their pull to a common mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+if TYPE_CHECKING:
+    from polyvec.layers.tables import ClusteredTable
+    from polyvec.systems.cel.config import CELConfig, SideConfig
+    from polyvec.systems.cel.network import CELNetwork
+    from polyvec.systems.cel.records import Records
+
+
+def record_losses(scores_P: Tensor, labels_P: Tensor, target: Literal["rating", "click"]) -> Tensor:
+    """Squared error of a rating, or log loss of a click. ``[P], [P] → [P]``."""
+    if target == "rating":
+        return (labels_P - scores_P).square()
+    return binary_cross_entropy_with_logits(scores_P, labels_P, reduction="none")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Loss of a batch: J of the authors' code.
+
+    Attributes
+    ----------
+    network, config
+        The model.
+    num_records
+        Training records; a batch of fewer stands for all of them.
+    """
+
+    network: CELNetwork
+    config: CELConfig
+    num_records: int
+
+    def __call__(self, batch: Records) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss (a scalar to descend) and figures to report."""
+        scores_P = self.network(batch.users, batch.items)
+        losses_P = record_losses(scores_P, batch.labels, self.config.target)
+        error = losses_P.sum() * (self.num_records / len(batch))
+        clusters = torch.tensor(float(self.network.items.num_clusters))
+        figures = {"error": losses_P.detach().mean(), "item_clusters": clusters}
+        return error + self._penalties(), figures
+
+    def _penalties(self) -> Tensor:
+        network = self.network
+        total = self._of_rows(network.users, self.config.users)
+        if network.personal is None or not bool(network.is_personal):
+            return total + self._of_rows(network.items, self.config.items)
+        vectors_ND = network.item_vectors()
+        shared_ND = network.items(torch.arange(network.items.num_rows)).detach()
+        pull = self.config.pull * (vectors_ND - shared_ND).square().sum()
+        return total + pull + self.config.decay * vectors_ND.square().sum()
+
+    def _of_rows(self, table: ClusteredTable, side: SideConfig) -> Tensor:
+        """Decay, and the pull of clusters to their common mean."""
+        rows_KD = table.weight[: table.num_clusters]
+        total = self.config.decay * rows_KD.square().sum()
+        if self.config.shrinkage and side.kind == "clustered":
+            common_D = rows_KD.detach().mean(dim=0)
+            total = total + self.config.shrinkage * (rows_KD - common_D).square().sum()
+        return total

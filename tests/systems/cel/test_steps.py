@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from polyvec.systems.cel.config import CELConfig, SideConfig
+
+CONFIG = CELConfig(
+    width=4,
+    items=SideConfig(clusters=6),
+    decay=0.01,
+    shrinkage=1.0,
+    split_every=3,
+    reassign_every=4,
+    reassign_at="all",
+    cluster_steps=30,
+)
+
+
+def made(begin, small, config=CONFIG, steps=30, rate=1e-3):
+    run = begin(config, small.training, small.num_users, small.num_items, rate)
+    for step in range(steps):
+        run.step(step)
+    return run
+
+
+def test_rows_of_nmf_never_fall_below_zero(begin, small):
+    run = begin(CONFIG, small.training, small.num_users, small.num_items, 5e-3)
+    touched = False
+    for step in range(40):
+        run.step(step)
+        assert float(run.network.users.weight.detach().min()) >= 0
+        assert float(run.network.items.weight.detach().min()) >= 0
+        touched |= bool((run.network.users.weight == 0).any())
+    assert touched
+    free = made(begin, small, replace(CONFIG, nonnegative=False), rate=5e-3)
+    assert float(free.network.users.weight.detach().min()) < 0
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(begin, small):
+    first, second = made(begin, small), made(begin, small)
+    assert torch.equal(first.network.items.assign, second.network.items.assign)
+    assert torch.equal(first.network.items.weight, second.network.items.weight)
+    other = begin(CONFIG, small.training, small.num_users, small.num_items, 1e-3, seed=1)
+    assert not torch.equal(first.network.users.weight, other.network.users.weight)
+
+
+def test_a_run_goes_on_from_its_state_as_if_it_had_never_stopped(begin, small):
+    whole = made(begin, small, steps=40)
+    half = made(begin, small, steps=17)
+    later = begin(CONFIG, small.training, small.num_users, small.num_items, 1e-3, seed=0)
+    later.network.load_state_dict(half.network.state_dict())
+    later.optimizer.load_state_dict(half.optimizer.state_dict())
+    for step in range(17, 40):
+        later.step(step)
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, later.network.state_dict()[name]), name
+
+
+def test_where_every_item_is_a_cluster_a_step_is_plain_matrix_factorisation(begin, small):
+    run = begin(
+        replace(CONFIG, items=SideConfig(kind="full")), small.training, small.num_users, small.num_items, 1e-3
+    )
+    users, items = (
+        t.weight.detach().clone().requires_grad_() for t in (run.network.users, run.network.items)
+    )
+    records = small.training
+    error = ((users[records.users] * items[records.items]).sum(dim=1) - records.labels).square().sum()
+    (error + 0.01 * (users.square().sum() + items.square().sum())).backward()
+    run.step(0)
+    for table, before in ((run.network.users, users), (run.network.items, items)):
+        expected = (before - 1e-3 * before.grad).clamp(min=0).detach()
+        torch.testing.assert_close(table.weight.detach(), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_the_pull_shrinks_clusters_to_their_common_mean(begin, small):
+    def spread(shrinkage):
+        rows = made(
+            begin, small, replace(CONFIG, shrinkage=shrinkage), steps=60
+        ).network.items.weight.detach()
+        return float((rows - rows.mean(dim=0)).square().sum())
+
+    assert spread(300.0) < 0.7 * spread(0.0)
+
+
+# --- vectors of one's own
+
+PERSONAL = replace(CONFIG, personal_from=30, pull=5.0)
+
+
+def test_personal_vectors_start_at_their_clusters_rows(begin, small):
+    run = made(begin, small, PERSONAL)
+    before = run.loss()
+    run.steps.begin(30)
+    assert bool(run.network.is_personal)
+    assert run.loss() == pytest.approx(before, rel=1e-12)
+    assert torch.equal(run.network.personal, run.network.items(torch.arange(small.num_items)))
+
+
+def test_rows_are_the_means_of_their_members_and_members_go_to_the_nearest_row(begin, small):
+    run = made(begin, small, PERSONAL, steps=30)
+    for step in range(30, 50):
+        run.steps.begin(step)
+        run.optimizer.zero_grad()
+        run.objective(run.records)[0].backward()
+        run.optimizer.step()
+        assigned = run.network.items.assign.clone()
+        run.steps.after_update(step)
+        for cluster in range(run.network.items.num_clusters):
+            members = assigned == cluster
+            expected = run.network.personal[members].mean(dim=0)
+            torch.testing.assert_close(
+                run.network.items.weight[cluster], expected.detach(), rtol=1e-9, atol=1e-12
+            )
+        distances = torch.cdist(run.network.personal, run.network.items.weight)
+        assert torch.equal(distances.argmin(dim=1), run.network.items.assign.long())
+        assert (run.network.items.sizes() > 0).all()
+
+
+def test_the_larger_the_pull_the_nearer_they_stay_to_the_rows(begin, small):
+    def distance(pull):
+        run = made(begin, small, replace(PERSONAL, pull=pull), steps=60)
+        own = run.network.items(torch.arange(small.num_items))
+        return float((run.network.personal - own).detach().square().sum())
+
+    free, pulled, held = distance(0.0), distance(20.0), distance(450.0)
+    assert free > pulled > held
+    assert held < 0.02 * free
+
+
+def test_an_item_without_data_nears_its_row_by_one_minus_two_eta_lambda_a_step(begin, small):
+    kept = (small.training.items != 7).nonzero()[:, 0]
+    records = small.training.take(kept)
+    config = replace(PERSONAL, decay=0.0, nonnegative=False)
+    run = begin(config, records, small.num_users, small.num_items, 1e-3)
+    for step in range(30):
+        run.step(step)
+    run.steps.begin(30)
+    with torch.no_grad():
+        run.network.personal[7] += 1.0
+    row = run.network.items(torch.tensor(7)).detach().clone()
+    before = run.network.personal[7].detach() - row
+    run.optimizer.zero_grad()
+    run.objective(records)[0].backward()
+    run.optimizer.step()
+    torch.testing.assert_close(run.network.personal[7].detach() - row, before * (1 - 2 * 1e-3 * 5.0))
+
+
+def test_items_of_few_records_follow_their_cluster(begin, small):
+    counts = torch.bincount(small.training.items, minlength=small.num_items)
+    least = int(counts.median())
+    run = made(begin, small, replace(PERSONAL, personal_events=least), steps=50)
+    vectors, rows = run.network.item_vectors(), run.network.items(torch.arange(small.num_items))
+    is_own = (vectors != rows).any(dim=1)
+    assert torch.equal(is_own, counts >= least)
