@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from polyvec.layers.tables.clustered import Averaging, Cut
+from polyvec.training.options import TrainingOptions
 
 Count = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
@@ -51,6 +52,11 @@ class CELConfig:
         The two tables.
     interaction
         ``dot``, ``mlp`` or ``neunmf``: see :mod:`polyvec.systems.cel.interactions`.
+    interaction_rate
+        Peak learning rate of the interaction's own weights.
+    full_batch
+        Whether every step looks at all interactions, as in the authors' code, with ``steps_per_epoch`` such
+        steps between two validations; else steps look at ``batch_size`` of them.
     nonnegative
         Rows are kept at 0 or above; with ``dot`` this is NMF.
     target
@@ -91,6 +97,9 @@ class CELConfig:
     users: SideConfig = Field(default_factory=lambda: SideConfig(kind="full"))
     items: SideConfig = Field(default_factory=SideConfig)
     interaction: Literal["dot", "mlp", "neunmf"] = "dot"
+    interaction_rate: Annotated[float, Field(gt=0)] = 1e-3
+    full_batch: bool = True
+    steps_per_epoch: Count = 100
     nonnegative: bool = True
     target: Literal["rating", "click"] = "rating"
     decay: Weight = 1.0
@@ -114,3 +123,11 @@ class CELConfig:
         if self.personal_from and self.personal_from < self.cluster_steps:
             raise ValueError("personal_from must not come before cluster_steps end")
         return self
+
+
+def paper() -> tuple[CELConfig, TrainingOptions]:
+    """The constants of the authors' code, without its last stage: items clustered, users in full, NMF."""
+    options = TrainingOptions(
+        epochs=20, learning_rate=1.25e-4, warmup=0, final_rate=1, clip=0, patience=0, precision="float32"
+    )
+    return CELConfig(), options

@@ -36,6 +36,7 @@ class CELNetwork(nn.Module):
 
     def __init__(self, config: CELConfig, num_users: int, num_items: int) -> None:
         super().__init__()
+        self.target = config.target
         self.users = _table(config.users, num_users, config.width)
         self.items = _table(config.items, num_items, config.width)
         for table in (self.users, self.items):
