@@ -291,6 +291,7 @@ def _train_polyvec(task: Task, variant: dict[str, str]) -> Callable[[], Trained]
         dropout=task.dropout,
         masking=MASKING,
         matching_weight=0.0,
+        masked_weight=1.0,
         weighting="pairs",
         negatives=variant["negatives"],  # type: ignore[arg-type]
         max_length=task.max_length,

@@ -29,7 +29,7 @@ import torch
 
 from polyvec.evaluation.runs import spread
 from polyvec.ids import Vocabulary
-from polyvec.systems.cel.config import SideConfig, paper
+from polyvec.systems.cel.config import paper
 from polyvec.systems.cel.network import CELNetwork
 from polyvec.systems.cel.records import Records
 from polyvec.systems.cel.train import mean_error, train
@@ -37,7 +37,6 @@ from polyvec.systems.cel.train import mean_error, train
 EVERY = 50  # steps between two looks
 FIXED = (800, 2000)
 POPULARITY = {"0": (0, 0), "1–4": (1, 4), "5–19": (5, 19), "20–99": (20, 99), "100 and more": (100, 2**31)}
-FULL = SideConfig(kind="full")
 
 
 @dataclass(frozen=True)
@@ -48,17 +47,12 @@ class Variant:
     steps: int = 2000
 
 
-def clusters(k: int) -> SideConfig:
-    """A clustered side of K rows."""
-    return SideConfig(clusters=k)
-
-
 VARIANTS = {
     "CEL": Variant(),
     "CEL, no reassignment": Variant({"reassign_every": 0}),
     "random split, reassignment": Variant({"cut": "random"}),
     "random split, no reassignment": Variant({"cut": "random", "reassign_every": 0}),
-    "modulo hash": Variant({"items": SideConfig(kind="hash")}),
+    "modulo hash": Variant({"item_table": "hash"}),
     "CEL, gradients not averaged": Variant({"averaging": "none"}),
     "CEL, no second layer": Variant({"shrinkage": 0}),
     "CEL, no damping": Variant({"damping": 0}),
@@ -71,20 +65,28 @@ VARIANTS = {
     "CEL, then personal at 800": Variant({"personal_from": 800}, 6000),
     "CEL, then personal at 1600": Variant({"personal_from": 1600, "damping": 0}, 6000),
     **{
-        f"CEL, K = {k}": Variant({"items": clusters(k), "split_every": max(1, 500 // k)})
+        f"CEL, K = {k}": Variant({"item_clusters": k, "split_every": max(1, 500 // k)})
         for k in (5, 10, 20, 100, 200)
     },
     **{
         f"CEL, users and items, K = {k}": Variant(
-            {"users": clusters(k), "items": clusters(k), "split_every": min(10, 500 // k), "shrinkage": 0}
+            {
+                "user_table": "clustered",
+                "user_clusters": k,
+                "item_clusters": k,
+                "split_every": min(10, 500 // k),
+                "shrinkage": 0,
+            }
         )
         for k in (10, 50, 100)
     },
-    **{f"full NMF, decay {decay}": Variant({"items": FULL, "decay": decay}) for decay in (1, 3, 5, 10)},
+    **{
+        f"full NMF, decay {decay}": Variant({"item_table": "full", "decay": decay}) for decay in (1, 3, 5, 10)
+    },
     "CEL, NeuNMF": Variant({"interaction": "neunmf"}),
-    "full NeuNMF": Variant({"items": FULL, "interaction": "neunmf"}),
+    "full NeuNMF": Variant({"item_table": "full", "interaction": "neunmf"}),
     "CEL, MLP": Variant({"interaction": "mlp"}),
-    "full MLP": Variant({"items": FULL, "interaction": "mlp"}),
+    "full MLP": Variant({"item_table": "full", "interaction": "mlp"}),
 }
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from _typeshed import DataclassInstance
 
-SYSTEMS = ("guim", "sasrec")
+SYSTEMS = ("guim", "sasrec", "cel")
 
 
 class Options(TypedDict):
@@ -56,14 +56,14 @@ class Options(TypedDict):
     "--validation",
     type=click.Choice(["users", "window", "none"]),
     help="Choose the best epoch on held-out users (guim), on the latest window of all users, or train all "
-    "epochs.  [users; sasrec: window]",
+    "epochs.  [guim: users; others: window]",
 )
 @click.option(
     "--refit",
     is_flag=True,
     help="Then train again on everything, for the epochs that validation found best.",
 )
-@click.option("--config", "config_file", help="TOML file with tables [guim] and [training].")
+@click.option("--config", "config_file", help="TOML file with tables [SYSTEM] and [training].")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting; repeatable.")
 @click.option("--show-config", is_flag=True, help="Print the resolved configuration and stop.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same command.")
@@ -77,6 +77,7 @@ def command(system: str, dataset: Path, out: Path, **options: Unpack[Options]) -
     polyvec fit guim shop.dataset --out shop.model --validation window --refit
     polyvec fit guim shop.dataset --out shop.model --until 2011-10-01 --set num_vectors=8 --set epochs=10
     polyvec fit guim shop.dataset --out shop.model --preset paper --resume
+    polyvec fit cel ratings.dataset --out ratings.model --set item_clusters=100
     """  # noqa: D301
     from polyvec.cli.configuration import configure
     from polyvec.data.dataset import Dataset, parse_time
@@ -116,9 +117,13 @@ def _system(name: str) -> tuple[Mapping[str, Callable[[], Any]], Callable[..., A
         from polyvec.systems import guim
 
         return guim.PRESETS, guim.fit, ("users", "window", "none")
-    from polyvec.systems import sasrec
+    if name == "sasrec":
+        from polyvec.systems import sasrec
 
-    return sasrec.PRESETS, sasrec.fit, ("window", "none")
+        return sasrec.PRESETS, sasrec.fit, ("window", "none")
+    from polyvec.systems import cel
+
+    return cel.PRESETS, cel.fit, ("window", "none")
 
 
 def _say(out: Path, meta: dict[str, object], *, as_json: bool) -> None:

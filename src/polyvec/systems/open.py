@@ -30,6 +30,10 @@ def open_model(path: Path) -> Encoder:
         from polyvec.systems.sasrec import SASRec
 
         return SASRec.open(path)
+    if system == "cel":
+        from polyvec.systems.cel import CEL
+
+        return CEL.open(path)
     raise ArtifactError(
-        f"{path} holds a model of system '{system}'", file=path, expected="'guim' or 'sasrec'"
+        f"{path} holds a model of system '{system}'", file=path, expected="'guim', 'sasrec' or 'cel'"
     )

@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from polyvec.systems.cel.config import CELConfig, SideConfig
+from polyvec.systems.cel.config import CELConfig
 from polyvec.systems.cel.records import Records
 
 RATE = 1e-3
 CONFIG = CELConfig(
     width=4,
-    items=SideConfig(start=3, clusters=8),
+    item_clusters=8,
+    start=3,
     decay=0.01,
     shrinkage=0,
     split_every=4,
@@ -22,7 +23,7 @@ CONFIG = CELConfig(
     cluster_steps=0,
     damping=0,
 )
-BOTH = replace(CONFIG, users=SideConfig(start=2, clusters=5))
+BOTH = replace(CONFIG, user_table="clustered", user_clusters=5)
 
 
 def made(begin, small, config=CONFIG, steps=7):
@@ -163,7 +164,7 @@ def test_a_cluster_that_cannot_be_parted_is_passed_over_and_there_are_never_too_
     users = torch.arange(56) % 4
     items = torch.cat([one, few])
     records = Records(users, items, torch.rand(56, generator=torch.Generator().manual_seed(0)).double())
-    run = begin(replace(CONFIG, items=SideConfig(start=7, clusters=9)), records, 4, 14, RATE)
+    run = begin(replace(CONFIG, item_clusters=9, start=7), records, 4, 14, RATE)
     side = item_side(run)
     assert run.clustering.ranked(side)[0] == 0
     run.network.items.assign[7:] = 1  # the first cluster has item 0 alone
@@ -178,6 +179,6 @@ def test_a_cluster_that_cannot_be_parted_is_passed_over_and_there_are_never_too_
 
 def test_where_all_agree_nothing_splits_and_nothing_fails(begin):
     records = Records(torch.zeros(3, dtype=torch.int64), torch.arange(3), torch.ones(3).double())
-    run = begin(replace(CONFIG, items=SideConfig(clusters=3)), records, 1, 3, RATE)
+    run = begin(replace(CONFIG, item_clusters=3, start=1), records, 1, 3, RATE)
     run.clustering.split([run.optimizer], torch.Generator())
     assert run.network.items.num_clusters == 1

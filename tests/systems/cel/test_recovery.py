@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from polyvec.systems.cel.config import CELConfig, SideConfig
+from polyvec.systems.cel.config import CELConfig
 
 STEPS = 1600
 
@@ -14,7 +14,7 @@ STEPS = 1600
 def trained(begin, planted, observed, clusters, seed):
     config = CELConfig(
         width=4,
-        items=SideConfig(clusters=clusters),
+        item_clusters=clusters,
         decay=0.01,
         shrinkage=0,
         split_every=40,

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from polyvec.systems.cel.config import CELConfig, SideConfig
+from polyvec.systems.cel.config import CELConfig
 
 CONFIG = CELConfig(
     width=4,
-    items=SideConfig(clusters=6),
+    item_clusters=6,
     decay=0.01,
     shrinkage=1.0,
     split_every=3,
@@ -60,9 +60,7 @@ def test_a_run_goes_on_from_its_state_as_if_it_had_never_stopped(begin, small):
 
 
 def test_where_every_item_is_a_cluster_a_step_is_plain_matrix_factorisation(begin, small):
-    run = begin(
-        replace(CONFIG, items=SideConfig(kind="full")), small.training, small.num_users, small.num_items, 1e-3
-    )
+    run = begin(replace(CONFIG, item_table="full"), small.training, small.num_users, small.num_items, 1e-3)
     users, items = (
         t.weight.detach().clone().requires_grad_() for t in (run.network.users, run.network.items)
     )

@@ -55,6 +55,7 @@ def test_the_paper_preset_is_the_papers() -> None:
     assert (config.mixture, config.weighting, config.gelu, config.log_q) == ("max", "pairs", True, 0)
     assert (config.num_cutoffs, config.history_days, config.target_days) == (1, 365, 30)
     assert (config.masked_weight, config.matching_weight, config.start) == (1, 1, "bert")
+    assert not config.competing
     assert paper(2)[0].num_vectors == 2
 
 

@@ -79,9 +79,9 @@ class Clustering:
         self._records, self._config = records, config
         by_user, by_item = indexes
         self.sides = []
-        if config.users.kind == "clustered":
+        if config.user_table == "clustered":
             self.sides.append(Side(network.users, by_user, network.interaction.users, self._items))
-        if config.items.kind == "clustered":
+        if config.item_table == "clustered":
             self.sides.append(Side(network.items, by_item, network.interaction.items, self._users))
         self._network = network
 

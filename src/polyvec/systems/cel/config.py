@@ -12,32 +12,9 @@ from polyvec.training.options import TrainingOptions
 
 Count = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
+TableKind = Literal["clustered", "full", "hash"]
 Criterion = Literal["interactions", "entities", "loss", "mean_loss", "gradient"]
 DAMPING = 0.3085375  # Φ(−1/2)
-
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class SideConfig:
-    """Table of the users or of the items.
-
-    Attributes
-    ----------
-    kind
-        ``clustered``: CEL. ``full``: a row for each. ``hash``: entity i has row i mod ``clusters``.
-    start, clusters
-        K_0 and K_max of ``clustered``.
-    """
-
-    kind: Literal["clustered", "full", "hash"] = "clustered"
-    start: Count = 1
-    clusters: Count = 50
-
-    def rows(self, entities: int) -> tuple[int, int]:
-        """Rows to start with and at most, for so many entities."""
-        if self.kind == "full":
-            return entities, entities
-        most = min(self.clusters, entities)
-        return (most if self.kind == "hash" else min(self.start, most)), most
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -48,8 +25,12 @@ class CELConfig:
     ----------
     width
         R, numbers per row.
-    users, items
-        The two tables.
+    user_table, item_table
+        ``clustered``: CEL. ``full``: a row for each. ``hash``: entity i has row i mod the number of rows.
+    user_clusters, item_clusters
+        K_max: rows of tables that are not full, at most.
+    start
+        K_0: rows that clusters start from.
     interaction
         ``dot``, ``mlp`` or ``neunmf``: see :mod:`polyvec.systems.cel.interactions`.
     interaction_rate
@@ -60,7 +41,12 @@ class CELConfig:
     nonnegative
         Rows are kept at 0 or above; with ``dot`` this is NMF.
     target
-        ``rating``: squared error. ``click``: log loss of labels 0 and 1.
+        ``rating``: squared error of the column ``rating``. ``click``: log loss of events (1) against drawn
+        items (0).
+    num_negatives
+        Items drawn evenly for each event of ``click``.
+    target_days
+        Data with timestamps: days at the end that are validated on.
     decay
         c_1, weight of the rows' squared norms.
     shrinkage
@@ -94,14 +80,19 @@ class CELConfig:
     """
 
     width: Count = 64
-    users: SideConfig = Field(default_factory=lambda: SideConfig(kind="full"))
-    items: SideConfig = Field(default_factory=SideConfig)
+    user_table: TableKind = "full"
+    item_table: TableKind = "clustered"
+    user_clusters: Count = 50
+    item_clusters: Count = 50
+    start: Count = 1
     interaction: Literal["dot", "mlp", "neunmf"] = "dot"
     interaction_rate: Annotated[float, Field(gt=0)] = 1e-3
     full_batch: bool = True
     steps_per_epoch: Count = 100
     nonnegative: bool = True
     target: Literal["rating", "click"] = "rating"
+    num_negatives: Count = 4
+    target_days: Annotated[float, Field(gt=0)] = 30
     decay: Weight = 1.0
     shrinkage: Weight = 500.0
     averaging: Literal[Averaging, "none"] = "entity"
@@ -118,7 +109,7 @@ class CELConfig:
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if self.personal_from and self.items.kind != "clustered":
+        if self.personal_from and self.item_table != "clustered":
             raise ValueError("personal_from needs items that are clustered")
         if self.personal_from and self.personal_from < self.cluster_steps:
             raise ValueError("personal_from must not come before cluster_steps end")
@@ -131,3 +122,6 @@ def paper() -> tuple[CELConfig, TrainingOptions]:
         epochs=20, learning_rate=1.25e-4, warmup=0, final_rate=1, clip=0, patience=0, precision="float32"
     )
     return CELConfig(), options
+
+
+PRESETS = {"default": paper, "paper": paper}

@@ -14,7 +14,7 @@ from polyvec.layers.tables import ClusteredTable
 from polyvec.systems.cel.interactions import INTERACTIONS, Interaction
 
 if TYPE_CHECKING:
-    from polyvec.systems.cel.config import CELConfig, SideConfig
+    from polyvec.systems.cel.config import CELConfig, TableKind
 
 AT_ONCE = 65_536  # entities whose initial vectors are in memory together
 PRODUCT_PER_PAIR = 64  # numbers of a matrix product that cost as little as gathering the rows of one pair
@@ -37,8 +37,8 @@ class CELNetwork(nn.Module):
     def __init__(self, config: CELConfig, num_users: int, num_items: int) -> None:
         super().__init__()
         self.target = config.target
-        self.users = _table(config.users, num_users, config.width)
-        self.items = _table(config.items, num_items, config.width)
+        self.users = _table(config, config.user_table, config.user_clusters, num_users)
+        self.items = _table(config, config.item_table, config.item_clusters, num_items)
         for table in (self.users, self.items):
             _start(table, nonnegative=config.nonnegative)
         self.interaction: Interaction = INTERACTIONS[config.interaction](config.width)
@@ -88,9 +88,10 @@ def pair_scores(left_AF: Tensor, left_P: Tensor, right_BF: Tensor, right_P: Tens
     return (left_AF[left_P] * right_BF[right_P]).sum(dim=1)
 
 
-def _table(config: SideConfig, entities: int, width: int) -> ClusteredTable:
-    start, most = config.rows(entities)
-    return ClusteredTable(entities, most, width, start=start)
+def _table(config: CELConfig, kind: TableKind, clusters: int, entities: int) -> ClusteredTable:
+    rows = entities if kind == "full" else min(clusters, entities)
+    start = min(config.start, rows) if kind == "clustered" else rows
+    return ClusteredTable(entities, rows, config.width, start=start)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 if TYPE_CHECKING:
     from polyvec.layers.tables import ClusteredTable
-    from polyvec.systems.cel.config import CELConfig, SideConfig
+    from polyvec.systems.cel.config import CELConfig, TableKind
     from polyvec.systems.cel.network import CELNetwork
     from polyvec.systems.cel.records import Records
 
@@ -50,19 +50,19 @@ class Objective:
 
     def _penalties(self) -> Tensor:
         network = self.network
-        total = self._of_rows(network.users, self.config.users)
+        total = self._of_rows(network.users, self.config.user_table)
         if network.personal is None or not bool(network.is_personal):
-            return total + self._of_rows(network.items, self.config.items)
+            return total + self._of_rows(network.items, self.config.item_table)
         vectors_ND = network.item_vectors()
         shared_ND = network.items(torch.arange(network.items.num_rows)).detach()
         pull = self.config.pull * (vectors_ND - shared_ND).square().sum()
         return total + pull + self.config.decay * vectors_ND.square().sum()
 
-    def _of_rows(self, table: ClusteredTable, side: SideConfig) -> Tensor:
+    def _of_rows(self, table: ClusteredTable, kind: TableKind) -> Tensor:
         """Decay, and the pull of clusters to their common mean."""
         rows_KD = table.weight[: table.num_clusters]
         total = self.config.decay * rows_KD.square().sum()
-        if self.config.shrinkage and side.kind == "clustered":
+        if self.config.shrinkage and kind == "clustered":
             common_D = rows_KD.detach().mean(dim=0)
             total = total + self.config.shrinkage * (rows_KD - common_D).square().sum()
         return total

@@ -68,15 +68,11 @@ class Steps:
 
     def _shared(self, batch: Records) -> Iterable[tuple[ClusteredTable, Tensor]]:
         """Tables whose rows several entities share, and who of them is in the batch."""
-        sides = (
-            (self.config.users, self.network.users, batch.users),
-            (
-                self.config.items,
-                self.network.items,
-                batch.items,
-            ),
-        )
-        return [(table, ids_P) for config, table, ids_P in sides if config.kind != "full"]
+        sides = [
+            (self.config.user_table, self.network.users, batch.users),
+            (self.config.item_table, self.network.items, batch.items),
+        ]
+        return [(table, ids_P) for kind, table, ids_P in sides if kind != "full"]
 
     @torch.no_grad()
     def after_update(self, step: int) -> None:

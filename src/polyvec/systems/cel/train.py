@@ -35,6 +35,8 @@ def train(
     workspace: Path,
     *,
     validate: Callable[[CELNetwork], float] | None = None,
+    stop_after: int = 0,
+    name: str = "training",
 ) -> tuple[CELNetwork, Progress]:
     """Train a new network, or go on with the one in the workspace.
 
@@ -50,6 +52,8 @@ def train(
         Folder for checkpoints and the journal; exists.
     validate
         Figure to maximise, after every epoch; None keeps the last weights.
+    stop_after, name
+        See :class:`polyvec.training.loop.Trainer`.
 
     Raises
     ------
@@ -69,6 +73,8 @@ def train(
         None if validate is None else lambda: validate(network),
         options,
         workspace,
+        stop_after,
+        name,
         optimizers=optimizers,
         hooks=Steps(network, config, clustering, optimizers, indexes[1].counts, options.seed),
     )

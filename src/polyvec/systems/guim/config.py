@@ -97,7 +97,7 @@ class GUIMConfig:
     mixture: Mixture = "max"
     sharpness: Annotated[float, Field(gt=0)] = 20.0
     masking: Share = 0.15
-    masked_weight: Annotated[float, Field(ge=0)] = 1.0
+    masked_weight: Annotated[float, Field(ge=0)] = 2.0
     matching_weight: Annotated[float, Field(ge=0)] = 1.0
     weighting: Literal["pairs", "users"] = "users"
     negatives: Literal["auto", "sampled", "shared", "catalogue"] = "auto"
@@ -148,6 +148,7 @@ def paper(num_vectors: int = 4) -> tuple[GUIMConfig, TrainingOptions]:
         gelu=True,
         start="bert",
         competing=False,
+        masked_weight=1.0,
         weighting="pairs",
         negatives="sampled",
         num_cutoffs=1,

@@ -1,0 +1,274 @@
+"""Train a CEL: from a Dataset to a Model folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+
+from polyvec.data.dataset import days
+from polyvec.data.item_sets import expand_ranges
+from polyvec.data.split import Windows, check_moment, cut, leave_last_out
+from polyvec.errors import DataError
+from polyvec.systems.cel.config import CELConfig, paper
+from polyvec.systems.cel.model import CEL, SYSTEM
+from polyvec.systems.cel.records import Records
+from polyvec.systems.cel.train import mean_error, train
+from polyvec.systems.folder import REFIT, check_refit, claim_workspace, told_by, write_model
+
+if TYPE_CHECKING:
+    from polyvec.data.dataset import Dataset
+    from polyvec.systems.cel.network import CELNetwork
+    from polyvec.training.checkpoint import Progress
+    from polyvec.training.options import TrainingOptions
+
+Validation = Literal["window", "none"]
+RATING = "rating"
+
+
+def fit(
+    dataset: Dataset,
+    out: Path | str,
+    config: CELConfig | None = None,
+    options: TrainingOptions | None = None,
+    *,
+    until: int | None = None,
+    held_back: int = 0,
+    validation: Validation = "window",
+    refit: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> CEL:
+    """Train CEL on the ratings of a Dataset, or on its events against drawn items; write a Model folder.
+
+    Parameters
+    ----------
+    dataset
+        Data; for ratings with a column ``rating``.
+    out
+        The Model folder, whole or absent. While training, all that a resumed run needs lies in a hidden
+        folder beside it.
+    config, options
+        What to train, and how; without them as :func:`polyvec.systems.cel.config.paper` says.
+    until
+        For timestamps: nothing at or after this time is read. None reads everything.
+    held_back
+        For ordered data: last events of every user that are not read.
+    validation
+        ``window``: the best epoch is chosen by the error of what comes last, which is not trained on: the
+        latest ``target_days``, or with an order every user's last event; new users and items do not count.
+        ``none``: all epochs are trained.
+    refit
+        Train again on everything for the number of epochs that validation found best.
+    resume
+        Go on from the latest checkpoint of an interrupted run of the same configuration.
+    overwrite
+        Replace an existing Model.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to learn from, or no column ``rating``.
+    TrainingError
+        If the loss is not finite.
+    ArtifactError
+        If ``out`` exists, or the run to resume was another one.
+    UsageError
+        If the data has no such moment, or ``refit`` has no validation to follow.
+    """
+    defaults = paper()
+    out, config, options = Path(out), config or defaults[0], options or defaults[1]
+    check_moment(dataset, until, held_back)
+    check_refit(validation, refit=refit)
+    until = dataset.time_span[1] + 1 if until is None else until
+    moment = [until, held_back, validation, refit]
+    settings = {SYSTEM: asdict(config), "training": asdict(options), "moment": moment}
+    everything = learned = Split.before(dataset, config, until, held_back, options.seed)
+    if validation == "window":
+        learned = everything.without_the_last(dataset, config, options.seed)
+    workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
+    model, progress = _train(dataset, learned, config, options, workspace)
+    runs = [progress]
+    if refit:
+        again, epochs = workspace / REFIT, progress.best_epoch + 1
+        model, progress = _train(dataset, everything, config, options, again, epochs)
+        runs.append(progress)
+    meta = model.meta | told_by(runs)
+    write_model(out, model, dataset, workspace, meta, card=_card(model, meta), overwrite=overwrite)
+    return CEL.open(out)
+
+
+@dataclass(frozen=True)
+class Split:
+    """What is learned from and what is validated on.
+
+    Attributes
+    ----------
+    training
+        Interactions to learn from.
+    validation
+        Interactions to validate on; None without validation.
+    until, held_back
+        Moment, as for :func:`fit`: nothing at or after it is in ``training``.
+    """
+
+    training: Records
+    validation: Records | None
+    until: int
+    held_back: int
+
+    @classmethod
+    def before(cls, dataset: Dataset, config: CELConfig, until: int, held_back: int, seed: int) -> Split:
+        """Everything before a moment, nothing to validate on.
+
+        Raises
+        ------
+        DataError
+            If nothing happened before it.
+        """
+        windows = _windows(dataset, until, held_back)
+        training = _records(
+            dataset, config, windows.user_rows, windows.history_start, windows.history_end, seed
+        )
+        if not len(training):
+            raise DataError(
+                f"no event before the moment has a {config.target} to learn from",
+                expected="events with a label, before it",
+                mend="choose a later --until, or prepare more data",
+            )
+        return cls(training, None, until, held_back)
+
+    def without_the_last(self, dataset: Dataset, config: CELConfig, seed: int) -> Split:
+        """Hold out what comes last, to validate on."""
+        if dataset.time_kind == "timestamp":
+            held_out = cut(dataset, self.until - days(config.target_days), None, config.target_days)
+            earlier = Split.before(dataset, config, self.until - days(config.target_days), 0, seed)
+        else:
+            held_out = leave_last_out(dataset, self.held_back, targets=1)
+            earlier = Split.before(dataset, config, self.until, self.held_back + 1, seed)
+        last = _records(
+            dataset, config, held_out.user_rows, held_out.target_start, held_out.target_end, seed + 1
+        )
+        last = _of_known(last, earlier.training, dataset)
+        return replace(earlier, validation=last if len(last) else None)
+
+
+def _of_known(records: Records, training: Records, dataset: Dataset) -> Records:
+    """Interactions of a user and an item that there is something to learn of."""
+    users = torch.bincount(training.users, minlength=dataset.num_users) > 0
+    items = torch.bincount(training.items, minlength=dataset.num_items) > 0
+    return records.take((users[records.users] & items[records.items]).nonzero()[:, 0])
+
+
+def _windows(dataset: Dataset, until: int, held_back: int) -> Windows:
+    if dataset.time_kind == "timestamp":
+        return cut(dataset, until, None, 0)
+    return leave_last_out(dataset, held_back, targets=0)
+
+
+def _records(
+    dataset: Dataset,
+    config: CELConfig,
+    user_rows: np.ndarray[Any, Any],
+    start: np.ndarray[Any, Any],
+    stop: np.ndarray[Any, Any],
+    seed: int,
+) -> Records:
+    """Interactions of ranges of events."""
+    owners, events = expand_ranges(start, stop)
+    users, items = user_rows[owners], dataset.item_rows[events].astype(np.int64)
+    if config.target == "click":
+        return _with_drawn_items(users, items, dataset.num_items, config.num_negatives, seed)
+    if RATING not in dataset.columns:
+        raise DataError(
+            "the data has no column rating",
+            column=RATING,
+            expected="a number for each event that was rated",
+            mend="prepare the data with it, or learn from events alone: --set target=click",
+        )
+    labels = dataset.columns[RATING][events]
+    known = np.isfinite(labels)
+    return _as_records(users[known], items[known], labels[known])
+
+
+def _with_drawn_items(
+    users: np.ndarray[Any, Any], items: np.ndarray[Any, Any], num_items: int, num_negatives: int, seed: int
+) -> Records:
+    """Events as ones, and for each some items drawn evenly from all as zeros."""
+    drawn = np.random.default_rng(seed).integers(0, num_items, num_negatives * len(items))
+    labels = np.repeat([1.0, 0.0], [len(items), len(drawn)])
+    return _as_records(np.tile(users, num_negatives + 1), np.concatenate([items, drawn]), labels)
+
+
+def _as_records(
+    users: np.ndarray[Any, Any], items: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]
+) -> Records:
+    return Records(
+        torch.from_numpy(users), torch.from_numpy(items), torch.from_numpy(labels.astype(np.float32))
+    )
+
+
+def _train(
+    dataset: Dataset,
+    split: Split,
+    config: CELConfig,
+    options: TrainingOptions,
+    workspace: Path,
+    stop_after: int = 0,
+) -> tuple[CEL, Progress]:
+    """Train a new model, or go on with the one in the workspace."""
+    workspace.mkdir(exist_ok=True)
+    records, held_out = split.training, split.validation
+
+    def validate(network: CELNetwork) -> float:
+        return -mean_error(network, held_out)  # type: ignore[arg-type]
+
+    network, progress = train(
+        records,
+        dataset.num_users,
+        dataset.num_items,
+        config,
+        options,
+        workspace,
+        validate=None if held_out is None else validate,
+        stop_after=stop_after,
+        name="training again" if workspace.name == REFIT else "training",
+    )
+    users = _counted("user_id", dataset.users.series, records.users, records.labels, config)
+    items = _counted("item_id", dataset.items.series, records.items, records.labels, config)
+    return CEL(config, options, network, users, items, split.until, dataset.time_kind), progress
+
+
+def _counted(
+    name: str, ids: pl.Series, rows: torch.Tensor, labels: torch.Tensor, config: CELConfig
+) -> pl.DataFrame:
+    """Ids and the training events of each; drawn items are none."""
+    if config.target == "click":
+        rows = rows[labels > 0]
+    return pl.DataFrame({name: ids, "events": torch.bincount(rows, minlength=len(ids)).numpy()})
+
+
+def _card(model: CEL, meta: dict[str, Any]) -> str:
+    """Say in Markdown what was trained on what."""
+    best = "nothing was validated"
+    if meta["validation"] is not None:
+        best = f"best on validation after epoch {meta['best_epoch'] + 1}: error {-meta['validation']:.4f}"
+    sizes = ", ".join(
+        f"{len(table):,} {name} in {meta['clusters'][name]:,} rows ({meta['table_bytes'][name]:,} bytes)"
+        for name, table in (("users", model.trained_users), ("items", model.trained_items))
+    )
+    return "\n".join(
+        [
+            "# CEL model",
+            "",
+            f"{sizes}; joined by the dot product of {meta['D']} numbers.",
+            "",
+            f"* {meta['parameters']:,} weights, {meta['steps']:,} steps; {best}",
+            "* users and items that were not trained on have the vector of the largest cluster",
+            "",
+        ]
+    )

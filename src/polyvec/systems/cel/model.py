@@ -1,0 +1,199 @@
+"""A fitted CEL: rows, who shares them, and an interaction; knows the users and items it was trained on.
+
+On disk::
+
+    weights.safetensors    rows, assignments and the interaction
+    users.parquet, items.parquet   ids and training events, in row order
+    config.json            CELConfig and TrainingOptions, resolved
+    training.jsonl, tensorboard/   what the run said
+    refit/                 what the second run said, if there was one
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from polyvec.embeddings import EMPTY, WARM
+from polyvec.ids import Vocabulary
+from polyvec.systems.cel.config import CELConfig
+from polyvec.systems.cel.network import CELNetwork
+from polyvec.systems.folder import read_model_manifest
+from polyvec.training.checkpoint import copies
+from polyvec.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from polyvec.artifact import Manifest
+    from polyvec.data.dataset import Dataset, TimeKind
+    from polyvec.data.split import Windows
+    from polyvec.embeddings import Score
+    from polyvec.layers.tables import ClusteredTable
+
+SYSTEM = "cel"
+
+
+@dataclass(frozen=True)
+class CEL:
+    """A fitted CEL model.
+
+    Users are looked up by their ids, not encoded from events. Who was not trained on has the vector of the
+    largest cluster (where there are no clusters, the mean).
+
+    Attributes
+    ----------
+    config, options
+        What it is and how it was trained.
+    network
+        The weights.
+    trained_users, trained_items
+        ``user_id`` or ``item_id``, and ``events`` that were trained on.
+    trained_until
+        No event at or after this time was trained on.
+    time_kind
+        ``timestamp`` or ``order``.
+    manifest
+        Of the folder it was read from; None before it is saved.
+    """
+
+    config: CELConfig
+    options: TrainingOptions
+    network: CELNetwork
+    trained_users: pl.DataFrame
+    trained_items: pl.DataFrame
+    trained_until: int
+    time_kind: TimeKind
+    manifest: Manifest | None = None
+
+    @property
+    def system(self) -> str:
+        """``cel``."""
+        return SYSTEM
+
+    @property
+    def score(self) -> Score:
+        """``max_dot``."""
+        return "max_dot"
+
+    @property
+    def num_vectors(self) -> int:
+        """One vector per user."""
+        return 1
+
+    @property
+    def width(self) -> int:
+        """F, features that the interaction compares."""
+        return self._user_features.shape[1]
+
+    @property
+    def history_days(self) -> None:
+        """Users are looked up: all their past counts."""
+        return None
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Manifest entries."""
+        tables = {"users": self.network.users, "items": self.network.items}
+        return {
+            "system": SYSTEM,
+            "trained_until": self.trained_until,
+            "time_kind": self.time_kind,
+            "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            "C": 1,
+            "D": self.width,
+            "clusters": {name: table.num_clusters for name, table in tables.items()},
+            "table_bytes": {name: table.bytes() for name, table in tables.items()},
+        }
+
+    def save_into(self, stage: Path) -> None:
+        """Write the model's files into a staging folder."""
+        save_file(copies(self.network.state_dict()), stage / "weights.safetensors")
+        self.trained_users.write_parquet(stage / "users.parquet")
+        self.trained_items.write_parquet(stage / "items.parquet")
+        config = {SYSTEM: asdict(self.config), "training": asdict(self.options)}
+        (stage / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+
+    @classmethod
+    def open(cls, path: Path) -> CEL:
+        """Read a Model folder.
+
+        Raises
+        ------
+        ArtifactError
+            If the folder is missing, damaged, or holds a model of another system.
+        """
+        manifest = read_model_manifest(path, SYSTEM)
+        text = json.loads((path / "config.json").read_text("utf-8"))
+        users, items = (pl.read_parquet(path / f"{name}.parquet") for name in ("users", "items"))
+        config = CELConfig(**text[SYSTEM])
+        network = CELNetwork(config, len(users), len(items))
+        network.load_state_dict(load_file(path / "weights.safetensors"))
+        told = manifest.meta["trained_until"], manifest.meta["time_kind"]
+        return cls(config, TrainingOptions(**text["training"]), network, users, items, *told, manifest)
+
+    def item_states(self, item_table: pl.DataFrame) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """State (index into ``STATES``) and training events of every item of a catalogue, ``[N]`` each."""
+        rows = self._items.rows(item_table["item_id"])
+        events = np.append(self.trained_items["events"].to_numpy(), 0)[rows]
+        return np.where(events > 0, WARM, EMPTY).astype(np.uint8), events.astype(np.int64)
+
+    def encode_items(self, item_table: pl.DataFrame) -> npt.NDArray[np.float32]:
+        """Vectors of the items of a catalogue. ``→ [N, F]``."""
+        rows = self._items.rows(item_table["item_id"])
+        return _looked_up(self._item_features, self.trained_items, rows)
+
+    def encode_users(self, dataset: Dataset, windows: Windows) -> npt.NDArray[np.float32]:
+        """Vectors of the users of W windows, by their ids. ``→ [W, 1, F]``."""
+        rows = self._users.rows(dataset.users.take(windows.user_rows))
+        return _looked_up(self._user_features, self.trained_users, rows)[:, None]
+
+    @cached_property
+    def _users(self) -> Vocabulary:
+        return Vocabulary(self.trained_users["user_id"], "user_id")
+
+    @cached_property
+    def _items(self) -> Vocabulary:
+        return Vocabulary(self.trained_items["item_id"], "item_id")
+
+    @cached_property
+    @torch.no_grad()
+    def _user_features(self) -> npt.NDArray[np.float32]:
+        """Of every user, and of one that is not known: ``[U + 1, F]``."""
+        table = self.network.users
+        features_KF = self.network.user_features()
+        return _with_prior(features_KF[table.assign.long()], features_KF, table)
+
+    @cached_property
+    @torch.no_grad()
+    def _item_features(self) -> npt.NDArray[np.float32]:
+        """Of every item, and of one that is not known: ``[N + 1, F]``."""
+        table = self.network.items
+        features_AF, places_N = self.network.item_features()
+        rows_KF = self.network.interaction.items(table.weight[: table.num_clusters])
+        return _with_prior(features_AF[places_N], rows_KF, table)
+
+
+def _with_prior(features_NF: Tensor, rows_KF: Tensor, table: ClusteredTable) -> npt.NDArray[np.float32]:
+    """Append what stands for an entity that is not known."""
+    is_full = table.num_clusters == table.num_rows
+    prior_F = rows_KF.mean(dim=0) if is_full else rows_KF[table.sizes().argmax()]
+    return torch.cat([features_NF, prior_F[None]]).numpy()
+
+
+def _looked_up(
+    features: npt.NDArray[np.float32], trained: pl.DataFrame, rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Features by row; the last for those that are not known or were never trained on."""
+    was_trained = np.append(trained["events"].to_numpy() > 0, False)[rows]
+    return features[np.where(was_trained, rows, -1)]
