@@ -60,7 +60,7 @@ class Trial:
 TRIALS = {
     "beauty": Trial("amazon_beauty", "none", options={"epochs": 14}),
     "beauty, two held back": Trial("amazon_beauty", "window", options={"validate_every": 2}),
-    "beauty, 8 epochs": Trial("amazon_beauty", "none", config={"width": 128}, options={"epochs": 8}),
+    "beauty, 8 epochs": Trial("amazon_beauty", "none", options={"epochs": 8}),
     "ml1m": Trial(
         "movielens_1m",
         "window",

@@ -105,6 +105,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {  # option: (another value, wh
     "max_words": (3, {}),
     "gelu": (True, {}),
     "start": ("bert", {}),
+    "competing": (False, {}),
     "user_heads": (2, {"num_vectors": 1}),
     "alpha": (10.0, {}),
     "mixture": ("attention", {}),

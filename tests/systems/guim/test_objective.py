@@ -87,13 +87,14 @@ def test_the_overall_loss_is_the_sum_of_both_tasks_over_all_pairs(make: Make, ne
     assert len(matching) > 6
     assert len(masked) > 6
     loss, figures = objective(batch)
-    assert float(loss.detach()) == pytest.approx((sum(matching) + sum(masked)) / 6, rel=1e-4)
+    weight = objective.config.masked_weight
+    assert float(loss.detach()) == pytest.approx((sum(matching) + weight * sum(masked)) / 6, rel=1e-4)
     assert float(figures["matching_loss"]) == pytest.approx(sum(matching) / 6, rel=1e-4)
     assert float(figures["masked_loss"]) == pytest.approx(sum(masked) / 6, rel=1e-4)
 
 
 def test_weighted_by_users_every_user_counts_the_same(make: Make) -> None:
-    objective, batch = make(weighting="users", mixture="max")
+    objective, batch = make(weighting="users", mixture="max", masked_weight=2)
     matching, masked = naive_losses(objective, batch)
 
     def mean_of_means(losses: list[float], owners: Any) -> float:
@@ -101,7 +102,7 @@ def test_weighted_by_users_every_user_counts_the_same(make: Make) -> None:
         return float(np.mean(means))
 
     expected = mean_of_means(matching, batch.target_users_P.tolist())
-    expected += mean_of_means(masked, np.nonzero(batch.masked_BL)[0].tolist())
+    expected += 2 * mean_of_means(masked, np.nonzero(batch.masked_BL)[0].tolist())
     assert float(objective(batch)[0].detach()) == pytest.approx(expected, rel=1e-4)
 
 
