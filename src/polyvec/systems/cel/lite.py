@@ -1,0 +1,371 @@
+"""CEL-Lite: clusters learned in one pass over a stream, at a constant cost per interaction.
+
+The paper says that an accelerated version exists, has optimal time complexity and takes online updates; how
+it works is not public. This is our own design to that claim.
+
+Every interaction is looked at once. Buffers are one ring of the latest interactions, threaded by user and by
+item: an entity's own are found by following its thread. Nothing holds a vector per entity.
+
+**n** entities of a side, **K** clusters, **D** width, **P** interactions of a batch, **E** entities that are
+checked, **B** buffered interactions of each, **Q** candidates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from polyvec.layers.tables.clustered import gradient_cut
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float32]
+    Ints = npt.NDArray[np.int64]
+
+Count = Annotated[int, Field(gt=0)]
+NOTHING = -1
+FIRST_CHECK = 2
+
+
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class LiteConfig:
+    """CEL-Lite.
+
+    Attributes
+    ----------
+    width
+        D.
+    user_clusters, item_clusters
+        Most clusters of each side.
+    rate
+        Step size of Adagrad.
+    growth
+        γ: an entity of n interactions is checked again at γ·n, so that checks cost a constant share.
+    buffer
+        B, latest interactions that an entity is judged by.
+    ring
+        Latest interactions that are kept for all entities together.
+    volume
+        d: interactions of a cluster between two splits.
+    near, random
+        Candidates of a check, besides the entity's own cluster: those nearest to it, and some drawn.
+    refresh
+        Batches between two searches for the clusters nearest to each.
+    nonnegative
+        Rows are kept at 0 or above.
+    seed
+        Of everything drawn.
+    """
+
+    width: Count = 16
+    user_clusters: Count = 50
+    item_clusters: Count = 50
+    rate: Annotated[float, Field(gt=0)] = 0.02
+    growth: Annotated[float, Field(gt=1)] = 1.5
+    buffer: Count = 50
+    ring: Count = 1_000_000
+    volume: Count = 1000
+    near: Annotated[int, Field(ge=0)] = 8
+    random: Annotated[int, Field(ge=0)] = 8
+    refresh: Count = 64
+    nonnegative: bool = True
+    seed: int = 0
+
+
+@dataclass
+class Costs:
+    """What was done: the claim is that each grows with the interactions alone.
+
+    Attributes
+    ----------
+    interactions
+        Learned from.
+    evaluations
+        Scores worked out to check entities.
+    read
+        Buffered interactions read for splits.
+    """
+
+    interactions: int = 0
+    evaluations: int = 0
+    read: int = 0
+
+
+class Side:
+    """Clusters of one side: rows, who is where, and when to look again.
+
+    Parameters
+    ----------
+    max_clusters
+        Most rows.
+    config
+        Sizes.
+    level
+        What every number of the first row starts near.
+    random
+        Source of everything drawn.
+    """
+
+    def __init__(
+        self, max_clusters: int, config: LiteConfig, level: float, random: np.random.Generator
+    ) -> None:
+        self.config, self.random = config, random
+        shape = max_clusters, config.width
+        self.rows = (level * (1 + 0.05 * random.standard_normal(shape))).astype(np.float32)
+        self.squares = np.full(shape, 1e-8, np.float32)
+        self.volume = np.zeros(max_clusters, np.int64)
+        self.sizes = np.zeros(max_clusters, np.int64)
+        self.clusters = 1
+        self.nearest = np.zeros((max_clusters, 0), np.int64)
+        self._joined: list[list[Ints]] = [[] for _ in range(max_clusters)]
+        self.assign = np.zeros(0, np.int32)
+        self.events = np.zeros(0, np.int32)
+        self.next_check = np.zeros(0, np.int32)
+        self.latest = np.zeros(0, np.int64)
+
+    def admit(self, entities: Ints) -> None:
+        """Make room for entities; who is new starts in the largest cluster, and is served from it at once."""
+        most = int(entities.max(initial=-1)) + 1
+        if most > len(self.assign):
+            room = max(most, 2 * len(self.assign)) - len(self.assign)
+            self.assign = np.append(self.assign, np.full(room, NOTHING, np.int32))
+            self.events = np.append(self.events, np.zeros(room, np.int32))
+            self.next_check = np.append(self.next_check, np.full(room, FIRST_CHECK, np.int32))
+            self.latest = np.append(self.latest, np.full(room, NOTHING, np.int64))
+        new = np.unique(entities[self.assign[entities] == NOTHING])
+        if len(new):
+            self._join(new, np.full(len(new), self.largest))
+
+    @property
+    def largest(self) -> int:
+        """Cluster of most entities."""
+        return int(self.sizes[: self.clusters].argmax())
+
+    def clusters_of(self, entities: Ints) -> Ints:
+        """Cluster of each entity; the largest one for those never seen."""
+        inside = np.minimum(entities, len(self.assign) - 1)
+        found = np.where(
+            entities < len(self.assign), self.assign[inside] if len(self.assign) else NOTHING, NOTHING
+        )
+        return np.where(found == NOTHING, self.largest, found).astype(np.int64)
+
+    def members(self, cluster: int) -> Ints:
+        """Entities of a cluster that have interactions. Costs as much as have joined since the last call."""
+        joined = np.unique(np.concatenate([np.zeros(0, np.int64), *self._joined[cluster]]))
+        still = joined[self.assign[joined] == cluster]
+        self._joined[cluster] = [still]
+        return still
+
+    def _join(self, entities: Ints, clusters: Ints) -> None:
+        before = self.assign[entities]
+        self.sizes -= np.bincount(before[before >= 0], minlength=len(self.sizes))
+        self.sizes += np.bincount(clusters, minlength=len(self.sizes))
+        self.assign[entities] = clusters
+        order = np.argsort(clusters, kind="stable")
+        chosen, starts = np.unique(clusters[order], return_index=True)
+        for cluster, some in zip(chosen, np.split(entities[order], starts[1:]), strict=True):
+            self._joined[cluster].append(some)
+
+    def update(self, clusters_P: Ints, gradients_PD: Floats) -> None:
+        """Step of Adagrad by the mean gradient of each cluster's records."""
+        touched, place_P, counts = np.unique(clusters_P, return_inverse=True, return_counts=True)
+        sums = np.zeros((len(touched), self.config.width), np.float32)
+        np.add.at(sums, place_P, gradients_PD)
+        means = sums / counts[:, None].astype(np.float32)
+        self.squares[touched] += means**2
+        self.rows[touched] -= self.config.rate * means / np.sqrt(self.squares[touched])
+        if self.config.nonnegative:
+            self.rows[touched] = np.maximum(self.rows[touched], 0)
+
+    def count(self, entities_P: Ints, clusters_P: Ints) -> None:
+        """Count interactions of entities and clusters."""
+        np.add.at(self.events, entities_P, 1)
+        self.volume += np.bincount(clusters_P, minlength=len(self.volume))
+
+    def due(self, entities_P: Ints) -> Ints:
+        """Entities of a batch whose time to be checked has come; sets the next."""
+        some = np.unique(entities_P)
+        due = some[self.events[some] >= self.next_check[some]]
+        self.next_check[due] = np.ceil(self.config.growth * self.events[due]).astype(np.int32)
+        return due
+
+    def candidates(self, entities_E: Ints) -> Ints:
+        """Own cluster, those nearest to it, and some drawn: ``[E, Q]``."""
+        own = self.assign[entities_E].astype(np.int64)
+        drawn = self.random.integers(0, self.clusters, (len(own), self.config.random))
+        return np.concatenate([own[:, None], self.nearest[own], drawn], axis=1)
+
+    def move(self, entities_E: Ints, candidates_EQ: Ints, losses_EQ: Floats) -> None:
+        """Move entities to their best candidate if it is strictly better than their own, the first."""
+        best = losses_EQ.argmin(axis=1)
+        rows = np.arange(len(best))
+        better = losses_EQ[rows, best] < losses_EQ[:, 0]
+        if better.any():
+            self._join(entities_E[better], candidates_EQ[rows, best][better])
+
+    def find_nearest(self, clusters: Ints) -> None:
+        """Look up the clusters nearest to some."""
+        near = min(self.config.near, self.clusters - 1)
+        if self.nearest.shape[1] != near:
+            self.nearest = np.zeros((len(self.rows), near), np.int64)
+            clusters = np.arange(self.clusters)
+        rows = self.rows[: self.clusters]
+        distances = (rows**2).sum(axis=1) - 2 * self.rows[clusters] @ rows.T
+        distances[np.arange(len(clusters)), clusters] = np.inf
+        if near:
+            self.nearest[clusters] = np.argpartition(distances, near - 1, axis=1)[:, :near]
+
+    def split(self, cluster: int, leaving: Ints) -> None:
+        """Move some members to a new cluster with a copy of the row and of what Adagrad knows of it."""
+        new = self.clusters
+        self.clusters += 1
+        self.rows[new], self.squares[new] = self.rows[cluster], self.squares[cluster]
+        self.volume[[cluster, new]] = 0
+        self._join(leaving, np.full(len(leaving), new))
+        self.find_nearest(np.array([cluster, new]))
+
+
+class Ring:
+    """Latest interactions of everyone, threaded by user and by item.
+
+    Parameters
+    ----------
+    size
+        Interactions that are kept.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size, self.written = size, 0
+        self.entities = np.zeros((2, size), np.int64)
+        self.labels = np.zeros(size, np.float32)
+        self.previous = np.full((2, size), NOTHING, np.int64)
+
+    def append(self, sides: tuple[Side, Side], entities_2P: Ints, labels_P: Floats) -> None:
+        """Add a batch, oldest first."""
+        numbers_P = self.written + np.arange(len(labels_P))
+        places = numbers_P % self.size
+        self.entities[:, places], self.labels[places] = entities_2P, labels_P
+        for number, side in enumerate(sides):
+            self.previous[number, places] = _thread(side.latest, entities_2P[number], numbers_P)
+        self.written += len(labels_P)
+
+    def follow(
+        self, number: int, side: Side, entities_E: Ints, most: int
+    ) -> tuple[Ints, npt.NDArray[np.bool_]]:
+        """Places of the latest interactions of each entity ``[E, B]``, and which are there."""
+        at_E = side.latest[entities_E]
+        places, there = [], []
+        for _ in range(most):
+            known = (at_E >= 0) & (at_E >= self.written - self.size)
+            if not known.any():
+                break
+            places.append(np.where(known, at_E % self.size, 0))
+            there.append(known)
+            at_E = np.where(known, self.previous[number, places[-1]], NOTHING)
+        if not places:
+            return np.zeros((len(entities_E), 0), np.int64), np.zeros((len(entities_E), 0), bool)
+        return np.stack(places, axis=1), np.stack(there, axis=1)
+
+
+class CELLite:
+    """Matrix factorisation whose rows are clusters, learned online; squared error.
+
+    Parameters
+    ----------
+    config
+        Sizes and rates.
+    mean_label
+        What labels are like: the first predictions.
+    """
+
+    def __init__(self, config: LiteConfig, mean_label: float) -> None:
+        random = np.random.default_rng(config.seed)
+        level = float(np.sqrt(mean_label / config.width))
+        self.config, self.costs = config, Costs()
+        self.users = Side(config.user_clusters, config, level, random)
+        self.items = Side(config.item_clusters, config, level, random)
+        self.ring = Ring(config.ring)
+        self._batches = 0
+
+    def predict(self, users_P: Ints, items_P: Ints) -> Floats:
+        """Scores of pairs, entities never seen among them. ``[P], [P] → [P]``."""
+        left, right = self.users.clusters_of(users_P), self.items.clusters_of(items_P)
+        scores_P: Floats = (self.users.rows[left] * self.items.rows[right]).sum(axis=1)
+        return scores_P
+
+    def learn(self, users_P: Ints, items_P: Ints, labels_P: Floats) -> Floats:
+        """Take in a batch of interactions in order of time; what was foretold of them beforehand, ``[P]``."""
+        sides, entities = (self.users, self.items), (users_P, items_P)
+        for side, some in zip(sides, entities, strict=True):
+            side.admit(some)
+        clusters = [side.clusters_of(some) for side, some in zip(sides, entities, strict=True)]
+        rows = [side.rows[chosen] for side, chosen in zip(sides, clusters, strict=True)]
+        scores_P: Floats = (rows[0] * rows[1]).sum(axis=1)
+        errors_P1 = 2 * (scores_P - labels_P)[:, None]
+        for place, side in enumerate(sides):
+            side.update(clusters[place], errors_P1 * rows[1 - place])
+            side.count(entities[place], clusters[place])
+        self.ring.append(sides, np.stack(entities), labels_P)
+        self.costs.interactions += len(labels_P)
+        for place in (0, 1):
+            self._check(place, sides[place], sides[1 - place], entities[place])
+            self._split(place, sides[place], sides[1 - place])
+        self._batches += 1
+        return scores_P
+
+    def _check(self, place: int, side: Side, other: Side, entities_P: Ints) -> None:
+        """Move entities whose time has come to the candidate under which their buffer errs least."""
+        if self._batches % self.config.refresh == 0:
+            side.find_nearest(np.arange(side.clusters))
+        due_E = side.due(entities_P)
+        if side.clusters == 1 or not len(due_E):
+            return
+        rows_EBD, labels_EB, there_EB = self._buffers(place, side, other, due_E)
+        candidates_EQ = side.candidates(due_E)
+        scores_EBQ = rows_EBD @ side.rows[candidates_EQ].transpose(0, 2, 1)
+        errors_EBQ = (scores_EBQ - labels_EB[:, :, None]) ** 2 * there_EB[:, :, None]
+        side.move(due_E, candidates_EQ, errors_EBQ.sum(axis=1))
+        self.costs.evaluations += int(there_EB.sum()) * candidates_EQ.shape[1]
+
+    def _split(self, place: int, side: Side, other: Side) -> None:
+        """Split the clusters that have had interactions enough."""
+        for cluster in np.flatnonzero(side.volume[: side.clusters] >= self.config.volume):
+            if side.clusters == len(side.rows):
+                return
+            members_E = side.members(int(cluster))
+            rows_EBD, labels_EB, there_EB = self._buffers(place, side, other, members_E)
+            self.costs.read += int(there_EB.sum())
+            errors_EB = 2 * (rows_EBD @ side.rows[cluster] - labels_EB) * there_EB
+            gradients_ED = (errors_EB[:, None, :] @ rows_EBD)[:, 0]
+            leaving = gradient_cut(torch.from_numpy(gradients_ED))
+            if leaving is None:
+                side.volume[cluster] = 0
+            else:
+                side.split(int(cluster), members_E[leaving.numpy()])
+
+    def _buffers(
+        self, place: int, side: Side, other: Side, entities_E: Ints
+    ) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+        """Rows of the other side in each entity's buffer ``[E, B, D]``, labels, and which are there."""
+        places_EB, there_EB = self.ring.follow(place, side, entities_E, self.config.buffer)
+        counterparts = self.ring.entities[1 - place, places_EB]
+        return other.rows[other.clusters_of(counterparts)], self.ring.labels[places_EB], there_EB
+
+
+def _thread(latest: Ints, entities_P: Ints, numbers_P: Ints) -> Ints:
+    """Number of the entity's interaction before each of these; and bring ``latest`` up to date."""
+    order = np.argsort(entities_P, kind="stable")
+    ordered = entities_P[order]
+    is_first = np.append(True, ordered[1:] != ordered[:-1])
+    before = np.where(is_first, latest[ordered], np.append(NOTHING, numbers_P[order][:-1]))
+    previous = np.empty_like(numbers_P)
+    previous[order] = before
+    is_last = np.append(ordered[1:] != ordered[:-1], True)
+    latest[ordered[is_last]] = numbers_P[order][is_last]
+    return previous

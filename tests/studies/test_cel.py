@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import polars as pl
+import pytest
+
+STUDY = Path(__file__).parents[2] / "studies" / "cel"
+
+
+@pytest.fixture(scope="module")
+def study() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(STUDY))
+    yield importlib.import_module("run")
+    sys.path.remove(str(STUDY))
+    for name in ("run", "stream"):
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Users and films of two kinds; 1,500 ratings."""
+    random = np.random.default_rng(0)
+    users, items = random.integers(0, 40, 1500), random.integers(0, 60, 1500)
+    file = tmp_path_factory.mktemp("data") / "events.parquet"
+    labels = np.where(users % 2 == items % 2, 5.0, 2.0)
+    columns = {"user_id": users, "item_id": items, "rating": labels, "timestamp": np.arange(1500)}
+    pl.DataFrame(columns).write_parquet(file)
+    return file
+
+
+def test_parts_hold_every_rating_once_and_differ_by_seed(study, ratings):
+    first, second = study.part(ratings, 0), study.part(ratings, 1)
+    assert [len(one) for one in (first.training, first.validation, first.test)] == [1200, 150, 150]
+    assert (first.num_users, first.num_items) == (40, 60)
+    assert not np.array_equal(first.test.users, second.test.users)
+    pairs = [(one.users, one.items) for one in (first.training, first.validation, first.test)]
+    assert sum(int((users * 100 + items).sum()) for users, items in pairs) == sum(
+        int((one.users * 100 + one.items).sum()) for one in (second.training, second.validation, second.test)
+    )
+
+
+def test_a_method_is_chosen_on_validation_and_never_better_than_its_best(study, ratings):
+    found = study.run_once(ratings, study.VARIANTS["CEL"], 0, quick=True)
+    assert found["best"] <= found["chosen"]
+    assert found["steps_chosen"] in (50, 100)
+    assert sum(count for _, count in found["by_popularity"].values()) == 150
+    total = sum(error for error, _ in found["by_popularity"].values())
+    assert total / 150 == pytest.approx(found["chosen"], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["CEL-Lite", "full tables", "modulo hash"])
+def test_a_stream_is_foretold_before_it_is_learned(study, ratings, name):
+    found = study.run_method(ratings, name, 0, quick=True)
+    assert found["rate"] in study.run_stream.__globals__["RATES"]
+    rows = {"CEL-Lite": 100, "full tables": 100, "modulo hash": 100}
+    assert found["rows"] == rows[name]
+    assert 0 < found["last half"] < 6
+
+
+def test_earlier_records_of_an_entity_are_counted(study):
+    earlier = study.run_stream.__globals__["_earlier"]
+    assert earlier(np.array([3, 1, 3, 3, 1, 0])).tolist() == [0, 0, 1, 2, 1, 0]
+
+
+def test_summaries_are_means_over_seeds_with_their_intervals(study):
+    runs = [
+        {"chosen": value, "by_popularity": {name: [value, 2] for name in study.POPULARITY}}
+        for value in (1.0, 3.0)
+    ]
+    found = study.summarise(runs)
+    assert found["chosen"]["mean"] == 2
+    assert found["chosen"]["half_width"] == pytest.approx(12.7062, abs=1e-3)
+    assert found["by_popularity"]["0"] == {"error": 1.0, "ratings": 4}
