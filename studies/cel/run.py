@@ -9,9 +9,9 @@ The error is the mean squared error. CEL is asked at fixed steps, 800 and 2,000,
 ``chosen`` every method is asked at the step (of those 50 apart) that is best on validation, and in ``best``
 at the one that is best on the test itself, which flatters methods that over-fit: rivals are given that.
 
-The stream (stream.py) is the same ratings in order of time: each is foretold before it is learned from, once.
-The error of the second half is reported; the step size of each method is the one of least error on the first half.
-The last line printed is one JSON object.
+The stream (stream.py) is the same ratings in order of time: each is foretold before it is learned from,
+once. The error of the second half is reported; the step size of each method is the one of least error on
+the first half. The last line printed is one JSON object.
 """
 
 from __future__ import annotations
