@@ -1,6 +1,6 @@
 """Does CEL hold on public ratings? Clusters, full tables, hashes and ablations on MovieLens 100K.
 
-    python studies/cel/run.py DATA [--seeds 3] [--workers 2] [--quick] [--out FOLDER]
+    python studies/cel/run.py DATA [--seeds 3] [--workers 2] [--quick] [--runs FOLDER] [--out FOLDER]
 
 DATA holds ``movielens_100k/events.parquet`` (user_id, item_id, rating; GroupLens, Harper and Konstan 2015).
 
@@ -203,6 +203,7 @@ def main() -> None:
     known = [*VARIANTS, *METHODS]
     parser.add_argument("--methods", nargs="+", choices=known, default=known, help="all without it")
     parser.add_argument("--quick", action="store_true", help="two methods, one seed: under a minute")
+    parser.add_argument("--runs", type=Path, help="folder of finished runs, kept: the study goes on from it")
     parser.add_argument("--out", type=Path, help="folder for results.json")
     arguments = parser.parse_args()
     file = arguments.data / "movielens_100k" / "events.parquet"
@@ -212,18 +213,11 @@ def main() -> None:
         )
     names = QUICK if arguments.quick else arguments.methods
     seeds = range(1 if arguments.quick else arguments.seeds)
-    runs: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in names}
-    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
-        futures = {
-            pool.submit(run_method, file, name, seed, quick=arguments.quick): (name, seed)
-            for seed in seeds
-            for name in names
-        }
-        for future in as_completed(futures):
-            name, seed = futures[future]
-            runs[name][seed] = future.result()
-            print(f"{name}, seed {seed}: done", file=sys.stderr, flush=True)
-    summaries = {name: summarise([found[seed] for seed in seeds]) for name, found in runs.items()}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) if arguments.runs is None else arguments.runs
+        folder.mkdir(parents=True, exist_ok=True)
+        run_missing(file, folder, names, seeds, arguments.workers, quick=arguments.quick)
+        summaries = {name: summarise([read(folder, name, seed) for seed in seeds]) for name in names}
     results = {
         "command": "python studies/cel/run.py DATA --out studies/cel",
         "movielens_100k": {name: one for name, one in summaries.items() if name in VARIANTS},
@@ -233,6 +227,32 @@ def main() -> None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     print(json.dumps(results))
+
+
+def run_missing(
+    file: Path, folder: Path, names: list[str], seeds: range, workers: int, *, quick: bool
+) -> None:
+    """Run what has no file in the folder yet, seed by seed."""
+    missing = [(name, seed) for seed in seeds for name in names if not place(folder, name, seed).exists()]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(run_method, file, *one, quick=quick): one for one in missing}
+        for future in as_completed(futures):
+            name, seed = futures[future]
+            unfinished = place(folder, name, seed).with_suffix(".writing")
+            unfinished.write_text(json.dumps(future.result()), "utf-8")
+            unfinished.rename(place(folder, name, seed))
+            print(f"{name}, seed {seed}: done", file=sys.stderr, flush=True)
+
+
+def place(folder: Path, name: str, seed: int) -> Path:
+    """File of one run."""
+    return folder / f"{name} {seed}.json"
+
+
+def read(folder: Path, name: str, seed: int) -> dict[str, Any]:
+    """Figures of one run."""
+    figures: dict[str, Any] = json.loads(place(folder, name, seed).read_text("utf-8"))
+    return figures
 
 
 if __name__ == "__main__":
