@@ -177,8 +177,8 @@ class Side:
         touched, place_P, counts = np.unique(clusters_P, return_inverse=True, return_counts=True)
         sums = np.zeros((len(touched), self.config.width), np.float32)
         np.add.at(sums, place_P, gradients_PD)
-        means = sums / counts[:, None].astype(np.float32)
-        self.squares[touched] += means**2
+        means: Floats = (sums / counts[:, None]).astype(np.float32)
+        self.squares[touched] += np.square(means)
         self.rows[touched] -= self.config.rate * means / np.sqrt(self.squares[touched])
         if self.config.nonnegative:
             self.rows[touched] = np.maximum(self.rows[touched], 0)
