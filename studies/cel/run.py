@@ -31,7 +31,7 @@ import polars as pl
 import torch
 from stream import METHODS, run_stream
 
-from polyvec.evaluation.runs import spread
+from polyvec.evaluation.runs import over_runs
 from polyvec.ids import Vocabulary
 from polyvec.systems.cel.config import paper
 from polyvec.systems.cel.network import CELNetwork
@@ -178,10 +178,7 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Means over seeds with half their 95 % t intervals; errors by popularity over all seeds together."""
     summary: dict[str, Any] = {"seeds": len(runs)}
     for key in (key for key, value in runs[0].items() if not isinstance(value, dict)):
-        values = [float(run[key]) for run in runs]
-        half = spread(values)
-        summary[key] = {"mean": round(float(np.mean(values)), 4), "values": [round(v, 4) for v in values]}
-        summary[key] |= {} if half is None else {"half_width": round(half, 4)}
+        summary[key] = over_runs([run[key] for run in runs], digits=4)
     if "by_popularity" in runs[0]:
         summary["by_popularity"] = {name: pooled(runs, name) for name in POPULARITY}
     return summary

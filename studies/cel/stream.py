@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from polyvec.ids import Vocabulary
+from polyvec.retrieval.found import rank_within
 from polyvec.systems.cel.lite import CELLite, LiteConfig, Side
 
 BATCH = 16
@@ -124,9 +125,6 @@ def config_rows(method: Method, config: LiteConfig, users: int, items: int) -> t
 def _earlier(entities: np.ndarray) -> np.ndarray:
     """Earlier records of the same entity, for every record."""
     order = np.argsort(entities, kind="stable")
-    ordered = entities[order]
-    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-    counts = np.diff(np.append(starts, len(ordered)))
     earlier = np.empty(len(entities), np.int64)
-    earlier[order] = np.arange(len(ordered)) - np.repeat(starts, counts)
+    earlier[order] = rank_within(entities[order])
     return earlier

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from polyvec.evaluation.benchmark import paired
-from polyvec.evaluation.runs import spread
+from polyvec.evaluation.runs import over_runs
 
 MODEL = "model"  # name of the ranker in every table of users
 REFERENCE = "GUIM C=1"
@@ -86,18 +86,9 @@ def _summary(seeds: dict[int, dict[str, Any]]) -> dict[str, Any]:
         },
         "epochs": [run["epochs"] for run in runs],
         "diagnostics": runs[0]["diagnostics"],
-        "measures": {name: over_seeds(values) for name, values in measures.items()},
-        "profiles": {name: over_seeds(values) for name, values in profiles.items()},
+        "measures": {name: over_runs(values) for name, values in measures.items()},
+        "profiles": {name: over_runs(values) for name, values in profiles.items()},
     }
-
-
-def over_seeds(values: list[float]) -> dict[str, Any]:
-    """Mean, half of its 95 % t interval, and the values."""
-    found: dict[str, Any] = {"mean": round(float(np.mean(values)), 5)}
-    half_width = spread(values)
-    if half_width is not None:
-        found["half_width"] = round(half_width, 5)
-    return found | {"values": [round(float(value), 5) for value in values]}
 
 
 def _difference(ours: dict[int, dict[str, Any]], theirs: dict[int, dict[str, Any]]) -> dict[str, Any]:

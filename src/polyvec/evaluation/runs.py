@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from scipy.stats import t
@@ -35,3 +35,12 @@ def spread(per_run: Sequence[float]) -> float | None:
         return None
     quantile = t.ppf((1 + LEVEL) / 2, len(per_run) - 1)
     return float(quantile * np.std(per_run, ddof=1) / np.sqrt(len(per_run)))
+
+
+def over_runs(per_run: Sequence[float], digits: int = 5) -> dict[str, Any]:
+    """``mean``, ``half_width`` of its 95 % interval (not for a single run), and ``values``, rounded."""
+    found: dict[str, Any] = {"mean": round(float(np.mean(per_run)), digits)}
+    half_width = spread(per_run)
+    if half_width is not None:
+        found["half_width"] = round(half_width, digits)
+    return found | {"values": [round(float(value), digits) for value in per_run]}

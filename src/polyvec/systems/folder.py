@@ -61,6 +61,11 @@ def claim_workspace(
     return workspace
 
 
+def run_name(workspace: Path) -> str:
+    """What the progress bar calls the run of a workspace."""
+    return "training again" if workspace.name == REFIT else "training"
+
+
 def told_by(runs: Sequence[Progress]) -> dict[str, Any]:
     """Manifest entries on how a Model was trained.
 

@@ -66,7 +66,7 @@ def test_losses_under_every_cluster_are_those_of_brute_force(begin, small, losse
     for config in (CONFIG, BOTH, replace(CONFIG, interaction="neunmf")):
         run = made(begin, small, config)
         side, entities = item_side(run), torch.arange(small.num_items)
-        found = run.clustering.own_losses(side, entities, run.clustering._sums(side))
+        found = run.clustering.own_losses(entities, run.clustering._sums(side))
         expected = losses_by_brute_force(run, run.network.items.num_clusters)
         shift = expected - found  # a constant of each item: the sum of its squared labels
         torch.testing.assert_close(shift, shift[:, :1].expand_as(shift), rtol=0, atol=1e-8)
@@ -77,7 +77,7 @@ def test_log_losses_under_every_cluster_are_those_of_brute_force(begin, small):
     config = replace(CONFIG, target="click", nonnegative=False)
     run = made(begin, replace(small, training=clicks), config)
     side = item_side(run)
-    found = run.clustering.own_losses(side, torch.arange(small.num_items), run.clustering._sums(side))
+    found = run.clustering.own_losses(torch.arange(small.num_items), run.clustering._sums(side))
     scores = run.network.users.weight @ run.network.items.weight[: run.network.items.num_clusters].T
     for item in range(small.num_items):
         chosen = clicks.items == item

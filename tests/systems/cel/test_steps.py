@@ -153,3 +153,9 @@ def test_items_of_few_records_follow_their_cluster(begin, small):
     vectors, rows = run.network.item_vectors(), run.network.items(torch.arange(small.num_items))
     is_own = (vectors != rows).any(dim=1)
     assert torch.equal(is_own, counts >= least)
+
+
+def test_items_may_not_become_personal_while_clusters_still_change():
+    for cluster_steps in (0, 31):
+        with pytest.raises(ValueError, match="must not come before cluster_steps end"):
+            replace(PERSONAL, cluster_steps=cluster_steps)

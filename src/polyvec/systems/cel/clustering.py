@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from polyvec.systems.cel.records import Index, Records
 
 Features = Callable[[Tensor], Tensor]
+Sums = tuple[csr_matrix, csr_matrix, Tensor]
+"""Number and sum of labels of every entity's records with each row of the other side, both ``[n, O]``; and
+scores of these rows with every cluster in use, float64 ``[O, K]``."""
 AT_ONCE = 16_384  # entities whose losses are worked out together
 
 
@@ -177,33 +180,34 @@ class Clustering:
             side.table.reassign(
                 part,
                 clusters_K,
-                self.own_losses(side, part, sums),
+                self.own_losses(part, sums),
                 damping=self._config.damping,
                 generator=generator,
             )
             for part in entities_M.split(AT_ONCE)
         )
 
-    def _sums(self, side: Side) -> tuple[csr_matrix, csr_matrix]:
-        """Number and sum of labels of every entity's records with each row of the other side, ``[n, O]``."""
+    @torch.no_grad()
+    def _sums(self, side: Side) -> Sums:
+        """What losses under all clusters are made of: see :data:`Sums`."""
         other_OF, other_P = side.other()
+        rows_KD = side.table.weight[: side.table.num_clusters]
+        scores_OK = (other_OF @ side.features(rows_KD).T).double()
         shape = side.table.num_rows, len(other_OF)
         places = side.index.own.numpy(), other_P.numpy()
         labels = self._records.labels.numpy().astype(np.float64)
-        return csr_matrix((np.ones(len(labels)), places), shape), csr_matrix((labels, places), shape)
+        ones = np.ones(len(labels))
+        return csr_matrix((ones, places), shape), csr_matrix((labels, places), shape), scores_OK
 
-    @torch.no_grad()
-    def own_losses(self, side: Side, entities_M: Tensor, sums: tuple[csr_matrix, csr_matrix]) -> Tensor:
+    def own_losses(self, entities_M: Tensor, sums: Sums) -> Tensor:
         """Loss of the entities' records under every cluster in use, but for a constant of each entity.
 
         With p the score of a row of the other side and a cluster, squared errors are p² − 2·a·p + a² and log
         losses softplus(p) − a·p: two products with sparse matrices instead of one forward pass for every
         cluster. ``→ [M, K]``, float64.
         """
-        counts, labels = (matrix[entities_M.numpy()] for matrix in sums)
-        other_OF, _ = side.other()
-        rows_KD = side.table.weight[: side.table.num_clusters]
-        scores_OK = (other_OF @ side.features(rows_KD).T).double()
+        *matrices, scores_OK = sums
+        counts, labels = (matrix[entities_M.numpy()] for matrix in matrices)
         if self._config.target == "rating":
             losses_MK = counts @ scores_OK.square().numpy() - 2 * (labels @ scores_OK.numpy())
         else:

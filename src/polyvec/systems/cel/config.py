@@ -111,7 +111,7 @@ class CELConfig:
     def _fit_together(self) -> Self:
         if self.personal_from and self.item_table != "clustered":
             raise ValueError("personal_from needs items that are clustered")
-        if self.personal_from and self.personal_from < self.cluster_steps:
+        if self.personal_from and not 0 < self.cluster_steps <= self.personal_from:
             raise ValueError("personal_from must not come before cluster_steps end")
         return self
 

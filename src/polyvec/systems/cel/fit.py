@@ -18,7 +18,7 @@ from polyvec.systems.cel.config import CELConfig, paper
 from polyvec.systems.cel.model import CEL, SYSTEM
 from polyvec.systems.cel.records import Records
 from polyvec.systems.cel.train import mean_error, train
-from polyvec.systems.folder import REFIT, check_refit, claim_workspace, told_by, write_model
+from polyvec.systems.folder import REFIT, check_refit, claim_workspace, run_name, told_by, write_model
 
 if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset
@@ -236,7 +236,7 @@ def _train(
         workspace,
         validate=None if held_out is None else validate,
         stop_after=stop_after,
-        name="training again" if workspace.name == REFIT else "training",
+        name=run_name(workspace),
     )
     users = _counted("user_id", dataset.users.series, records.users, records.labels, config)
     items = _counted("item_id", dataset.items.series, records.items, records.labels, config)

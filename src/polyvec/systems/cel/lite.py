@@ -149,11 +149,10 @@ class Side:
 
     def clusters_of(self, entities: Ints) -> Ints:
         """Cluster of each entity; the largest one for those never seen."""
-        inside = np.minimum(entities, len(self.assign) - 1)
-        found = np.where(
-            entities < len(self.assign), self.assign[inside] if len(self.assign) else NOTHING, NOTHING
-        )
-        return np.where(found == NOTHING, self.largest, found).astype(np.int64)
+        found = np.full(entities.shape, NOTHING, np.int64)
+        is_inside = entities < len(self.assign)
+        found[is_inside] = self.assign[entities[is_inside]]
+        return np.where(found == NOTHING, self.largest, found)
 
     def members(self, cluster: int) -> Ints:
         """Entities of a cluster that have interactions. Costs as much as have joined since the last call."""
@@ -304,7 +303,7 @@ class CELLite:
         sides, entities = (self.users, self.items), (users_P, items_P)
         for side, some in zip(sides, entities, strict=True):
             side.admit(some)
-        clusters = [side.clusters_of(some) for side, some in zip(sides, entities, strict=True)]
+        clusters = [side.assign[some].astype(np.int64) for side, some in zip(sides, entities, strict=True)]
         rows = [side.rows[chosen] for side, chosen in zip(sides, clusters, strict=True)]
         scores_P: Floats = (rows[0] * rows[1]).sum(axis=1)
         errors_P1 = 2 * (scores_P - labels_P)[:, None]
@@ -355,7 +354,7 @@ class CELLite:
         """Rows of the other side in each entity's buffer ``[E, B, D]``, labels, and which are there."""
         places_EB, there_EB = self.ring.follow(place, side, entities_E, self.config.buffer)
         counterparts = self.ring.entities[1 - place, places_EB]
-        return other.rows[other.clusters_of(counterparts)], self.ring.labels[places_EB], there_EB
+        return other.rows[other.assign[counterparts]], self.ring.labels[places_EB], there_EB
 
 
 def _thread(latest: Ints, entities_P: Ints, numbers_P: Ints) -> Ints:

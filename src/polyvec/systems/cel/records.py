@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from polyvec.data.item_sets import expand_ranges
+from polyvec.training.loop import SEED_STRIDE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -67,15 +70,14 @@ class Index:
         return self.own.argsort(stable=True)
 
     @cached_property
-    def _starts(self) -> Tensor:
-        return self.counts.cumsum(0) - self.counts
+    def _stops(self) -> Tensor:
+        return self.counts.cumsum(0)
 
     def of(self, entities_M: Tensor) -> tuple[Tensor, Tensor]:
         """Records of some entities, and the place of each record's entity among them; int64 ``[P]`` each."""
-        counts_M = self.counts[entities_M]
-        places_P = torch.repeat_interleave(torch.arange(len(entities_M)), counts_M)
-        within_P = torch.arange(len(places_P)) - (counts_M.cumsum(0) - counts_M)[places_P]
-        return self._order[self._starts[entities_M][places_P] + within_P], places_P
+        stops_M = self._stops[entities_M]
+        places, at = expand_ranges((stops_M - self.counts[entities_M]).numpy(), stops_M.numpy())
+        return self._order[torch.from_numpy(at)], torch.from_numpy(places)
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,6 @@ class RecordPlan:
         if not self.batch_size:
             yield from (self.records for _ in range(skip, self.steps))
             return
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        generator = torch.Generator().manual_seed(self.seed * SEED_STRIDE + epoch)
         order = torch.randperm(len(self.records), generator=generator)
         yield from (self.records.take(rows) for rows in order.split(self.batch_size)[skip:])

@@ -63,8 +63,7 @@ class Steps:
             if self.config.averaging == "record":
                 table.average_gradients(ids_P, by="record")
             elif self.config.averaging == "entity":
-                is_all = len(ids_P) == int(self.item_counts.sum())
-                table.average_gradients(None if is_all else ids_P, by="entity")
+                table.average_gradients(None if self.config.full_batch else ids_P, by="entity")
 
     def _shared(self, batch: Records) -> Iterable[tuple[ClusteredTable, Tensor]]:
         """Tables whose rows several entities share, and who of them is in the batch."""

@@ -13,7 +13,7 @@ from polyvec.data.batches import BatchPlan, BatchShape
 from polyvec.data.fields import FieldVocabulary
 from polyvec.data.split import check_moment, item_counts_within
 from polyvec.retrieval.habits import Weights
-from polyvec.systems.folder import REFIT, check_refit, claim_workspace, told_by, write_model
+from polyvec.systems.folder import REFIT, check_refit, claim_workspace, run_name, told_by, write_model
 from polyvec.systems.guim.card import model_card
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.model import GUIM
@@ -178,5 +178,5 @@ def _trainer(
         options,
         workspace,
         stop_after,
-        name="training again" if workspace.name == REFIT else "training",
+        name=run_name(workspace),
     )

@@ -17,7 +17,7 @@ from polyvec.errors import DataError
 from polyvec.evaluation.metrics import ndcg
 from polyvec.retrieval.exact import ExactIndex
 from polyvec.retrieval.found import Filter
-from polyvec.systems.folder import REFIT, check_refit, claim_workspace, told_by, write_model
+from polyvec.systems.folder import REFIT, check_refit, claim_workspace, run_name, told_by, write_model
 from polyvec.systems.sasrec.config import SASRecConfig
 from polyvec.systems.sasrec.model import SYSTEM, SASRec
 from polyvec.systems.sasrec.objective import Objective
@@ -202,8 +202,9 @@ def _train(
     plan = BatchPlan(dataset, histories.training, options.batch_size, shape, options.seed)
     validation = histories.validation
     validator = Validator(model, dataset, validation) if validation is not None and len(validation) else None
-    name = "training again" if workspace.name == REFIT else "training"
-    trainer = Trainer(model.network, objective, plan, validator, options, workspace, stop_after, name)
+    trainer = Trainer(
+        model.network, objective, plan, validator, options, workspace, stop_after, run_name(workspace)
+    )
     return model, trainer.run()
 
 
