@@ -79,7 +79,9 @@ def _bytes() -> dict[str, Recipe]:
 def _ablations() -> dict[str, Recipe]:
     """One change at a time to GUIM with C = 4."""
     changes: dict[str, dict[str, Any]] = {
+        "free CLS tokens": {"competing": False},
         "matching alone": {"masked_weight": 0.0},
+        "masked items weigh 1": {"masked_weight": 1.0},
         "α=5": {"alpha": 5.0},
         "α=10": {"alpha": 10.0},
         "α=40": {"alpha": 40.0},
