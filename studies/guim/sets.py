@@ -40,8 +40,8 @@ class DataSet:
     guim
         Changes to GUIM's configuration: lengths of windows, for all models alike.
     epochs
-        Of every model trained with the default recipe. The best epoch of GUIM with C = 1 and C = 4 on the
-        window before the test's (``--choose-epochs``).
+        Of every model trained with the default recipe: after which GUIM with C = 1 and C = 4 together are
+        best on the window before the test's (``--choose-epochs``).
     """
 
     folder: str
@@ -147,7 +147,7 @@ SETS = {
             pl.concat_str("department", "product_type", separator=" ", ignore_nulls=True).alias("title"),
         ),
         cutoff="2017-12-01",
-        epochs=3,
+        epochs=5,
         labels={
             "has child": pl.col("kids_count") != "0",
             "age": pl.col("age"),
@@ -160,7 +160,7 @@ SETS = {
         events=_with_position,
         items=_films,
         targets=10,
-        epochs=6,
+        epochs=12,
         labels={"gender": pl.col("gender"), "age group": AGE_GROUPS, "occupation": pl.col("occupation")},
         guim={"target_events": 10, "num_cutoffs": 8},
     ),

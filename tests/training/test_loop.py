@@ -410,6 +410,12 @@ class Recorder:
         assert not equal(self.before, weights(self.trainer))
         self.calls.append(("after", step))
 
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
 
 def test_hooks_are_called_around_the_update_of_every_step(make_trainer: Make) -> None:
     trainer = make_trainer(options=options(epochs=1))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from polyvec.layers.tables import INITIAL_STD, PopularTable, WordTable
+from polyvec.layers.tables import INITIAL_STD, PopularTable, TableKind, WordTable, id_table
 
 if TYPE_CHECKING:
     from polyvec.data.fields import ItemFields
@@ -53,6 +53,9 @@ class ItemEncoder(nn.Module):
         Whether GELU follows the linear layer, as in the paper.
     sparse
         Whether the tables' gradients are sparse: see :class:`polyvec.layers.tables.PopularTable`.
+    table, rows
+        Which table holds the ids' vectors, and rows that they share: see
+        :func:`polyvec.layers.tables.id_table`.
     """
 
     def __init__(
@@ -65,10 +68,12 @@ class ItemEncoder(nn.Module):
         *,
         gelu: bool,
         sparse: bool = True,
+        table: TableKind = "popular",
+        rows: int = 0,
     ) -> None:
         super().__init__()
         id_width, category_width, word_width = widths
-        self.ids = PopularTable(num_popular, id_width, sparse=sparse)
+        self.ids = id_table(table, num_popular, rows, id_width, sparse=sparse)
         self.categories = (
             PopularTable(num_categories, category_width, sparse=sparse) if num_categories else None
         )
@@ -81,10 +86,29 @@ class ItemEncoder(nn.Module):
 
     def forward(self, fields: FieldTensors) -> Tensor:
         """Vectors v_j of items. ``→ [M, D]``."""
-        parts = [self.ids(fields.slots_M)]
+        parts = [self.ids(fields.slots_M), *self._content(fields)]
+        vectors: Tensor = self.activation(self.projection(torch.cat(parts, dim=-1)))
+        return vectors
+
+    def with_ids(self, fields: FieldTensors, ids_MQX: Tensor) -> Tensor:
+        """Vectors of items whose ids had other vectors. ``[M, Q, d_i] → [M, Q, D]``."""
+        ids_weight, content_weight = self.projection.weight.split(
+            [self.ids.width, self.projection.in_features - self.ids.width], dim=1
+        )
+        projected_MQD = nn.functional.linear(ids_MQX, ids_weight, self.projection.bias)
+        content = self._content(fields)
+        if content:
+            projected_MQD = (
+                projected_MQD + nn.functional.linear(torch.cat(content, dim=-1), content_weight)[:, None]
+            )
+        vectors: Tensor = self.activation(projected_MQD)
+        return vectors
+
+    def _content(self, fields: FieldTensors) -> list[Tensor]:
+        """Vectors of category and title, those of the two that there are."""
+        parts: list[Tensor] = []
         if self.categories is not None:
             parts.append(self.categories(fields.categories_M))
         if self.words is not None:
             parts.append(self.words(fields.words_W, fields.offsets_M))
-        vectors: Tensor = self.activation(self.projection(torch.cat(parts, dim=-1)))
-        return vectors
+        return parts

@@ -33,8 +33,11 @@ class Negatives:
 
 
 def cosines(users_BCD: Tensor, items_MD: Tensor) -> Tensor:
-    """Cosine of every user vector with every item. ``[B, C, D], [M, D] → [B, C, M]``."""
-    return normalize(users_BCD, dim=-1) @ normalize(items_MD, dim=-1).T
+    """Cosine of every user vector with every item. ``[B, C, D], [M, D] → [B, C, M]``.
+
+    Or with items of the user's own: ``[B, C, D], [B, M, D] → [B, C, M]``.
+    """
+    return normalize(users_BCD, dim=-1) @ normalize(items_MD, dim=-1).mT
 
 
 def mix(cosines_BCM: Tensor, alpha: float, mixture: Mixture = "max", sharpness: float = 20.0) -> Tensor:

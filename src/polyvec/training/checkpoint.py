@@ -1,14 +1,15 @@
 """Checkpoints: everything a run needs to go on bit for bit, without pickle.
 
-A checkpoint is a folder ``checkpoint-STEP`` with ``network.safetensors``, ``optimizers.safetensors`` and the
-run's progress in its manifest. The new one is whole before the old one goes.
+A checkpoint is a folder ``checkpoint-STEP`` with ``network.safetensors``, ``optimizers.safetensors``, what
+the loop's hooks remember in ``hooks.safetensors``, and the run's progress in its manifest. The new one is
+whole before the old one goes.
 """
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 NETWORK = "network.safetensors"
 OPTIMIZERS = "optimizers.safetensors"
+HOOKS = "hooks.safetensors"
 
 
 @dataclass
@@ -55,20 +57,38 @@ class Progress:
     seconds: float = field(default=0.0, compare=False)
 
 
+class HasState(Protocol):
+    """Something that remembers tensors: a module, or hooks of the training loop."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors by name."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> object:
+        """Go on with them."""
+
+
 def save_checkpoint(
-    folder: Path, network: nn.Module, optimizers: list[Optimizer], progress: Progress
+    folder: Path,
+    network: nn.Module,
+    optimizers: list[Optimizer],
+    progress: Progress,
+    hooks: HasState | None = None,
 ) -> None:
     """Write the checkpoint of this step into ``folder``, then remove older ones."""
     path = folder / f"checkpoint-{progress.step:09d}"
     with writing(path, "checkpoint", meta=asdict(progress), overwrite=True) as stage:
         save_file(copies(network.state_dict()), stage / NETWORK)
         save_file(_flatten(optimizers), stage / OPTIMIZERS)
+        if hooks is not None:
+            save_file(copies(hooks.state_dict()), stage / HOOKS)
     for older in _checkpoints(folder):
         if older != path:
             shutil.rmtree(older)
 
 
-def load_checkpoint(folder: Path, network: nn.Module, optimizers: list[Optimizer]) -> Progress:
+def load_checkpoint(
+    folder: Path, network: nn.Module, optimizers: list[Optimizer], hooks: HasState | None = None
+) -> Progress:
     """Bring network and optimizers to the latest whole checkpoint in ``folder``; start afresh without one."""
     for path in reversed(_checkpoints(folder)):
         try:
@@ -77,6 +97,8 @@ def load_checkpoint(folder: Path, network: nn.Module, optimizers: list[Optimizer
             continue  # damaged: an older one may be whole
         network.load_state_dict(load_file(path / NETWORK))
         _unflatten(load_file(path / OPTIMIZERS), optimizers)
+        if hooks is not None:
+            hooks.load_state_dict(load_file(path / HOOKS))
         return progress
     return Progress()
 

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from polyvec.errors import TrainingError
-from polyvec.training.checkpoint import Progress, copies, load_checkpoint, save_checkpoint
+from polyvec.training.checkpoint import HasState, Progress, copies, load_checkpoint, save_checkpoint
 from polyvec.training.journal import Journal
 from polyvec.training.optimizers import clip_gradients, learning_rate_factor, make_optimizers
 
@@ -54,7 +54,7 @@ class Plan(Protocol):
         """Batches of an epoch from number ``skip`` on."""
 
 
-class Hooks(Protocol):
+class Hooks(HasState, Protocol):
     """What a system does between the parts of a step."""
 
     def begin(self, step: int) -> None:
@@ -124,7 +124,7 @@ class Trainer:
             After an interrupt or a termination signal, once a checkpoint is written.
         """
         optimizers = self.optimizers or make_optimizers(self.network, self.options)
-        progress = load_checkpoint(self.workspace, self.network, optimizers)
+        progress = load_checkpoint(self.workspace, self.network, optimizers, self.hooks)
         self._begun = time.perf_counter() - progress.seconds
         journal = Journal(self.workspace, self._epochs * len(self.plan), progress.step, self.name)
         try:
@@ -163,7 +163,7 @@ class Trainer:
         ends_epoch = progress.step % len(self.plan) == 0
         is_due = progress.step % self.options.checkpoint_every == 0
         if ends_epoch or is_due or interrupted.is_set():
-            save_checkpoint(self.workspace, self.network, optimizers, progress)
+            save_checkpoint(self.workspace, self.network, optimizers, progress, self.hooks)
         if interrupted.is_set():
             raise KeyboardInterrupt
 

@@ -103,6 +103,8 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {  # option: (another value, wh
     "word_width": (6, {}),
     "max_popular": (5, {}),
     "max_words": (3, {}),
+    "item_table": ("int8", {}),
+    "item_rows": (6, {"item_table": "hash", "item_rows": 4}),
     "gelu": (True, {}),
     "start": ("bert", {}),
     "competing": (False, {}),

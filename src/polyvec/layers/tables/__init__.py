@@ -1,5 +1,6 @@
 """Embedding tables: from row numbers to vectors."""
 
+from polyvec.layers.tables.choice import KnownTable, TableKind, clusters_of, id_table
 from polyvec.layers.tables.clustered import ClusteredTable
 from polyvec.layers.tables.hashed import HashedTable, QuotientRemainderTable
 from polyvec.layers.tables.popular import PopularTable
@@ -11,9 +12,13 @@ __all__ = [
     "INITIAL_STD",
     "ClusteredTable",
     "HashedTable",
+    "KnownTable",
     "PopularTable",
     "QuantisedTable",
     "QuotientRemainderTable",
     "Table",
+    "TableKind",
     "WordTable",
+    "clusters_of",
+    "id_table",
 ]

@@ -51,6 +51,7 @@ class ClusteredTable(Table):
         self.weight = nn.Parameter(weight_KD)
         self.register_buffer("assign", (torch.arange(num_rows) % start).to(_smallest_type(max_clusters)))
         self.register_buffer("in_use", torch.tensor(start))
+        self.lookups: list[tuple[Tensor, Tensor]] | None = None
 
     @property
     def num_clusters(self) -> int:
@@ -64,7 +65,28 @@ class ClusteredTable(Table):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Rows of the entities' clusters. int64 ``[…] → […, D]``."""
-        return nn.functional.embedding(self.clusters_of(ids), self.weight)
+        rows = nn.functional.embedding(self.clusters_of(ids), self.weight)
+        if self.lookups is not None and self.training and rows.requires_grad:
+            rows.retain_grad()
+            self.lookups.append((ids, rows))
+        return rows
+
+    @torch.no_grad()
+    def take_gradients(self) -> tuple[Tensor, Tensor]:
+        """Distinct entities looked up since the last call, and the gradient of each at its row.
+
+        After ``backward``, if ``lookups`` was set to a list before. Of an entity that was looked up several
+        times it is the sum. ``→ int64 [M], [M, D]``.
+        """
+        looked_up, self.lookups = self.lookups or [], []
+        found = [
+            (ids.flatten(), rows.grad.flatten(end_dim=-2)) for ids, rows in looked_up if rows.grad is not None
+        ]
+        ids_P = torch.cat([self.assign.new_zeros(0, dtype=torch.int64), *(ids for ids, _ in found)])
+        gradients_PD = torch.cat([self.weight.new_zeros(0, self.width), *(rows for _, rows in found)])
+        entities_M, places_P = ids_P.unique(return_inverse=True)
+        sums_MD = gradients_PD.new_zeros(len(entities_M), self.width).index_add_(0, places_P, gradients_PD)
+        return entities_M, sums_MD
 
     def clusters_of(self, ids: Tensor) -> Tensor:
         """Cluster of each entity, int64 ``[…]``."""

@@ -34,3 +34,7 @@ class PopularTable(Table):
     def forward(self, ids: Tensor) -> Tensor:
         """Rows of slots. int64 ``[…] → […, D]``."""
         return nn.functional.embedding(ids, self.weight, sparse=self.sparse)
+
+    def all(self) -> Tensor:
+        """The rows. ``→ [1 + X, width]``."""
+        return self.weight

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 INITIAL_STD = 0.02
@@ -29,6 +30,12 @@ class Table(nn.Module, ABC):
     @abstractmethod
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors of entities. int64 ``[…] → […, D]``."""
+
+    def all(self) -> Tensor:
+        """Vectors of all entities. ``→ [n, D]``."""
+        some: Tensor = next(iter((*self.parameters(), *self.buffers())))
+        vectors: Tensor = self(torch.arange(self.num_rows, device=some.device))
+        return vectors
 
     def bytes(self) -> int:
         """Bytes of everything that an answer needs: rows, assignments and codes."""

@@ -86,6 +86,13 @@ class Steps:
         if bool(self.network.is_personal):
             self._follow_personal(step)
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Nothing: a step is a function of (seed, step) and the weights."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Nothing to go on with."""
+
     def _may_cluster(self, step: int) -> bool:
         return not self.config.cluster_steps or step < self.config.cluster_steps
 

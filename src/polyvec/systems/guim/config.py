@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from polyvec.layers.tables import TableKind
+from polyvec.layers.tables.choice import check_rows
 from polyvec.objectives.full_softmax import SMALL_CATALOGUE
 from polyvec.objectives.matching import Mixture
 from polyvec.training.options import TrainingOptions
@@ -33,6 +35,10 @@ class GUIMConfig:
         d_i, d_c, d_w: widths of the item's three tables (4.1).
     max_popular, max_words
         X most popular item ids, and title words, with a row of their own (3.2).
+    item_table, item_rows
+        What holds the vectors of the ids: a row for each (``popular``), kept in a quarter of the bytes once
+        trained (``int8``); or ``item_rows`` rows that they share, by chance (``hash``, ``double_hash``,
+        ``quotient_remainder``) or because they are alike (``clustered``: CEL's).
     gelu
         Whether GELU follows the linear layers of f_i, f_o and f_u (3.2).
     start
@@ -89,6 +95,8 @@ class GUIMConfig:
     word_width: Width = 32
     max_popular: Annotated[int, Field(ge=0)] = 200_000
     max_words: Annotated[int, Field(ge=0)] = 530_000
+    item_table: TableKind = "popular"
+    item_rows: Annotated[int, Field(ge=0)] = 0
     gelu: bool = False
     start: Literal["bert", "pooling"] = "pooling"
     competing: bool = True
@@ -122,6 +130,9 @@ class GUIMConfig:
             raise ValueError(
                 "masked_weight (or masking) and matching_weight are both 0: nothing would be learned"
             )
+        check_rows(self.item_table, self.item_rows)
+        if self.item_table == "clustered" and not self.matching_weight:
+            raise ValueError("item_table=clustered needs matching: matching_weight is 0")
         return self
 
     def for_catalogue(self, num_items: int) -> GUIMConfig:

@@ -20,7 +20,9 @@ from polyvec.systems.guim.model import GUIM
 from polyvec.systems.guim.objective import Objective
 from polyvec.systems.guim.validation import Validator
 from polyvec.systems.guim.windows import TrainingWindows, Validation, training_windows
+from polyvec.training.cluster_steps import cluster_steps
 from polyvec.training.loop import Trainer, choose_device
+from polyvec.training.optimizers import make_optimizers
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -100,6 +102,7 @@ def fit(
         again, epochs = workspace / REFIT, progress.best_epoch + 1
         model, _, progress = _train(purchases, windows, config, options, again, epochs)
         runs.append(progress)
+    model.finish()
     meta = {**model.meta, **told_by(runs), "habits": habits}
     card = model_card(model, meta, purchases, windows, validation, refit=refit)
     write_model(out, model, dataset, workspace, meta, card=card, overwrite=overwrite)
@@ -162,14 +165,17 @@ def _trainer(
         whole_catalogue=config.negatives == "catalogue",
     )
     _, counts = model.item_states(dataset.item_table)
+    plan = BatchPlan(dataset, windows.training, options.batch_size, shape, options.seed)
+    optimizers = make_optimizers(model.network, options)
+    clusters = cluster_steps(model.network.f_i.ids, optimizers, len(plan), options)
     objective = Objective(
         network=model.network,
         config=config,
         fields=model.fields.encode(dataset.item_table),
         frequencies=counts / max(counts.sum(), 1),
         device=choose_device(options.device),
+        clusters=clusters,
     )
-    plan = BatchPlan(dataset, windows.training, options.batch_size, shape, options.seed)
     return Trainer(
         model.network,
         objective,
@@ -179,4 +185,6 @@ def _trainer(
         workspace,
         stop_after,
         name=run_name(workspace),
+        optimizers=optimizers,
+        hooks=clusters,
     )

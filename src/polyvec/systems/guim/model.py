@@ -28,6 +28,7 @@ from polyvec.data.fields import FieldVocabulary
 from polyvec.embeddings import COLD, EMPTY, WARM
 from polyvec.ids import Vocabulary
 from polyvec.layers.item_encoder import FieldTensors
+from polyvec.layers.tables import QuantisedTable
 from polyvec.systems.folder import read_model_manifest
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.network import GUIMNetwork, Histories, tensors
@@ -128,9 +129,15 @@ class GUIM:
             "trained_until": self.trained_until,
             "time_kind": self.time_kind,
             "parameters": weights,
+            "item_table_bytes": self.network.f_i.ids.bytes(),
             "C": self.config.vectors_per_user,
             "D": self.config.width,
         }
+
+    def finish(self) -> None:
+        """Bring the weights into the form that they are kept in."""
+        if self.config.item_table == "int8":
+            self.network.f_i.ids = QuantisedTable.of(self.network.f_i.ids.all())
 
     def save_into(self, stage: Path) -> None:
         """Write the model's files into a staging folder."""
@@ -159,6 +166,7 @@ class GUIM:
             manifest.meta["trained_until"],
             manifest.meta["time_kind"],
         )
+        model.finish()
         model.network.load_state_dict(load_file(path / "weights.safetensors"))
         model.network.eval()
         return replace(model, manifest=manifest)

@@ -80,6 +80,8 @@ class GUIMNetwork(nn.Module):
             config.width,
             gelu=config.gelu,
             sparse=config.negatives != "catalogue",
+            table=config.item_table,
+            rows=config.item_rows,
         )
         self.transformer = MixtureTransformer(
             config.width,

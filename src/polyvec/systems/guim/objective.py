@@ -11,6 +11,7 @@ from torch import Tensor
 from polyvec.layers.item_encoder import FieldTensors
 from polyvec.objectives.masked_items import masked_item_loss
 from polyvec.objectives.matching import Negatives, cosines, matching_loss, mix
+from polyvec.systems.guim.clusters import Targets, tell
 from polyvec.systems.guim.network import GUIMNetwork, Histories, tensors
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from polyvec.data.batches import Batch
     from polyvec.data.fields import ItemFields
     from polyvec.systems.guim.config import GUIMConfig
+    from polyvec.training.cluster_steps import ClusterSteps
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Objective:
         Share of each item among the training events, float64 ``[N]``, for the log-q correction.
     device
         Where to compute.
+    clusters
+        Told how items would fare in other clusters; None without clusters.
     """
 
     network: GUIMNetwork
@@ -43,6 +47,7 @@ class Objective:
     fields: ItemFields
     frequencies: npt.NDArray[np.float64]
     device: torch.device
+    clusters: ClusterSteps | None = None
 
     def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss (a scalar to descend) and figures to report."""
@@ -90,7 +95,7 @@ class Objective:
         items_P = tensors(batch.target_items_P, self.device)
         with torch.autocast(self.device.type, enabled=False):
             cosines_BCM = cosines(users_BCD, items_MD)
-            scores_BM = mix(cosines_BCM, self.config.alpha, self.config.mixture, self.config.sharpness)
+            scores_BM = self._scores(cosines_BCM)
             losses_P = matching_loss(
                 scores_BM,
                 users_P,
@@ -99,6 +104,10 @@ class Objective:
                 negatives=self._drawn_for_targets(batch, users_P),
             )
             figures = watch(users_BCD.detach(), cosines_BCM.detach()[users_P, :, items_P])
+            if self.clusters is not None:
+                targets = Targets(users_P, items_P, self._weights(users_P, len(batch.lengths_B)))
+                fields = FieldTensors.of(self.fields.take(batch.distinct_M), self.device)
+                tell(self.clusters, self.network.f_i, fields, users_BCD, scores_BM, targets, self._scores)
         return self._average(losses_P, users_P, len(batch.lengths_B)), figures
 
     def _drawn_for_targets(self, batch: Batch, users_P: Tensor) -> Negatives | None:
@@ -112,12 +121,19 @@ class Objective:
         excluded_PK = (items_PK < 0) | is_target_BM[users_P[:, None], items_PK.clamp(min=0)]
         return Negatives(items_PK.clamp(min=0), excluded_PK)
 
+    def _scores(self, cosines_BCM: Tensor) -> Tensor:
+        """Scores from the cosines of the users' vectors. ``[B, C, M] → [B, M]``."""
+        return mix(cosines_BCM, self.config.alpha, self.config.mixture, self.config.sharpness)
+
     def _average(self, losses_P: Tensor, users_P: Tensor, num_users: int) -> Tensor:
-        """Sum over pairs divided by B (the paper's sum, scaled), or the mean over users of their means."""
+        return (losses_P * self._weights(users_P, num_users)).sum()
+
+    def _weights(self, users_P: Tensor, num_users: int) -> Tensor:
+        """Weight of every pair: 1/B (the paper's sum, scaled), or so that users weigh alike; ``[P]``."""
         if self.config.weighting == "pairs":
-            return losses_P.sum() / num_users
+            return torch.full(users_P.shape, 1 / num_users, device=self.device)
         per_user = torch.bincount(users_P, minlength=num_users)
-        return (losses_P / per_user[users_P]).sum() / (per_user > 0).sum().clamp(min=1)
+        return 1 / (per_user[users_P] * (per_user > 0).sum())
 
     def _log_q(self, batch: Batch) -> Tensor | None:
         """Log-probability that an item is among the batch's events, to the configured power; ``[M]``."""

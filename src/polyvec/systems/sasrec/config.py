@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from polyvec.layers.tables import TableKind
+from polyvec.layers.tables.choice import check_rows
 from polyvec.training.options import TrainingOptions
 
 Width = Annotated[int, Field(gt=0)]
@@ -27,6 +29,8 @@ class SASRecConfig:
         Share of activations dropped while training.
     max_length
         L, latest events of a history that are used.
+    item_table, item_rows
+        As in :class:`polyvec.systems.guim.GUIMConfig`.
     negatives
         ``catalogue``: cross-entropy over all items. ``sampled``: over the target and ``num_negatives`` items
         drawn evenly from the catalogue for the whole batch.
@@ -43,6 +47,8 @@ class SASRecConfig:
     num_heads: Width = 2
     dropout: Share = 0.5
     max_length: Width = 50
+    item_table: TableKind = "popular"
+    item_rows: Annotated[int, Field(ge=0)] = 0
     negatives: Literal["catalogue", "sampled"] = "catalogue"
     num_negatives: Width = 256
     history_days: Annotated[float, Field(gt=0)] = 365
@@ -53,6 +59,9 @@ class SASRecConfig:
     def _fit_together(self) -> Self:
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
+        check_rows(self.item_table, self.item_rows)
+        if self.item_table == "clustered" and self.negatives != "catalogue":
+            raise ValueError("item_table=clustered needs negatives=catalogue")
         return self
 
 

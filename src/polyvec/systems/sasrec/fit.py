@@ -21,7 +21,9 @@ from polyvec.systems.folder import REFIT, check_refit, claim_workspace, run_name
 from polyvec.systems.sasrec.config import SASRecConfig
 from polyvec.systems.sasrec.model import SYSTEM, SASRec
 from polyvec.systems.sasrec.objective import Objective
+from polyvec.training.cluster_steps import cluster_steps
 from polyvec.training.loop import Trainer, choose_device
+from polyvec.training.optimizers import make_optimizers
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -97,6 +99,7 @@ def fit(
         again, epochs = workspace / REFIT, progress.best_epoch + 1
         model, progress = _train(purchases, everything, config, options, again, epochs)
         runs.append(progress)
+    model.finish()
     meta = model.meta | told_by(runs)
     write_model(out, model, dataset, workspace, meta, card=_card(meta, purchases), overwrite=overwrite)
     return SASRec.open(out)
@@ -197,13 +200,24 @@ def _train(
     )
     device = choose_device(options.device)
     model.network.to(device)
-    objective = Objective(model.network, config, model.slots(dataset.item_table), device)
     shape = BatchShape(max_length=config.max_length + 1)  # the latest event is foretold, too
     plan = BatchPlan(dataset, histories.training, options.batch_size, shape, options.seed)
+    optimizers = make_optimizers(model.network, options)
+    clusters = cluster_steps(model.network.items, optimizers, len(plan), options)
+    objective = Objective(model.network, config, model.slots(dataset.item_table), device, clusters)
     validation = histories.validation
     validator = Validator(model, dataset, validation) if validation is not None and len(validation) else None
     trainer = Trainer(
-        model.network, objective, plan, validator, options, workspace, stop_after, run_name(workspace)
+        model.network,
+        objective,
+        plan,
+        validator,
+        options,
+        workspace,
+        stop_after,
+        run_name(workspace),
+        optimizers,
+        clusters,
     )
     return model, trainer.run()
 

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from polyvec.data.batches import BatchShape, assemble, groups_of_like_length
 from polyvec.embeddings import EMPTY, WARM
 from polyvec.ids import Vocabulary
+from polyvec.layers.tables import QuantisedTable
 from polyvec.systems.folder import read_model_manifest
 from polyvec.systems.sasrec.config import SASRecConfig
 from polyvec.systems.sasrec.network import SASRecNetwork
@@ -118,9 +119,15 @@ class SASRec:
             "trained_until": self.trained_until,
             "time_kind": self.time_kind,
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            "item_table_bytes": self.network.items.bytes(),
             "C": 1,
             "D": self.config.width,
         }
+
+    def finish(self) -> None:
+        """Bring the weights into the form that they are kept in."""
+        if self.config.item_table == "int8":
+            self.network.items = QuantisedTable.of(self.network.items.all())
 
     def save_into(self, stage: Path) -> None:
         """Write the model's files into a staging folder."""
@@ -147,6 +154,7 @@ class SASRec:
             manifest.meta["trained_until"],
             manifest.meta["time_kind"],
         )
+        model.finish()
         model.network.load_state_dict(load_file(path / "weights.safetensors"))
         model.network.eval()
         return replace(model, manifest=manifest)
@@ -163,8 +171,8 @@ class SASRec:
     @torch.no_grad()
     def encode_items(self, item_table: pl.DataFrame) -> npt.NDArray[np.float32]:
         """Vectors of the items of a catalogue; all that were not trained on share one. ``→ [N, D]``."""
-        weight: npt.NDArray[np.float32] = self.network.items.weight.float().cpu().numpy()
-        return weight[self.slots(item_table)]
+        vectors: npt.NDArray[np.float32] = self.network.items.all().float().cpu().numpy()
+        return vectors[self.slots(item_table)]
 
     @torch.no_grad()
     def encode_users(self, dataset: Dataset, windows: Windows) -> npt.NDArray[np.float32]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from polyvec.layers.dropout import Dropout
 from polyvec.layers.mixture_transformer import EncoderLayer
-from polyvec.layers.tables import INITIAL_STD, PopularTable
+from polyvec.layers.tables import INITIAL_STD, id_table
 
 if TYPE_CHECKING:
     from polyvec.systems.sasrec.config import SASRecConfig
@@ -26,13 +26,13 @@ class SASRecNetwork(nn.Module):
     config
         Sizes.
     num_items
-        Items with a row of their own; slot 0 stands for all others.
+        Known items; slot 0 stands for all others.
     """
 
     def __init__(self, config: SASRecConfig, num_items: int) -> None:
         super().__init__()
         self.max_length = config.max_length
-        self.items = PopularTable(num_items, config.width, sparse=False)
+        self.items = id_table(config.item_table, num_items, config.item_rows, config.width, sparse=False)
         self.start = nn.Parameter(torch.empty(config.width).normal_(std=INITIAL_STD))
         self.places = nn.Embedding(config.max_length, config.width)
         nn.init.normal_(self.places.weight, std=INITIAL_STD)

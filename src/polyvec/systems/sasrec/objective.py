@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from polyvec.objectives.full_softmax import full_softmax_loss
+from polyvec.systems.sasrec.clusters import tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from polyvec.data.batches import Batch
     from polyvec.systems.sasrec.config import SASRecConfig
     from polyvec.systems.sasrec.network import SASRecNetwork
+    from polyvec.training.cluster_steps import ClusterSteps
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,15 @@ class Objective:
         Slot of every item of the Dataset, int64 ``[N]``.
     device
         Where to compute.
+    clusters
+        Told how items would fare in other clusters; None without clusters.
     """
 
     network: SASRecNetwork
     config: SASRecConfig
     slots: npt.NDArray[np.int64]
     device: torch.device
+    clusters: ClusterSteps | None = None
 
     def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss (a scalar to descend) and nothing else to report."""
@@ -47,15 +52,18 @@ class Objective:
         tokens_BTD = self.network(slots_BL[:, :-1], (lengths_B - 1).clamp(min=0))
         queries_PD, targets_P = tokens_BTD[is_real_BL].float(), slots_BL[is_real_BL]
         if self.config.negatives == "catalogue":
-            return full_softmax_loss(queries_PD, self.network.items.weight, targets_P), {}
+            items_ND = self.network.items.all()
+            if self.clusters is not None:
+                tell(self.clusters, queries_PD, items_ND, targets_P)
+            return full_softmax_loss(queries_PD, items_ND, targets_P), {}
         return self._sampled(queries_PD, targets_P), {}
 
     def _sampled(self, queries_PD: Tensor, targets_P: Tensor) -> Tensor:
         """Cross-entropy against K items drawn for the batch, less those that are the target itself."""
-        weight_ND = self.network.items.weight
-        drawn_K = torch.randint(len(weight_ND), (self.config.num_negatives,), device=self.device)
-        positives_P = (queries_PD * weight_ND[targets_P]).sum(dim=1)
-        scores_PK = (queries_PD @ weight_ND[drawn_K].T).float()
+        table = self.network.items
+        drawn_K = torch.randint(table.num_rows, (self.config.num_negatives,), device=self.device)
+        positives_P = (queries_PD * table(targets_P)).sum(dim=1)
+        scores_PK = (queries_PD @ table(drawn_K).T).float()
         scores_PK = scores_PK.masked_fill(drawn_K == targets_P[:, None], -torch.inf)
         scores_PK = torch.cat([positives_P[:, None], scores_PK], dim=1)
         return cross_entropy(scores_PK, torch.zeros_like(targets_P))

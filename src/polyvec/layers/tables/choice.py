@@ -1,0 +1,106 @@
+"""Which table holds the vectors of item ids."""
+
+from __future__ import annotations
+
+from math import isqrt
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from polyvec.errors import UsageError
+from polyvec.layers.tables.clustered import ClusteredTable
+from polyvec.layers.tables.hashed import HashedTable, QuotientRemainderTable
+from polyvec.layers.tables.popular import PopularTable
+from polyvec.layers.tables.table import INITIAL_STD, Table
+
+TableKind = Literal["popular", "int8", "hash", "double_hash", "quotient_remainder", "clustered"]
+
+
+class KnownTable(Table):
+    """A table of known ids, and one row that all others share: slot 0, as in :class:`PopularTable`.
+
+    Parameters
+    ----------
+    known
+        Vectors of slots 1 … n, as its entities 0 … n − 1.
+    """
+
+    def __init__(self, known: Table) -> None:
+        super().__init__()
+        self.num_rows, self.width = known.num_rows + 1, known.width
+        self.known = known
+        self.rest = nn.Parameter(torch.empty(1, known.width).normal_(std=INITIAL_STD))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Vectors of slots. int64 ``[…] → […, D]``."""
+        return torch.where(ids[..., None] > 0, self.known((ids - 1).clamp(min=0)), self.rest[0])
+
+
+def id_table(kind: TableKind, num_ids: int, rows: int, width: int, *, sparse: bool = True) -> Table:
+    """Make a table for slots 0 … n, of which slot 0 stands for all unknown ids.
+
+    Parameters
+    ----------
+    kind
+        ``popular``: a row for each. ``int8``: the same while it is trained; see
+        :class:`polyvec.layers.tables.QuantisedTable`. ``hash``, ``double_hash``, ``quotient_remainder``: rows
+        shared by chance. ``clustered``: CEL's, from √rows clusters on:
+        if all items were one to begin with, a model that knows nothing else of them could tell no history
+        from another, and no split would mean anything.
+    num_ids
+        n.
+    rows
+        Rows that all ids share, where they do; at most n are made.
+    width
+        D.
+    sparse
+        As for :class:`PopularTable`.
+
+    Raises
+    ------
+    UsageError
+        If ``quotient_remainder`` is to do with fewer rows than can tell all ids apart.
+    """
+    if kind in ("popular", "int8"):
+        return PopularTable(num_ids, width, sparse=sparse)
+    rows = min(rows, max(num_ids, 1))
+    if kind == "clustered":
+        return KnownTable(ClusteredTable(num_ids, rows, width, start=max(isqrt(rows), min(rows, 2))))
+    if kind == "quotient_remainder":
+        return KnownTable(QuotientRemainderTable(num_ids, remainders(num_ids, rows), width))
+    return KnownTable(HashedTable(num_ids, rows, width, num_hashes=1 + (kind == "double_hash")))
+
+
+def check_rows(kind: TableKind, rows: int) -> None:
+    """Tell a configuration whose ``item_table`` and ``item_rows`` do not go together.
+
+    Raises
+    ------
+    ValueError
+        If ids share rows and it is not said how many, or the other way round.
+    """
+    is_shared = kind not in ("popular", "int8")
+    if is_shared and not rows:
+        raise ValueError(f"item_table={kind} needs item_rows: how many rows the ids share")
+    if rows and not is_shared:
+        raise ValueError(f"item_table={kind} has a row for each id: item_rows must be 0")
+
+
+def remainders(num_ids: int, rows: int) -> int:
+    """Most rows m of remainders for which m and the ``⌈n/m⌉`` rows of quotients are at most ``rows``."""
+    room = rows**2 - 4 * num_ids  # of m² − rows · m + n
+    found = (rows + isqrt(max(room, 0))) // 2
+    if room < 0 or found + -(-num_ids // found) > rows:
+        raise UsageError(
+            f"{rows} rows are too few to tell {num_ids:,} ids apart by quotient and remainder",
+            expected=f"at least {2 * isqrt(num_ids) + 2} rows",
+            mend="raise item_rows, or choose item_table=double_hash or clustered",
+        )
+    return found
+
+
+def clusters_of(table: Table) -> ClusteredTable | None:
+    """The clustered table in a table of :func:`id_table`, if it is one."""
+    known = table.known if isinstance(table, KnownTable) else table
+    return known if isinstance(known, ClusteredTable) else None

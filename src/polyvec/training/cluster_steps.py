@@ -1,0 +1,194 @@
+"""The cluster steps of CEL between mini-batches, for the item table of any system (WWW 2023).
+
+Rows of clusters are trained like all other weights. Meanwhile every batch tells where each item pulls its
+row, and how it would fare in other clusters; at a few moments items then move and clusters split. Nothing
+holds a vector for every item: per item there are Q losses and two numbers, per cluster two rows.
+
+**n** entities, **K** clusters, **M** entities of a batch, **D** width, **Q** candidate clusters.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from polyvec.layers.tables import clusters_of
+from polyvec.training.loop import SEED_STRIDE
+from polyvec.training.optimizers import copy_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch.optim import Optimizer
+
+    from polyvec.layers.tables import ClusteredTable, Table
+    from polyvec.training.options import TrainingOptions
+
+GROWTH_SHARE = 0.4  # of all steps: until then clusters split
+GROWTH_EVENTS = 24  # moments at which they do; from one to the next, clusters grow by the same factor
+LONGER = 1.1  # later moments lie further and further apart
+SETTLED_SHARE = 0.9  # of all steps: from then on rows are trained alone
+NEAR, DRAWN = 4, 4  # candidates of an entity besides its own cluster
+DAMPING = 0.3085375  # Φ(−1/2), chance that an entity which should move stays: the authors' code
+TINY = 1e-30
+ROWS_AT_ONCE = 1024
+
+
+class ClusterSteps(nn.Module):
+    """Hooks of the training loop.
+
+    Everything that a resumed run needs is in its buffers.
+
+    Parameters
+    ----------
+    table
+        Whose clusters change.
+    optimizers
+        Whose rows follow the splits.
+    total_steps
+        Of the training.
+    seed
+        Of what is drawn; an event is a function of (seed, step) and the buffers.
+    """
+
+    axes_KD: Tensor
+    along_N: Tensor
+    candidates_KQ: Tensor
+    losses_NQ: Tensor
+    targets_N: Tensor
+
+    def __init__(
+        self, table: ClusteredTable, optimizers: Sequence[Optimizer], total_steps: int, seed: int
+    ) -> None:
+        super().__init__()
+        self._table, self._optimizers, self._seed = [table], optimizers, seed
+        self._moments = moments(total_steps, table.num_clusters, table.max_clusters)
+        size, num_clusters, device = table.num_rows, table.max_clusters, table.assign.device
+        num_candidates = 1 + NEAR + DRAWN
+        axes_KD = torch.zeros(num_clusters, table.width, dtype=torch.float64, device=device)
+        self.register_buffer("axes_KD", axes_KD)
+        self.register_buffer("along_N", torch.zeros(size, device=device))
+        self.register_buffer("targets_N", torch.zeros(size, device=device))
+        self.register_buffer("losses_NQ", torch.zeros(size, num_candidates, device=device))
+        candidates_KQ = torch.zeros(num_clusters, num_candidates, dtype=torch.int64, device=device)
+        self.register_buffer("candidates_KQ", candidates_KQ)
+        table.lookups = []
+        self._look_again(self._generator(0))
+
+    @property
+    def table(self) -> ClusteredTable:
+        """Whose clusters change."""
+        return self._table[0]
+
+    # --- what the batches tell
+
+    def candidates(self, entities_M: Tensor) -> Tensor:
+        """Clusters that entities may move to, their own first; int64 ``[M, Q]``."""
+        return self.candidates_KQ[self.table.clusters_of(entities_M)]
+
+    @torch.no_grad()
+    def add_losses(self, entities_M: Tensor, losses_MQ: Tensor, targets_P: Tensor) -> None:
+        """Add a batch's losses of distinct entities with every candidate, and who was a target."""
+        self.losses_NQ.index_add_(0, entities_M, losses_MQ.float())
+        self.targets_N.index_add_(0, targets_P, torch.ones_like(targets_P, dtype=self.targets_N.dtype))
+
+    def before_update(self, _batch: Any) -> None:
+        """Follow the first principal axis of the members' gradients; make rows' gradients means over members.
+
+        The axis is that of candid covariance-free incremental PCA (Weng et al. 2003).
+        """
+        entities_M, gradients_MD = self.table.take_gradients()
+        clusters_M = self.table.clusters_of(entities_M)
+        counts_K = torch.bincount(clusters_M, minlength=len(self.axes_KD))
+        sums_KD = torch.zeros_like(self.axes_KD).index_add_(0, clusters_M, gradients_MD.double())
+        centred_MD = gradients_MD - (sums_KD / counts_K.clamp(min=1)[:, None])[clusters_M]
+        along_M = (centred_MD * normalize(self.axes_KD, dim=1, eps=TINY)[clusters_M]).sum(dim=1)
+        self.axes_KD.index_add_(0, clusters_M, along_M[:, None] * centred_MD)
+        self.along_N.index_add_(0, entities_M, along_M.float())
+        self.table.average_gradients(entities_M)
+
+    def after_update(self, step: int) -> None:
+        """Nothing to do."""
+
+    # --- events
+
+    @torch.no_grad()
+    def begin(self, step: int) -> None:
+        """Move entities and split clusters, if it is time."""
+        if step in self._moments:
+            generator = self._generator(step)
+            self._move(generator)
+            self._split_until(self._moments[step])
+            self._look_again(generator)
+
+    def _move(self, generator: torch.Generator) -> None:
+        entities_M = self.losses_NQ.any(dim=1).nonzero()[:, 0]
+        candidates_MQ, losses_MQ = self.candidates(entities_M), self.losses_NQ[entities_M]
+        self.table.reassign(entities_M, candidates_MQ, losses_MQ, damping=DAMPING, generator=generator)
+
+    def _split_until(self, num_clusters: int) -> None:
+        """Split the clusters of most targets, each at most once, across what their members pulled to."""
+        table = self.table
+        for cluster in table.totals(self.targets_N).argsort(descending=True, stable=True).tolist():
+            if table.num_clusters >= num_clusters:
+                return
+            leaving_M = self.along_N[table.members(cluster)] < 0
+            if leaving_M.any() and not leaving_M.all():
+                new = table.split(cluster, leaving_M)
+                copy_rows(self._optimizers, table.weight, cluster, new)
+
+    def _look_again(self, generator: torch.Generator) -> None:
+        """Choose candidates for the clusters that there are now; forget what was added up."""
+        table = self.table
+        for sums in (self.along_N, self.targets_N, self.losses_NQ):
+            sums.zero_()
+        drawn_KD = torch.randn(self.axes_KD.shape, generator=generator, dtype=torch.float64)
+        self.axes_KD.copy_(TINY**0.5 * drawn_KD)
+        near_KQ = _nearest(table.weight[: table.num_clusters].detach().float(), 1 + NEAR)
+        num_clusters, num_near = near_KQ.shape
+        missing = self.candidates_KQ.shape[1] - num_near
+        drawn_KQ = torch.randint(num_clusters, (num_clusters, missing), generator=generator)
+        self.candidates_KQ[:num_clusters, :num_near] = near_KQ
+        self.candidates_KQ[:num_clusters, num_near:] = drawn_KQ.to(near_KQ.device)
+
+    def _generator(self, step: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self._seed * SEED_STRIDE + step)
+
+
+def cluster_steps(
+    table: Table, optimizers: Sequence[Optimizer], steps_per_epoch: int, options: TrainingOptions
+) -> ClusterSteps | None:
+    """Cluster steps of a table of :func:`polyvec.layers.tables.id_table`, if it is clustered."""
+    clustered = clusters_of(table)
+    if clustered is None:
+        return None
+    return ClusterSteps(clustered, optimizers, steps_per_epoch * options.epochs, options.seed)
+
+
+def moments(total_steps: int, start: int, max_clusters: int) -> dict[int, int]:
+    """Steps at which entities move and clusters split, and how many clusters there may be afterwards."""
+    interval = GROWTH_SHARE * total_steps / GROWTH_EVENTS
+    factor = (max_clusters / start) ** (1 / GROWTH_EVENTS)
+    found = {
+        max(round(interval * number), number): round(start * factor**number)
+        for number in range(1, GROWTH_EVENTS + 1)
+    }
+    time = GROWTH_SHARE * total_steps
+    while (time := time + max(interval, 1)) < SETTLED_SHARE * total_steps:
+        found[round(time)] = max_clusters
+        interval *= LONGER
+    return found
+
+
+def _nearest(rows_KD: Tensor, count: int) -> Tensor:
+    """Each row's own place, then those of the rows nearest to it: ``count`` in all. ``→ [K, count]``."""
+    found = []
+    for start in range(0, len(rows_KD), ROWS_AT_ONCE):
+        some = rows_KD[start : start + ROWS_AT_ONCE]
+        distances = torch.cdist(some, rows_KD)
+        distances[torch.arange(len(some)), start + torch.arange(len(some))] = -1  # itself comes first
+        found.append(distances.topk(min(count, len(rows_KD)), largest=False).indices)
+    return torch.cat(found)
