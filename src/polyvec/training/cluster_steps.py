@@ -176,7 +176,7 @@ def moments(total_steps: int, start: int, max_clusters: int) -> dict[int, int]:
         max(round(interval * number), number): round(start * factor**number)
         for number in range(1, GROWTH_EVENTS + 1)
     }
-    time = GROWTH_SHARE * total_steps
+    time = float(max(found))
     while (time := time + max(interval, 1)) < SETTLED_SHARE * total_steps:
         found[round(time)] = max_clusters
         interval *= LONGER

@@ -1,0 +1,70 @@
+"""Tables of item ids: slot 0 is the shared row of whatever is not known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from polyvec.errors import UsageError
+from polyvec.layers.tables import TableKind, clusters_of, id_table
+from polyvec.layers.tables.choice import check_rows, remainders
+
+IDS, ROWS, WIDTH = 100, 30, 8
+SHARING: list[TableKind] = ["hash", "double_hash", "quotient_remainder", "clustered"]
+
+
+@pytest.mark.parametrize("kind", SHARING)
+def test_ids_share_rows_and_the_unknown_have_one_of_their_own(kind: TableKind) -> None:
+    torch.manual_seed(0)
+    table = id_table(kind, IDS, ROWS, WIDTH)
+    assert table.num_rows == IDS + 1
+    table.all()[0].sum().backward()
+    touched = {
+        name for name, weight in table.named_parameters() if weight.grad is not None and weight.grad.any()
+    }
+    assert touched == {"rest"}
+    numbers = sum(weight.numel() for weight in table.parameters())
+    assert numbers <= (ROWS + 1) * WIDTH
+    assert table.bytes() <= 4 * numbers + 4 * IDS
+
+
+def test_a_table_with_a_row_for_each_gives_its_rows() -> None:
+    table = id_table("popular", IDS, 0, WIDTH)
+    assert torch.equal(table.all(), table(torch.arange(IDS + 1)))
+
+
+def test_only_a_clustered_table_has_clusters() -> None:
+    clustered = clusters_of(id_table("clustered", IDS, ROWS, WIDTH))
+    assert clustered is not None
+    assert (clustered.num_rows, clustered.num_clusters, clustered.max_clusters) == (IDS, 5, ROWS)
+    assert clusters_of(id_table("hash", IDS, ROWS, WIDTH)) is None
+
+
+@pytest.mark.parametrize("ids", [1, 2, 99, 100, 101, 12_101])
+def test_quotients_and_remainders_use_no_more_rows_than_there_are(ids: int) -> None:
+    fewest = next(rows for rows in range(1, ids + 3) if _fits(ids, rows))
+    assert fewest <= 2 * ids**0.5 + 2
+    for rows in (fewest, fewest + 1, fewest + 7):
+        found = remainders(ids, rows)
+        assert found + -(-ids // found) <= rows
+        assert found == rows - 1 or (found + 1) + -(-ids // (found + 1)) > rows
+
+
+def _fits(ids: int, rows: int) -> bool:
+    return any(m + -(-ids // m) <= rows for m in range(1, rows + 1))
+
+
+def test_too_few_rows_to_tell_ids_apart_are_refused_with_the_number_that_is_enough() -> None:
+    with pytest.raises(UsageError, match="19 rows are too few to tell 100 ids apart") as caught:
+        remainders(100, 19)
+    assert caught.value.expected == "at least 22 rows"
+    assert remainders(100, 22)
+
+
+def test_shared_rows_must_be_counted_and_rows_of_their_own_must_not() -> None:
+    with pytest.raises(ValueError, match="item_table=hash needs item_rows"):
+        check_rows("hash", 0)
+    with pytest.raises(ValueError, match="item_table=int8 has a row for each id"):
+        check_rows("int8", 5)
+    check_rows("popular", 0)
+    check_rows("clustered", 5)
