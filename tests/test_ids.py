@@ -163,3 +163,27 @@ def test_vocabularies_are_equal_if_ids_order_and_type_are() -> None:
     assert Vocabulary(["a", "b"]) != Vocabulary(["b", "a"])
     assert Vocabulary(["1"]) != Vocabulary([1])
     assert repr(Vocabulary([1, 2], "item_id")) == "Vocabulary(item_id: 2 ids of type Int64)"
+
+
+# --- growing
+
+
+def test_new_ids_come_at_the_end_and_known_ones_keep_their_rows():
+    known = Vocabulary(["b", "007"], name="item_id")
+    grown = known.extended(pl.Series(["a", "b", "7"]))
+    assert grown.ids([0, 1, 2, 3]) == ["b", "007", "a", "7"]
+    assert len(known) == 2
+
+
+def test_nothing_known_takes_ids_of_any_type():
+    assert Vocabulary([], "item_id").extended(pl.Series([3, 1])).ids([0, 1]) == [3, 1]
+
+
+def test_ids_grow_within_their_type_alone():
+    with pytest.raises(DataError, match="item_id is of type Int64") as error:
+        Vocabulary(["7"], "item_id").extended(pl.Series([8]))
+    assert "String, as the ids that are known" in str(error.value)
+    unsigned = Vocabulary([2**63], "item_id")
+    assert unsigned.extended(pl.Series([5])).ids([0, 1]) == [2**63, 5]
+    with pytest.raises(DataError, match="item_id is of type Int64"):
+        unsigned.extended(pl.Series([-5]))

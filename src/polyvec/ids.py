@@ -107,6 +107,33 @@ class Vocabulary:
             raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)} {self.name}s")
         return self._ids.gather(rows)
 
+    def extended(self, ids: pl.Series) -> Vocabulary:
+        """Vocabulary with those ids at its end that it does not know; the rows of known ids stay.
+
+        Raises
+        ------
+        DataError
+            If the ids are text and those of the vocabulary integers, or the other way round.
+
+        Examples
+        --------
+        >>> Vocabulary(["b", "a"]).extended(pl.Series(["c", "a"])).ids([0, 1, 2])
+        ['b', 'a', 'c']
+        """
+        asked = Vocabulary(ids, self.name)
+        if not len(self):
+            return asked
+        alike = asked.series.cast(self._ids.dtype, strict=False)  # integers with and without a sign
+        if asked.is_text != self.is_text or alike.null_count():
+            raise DataError(
+                f"{self.name} is of type {asked.series.dtype}",
+                column=self.name,
+                expected=f"{self._ids.dtype}, as the ids that are known",
+                mend="prepare the data with ids of that type",
+            )
+        new = alike.filter(self.rows(alike) == UNKNOWN)
+        return Vocabulary(pl.concat([self._ids, new]), self.name)
+
     def parse(self, text: str) -> RawId:
         """Turn an id typed by a person into a raw id of this vocabulary's type.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from _typeshed import DataclassInstance
 
-SYSTEMS = ("guim", "sasrec", "cel")
+SYSTEMS = ("guim", "sasrec", "cel", "cel-lite")
 
 
 class Options(TypedDict):
@@ -78,11 +78,17 @@ def command(system: str, dataset: Path, out: Path, **options: Unpack[Options]) -
     polyvec fit guim shop.dataset --out shop.model --until 2011-10-01 --set num_vectors=8 --set epochs=10
     polyvec fit guim shop.dataset --out shop.model --preset paper --resume
     polyvec fit cel ratings.dataset --out ratings.model --set item_clusters=100
+    polyvec fit cel-lite january.dataset --out ratings.model --set batch=64
     """  # noqa: D301
     from polyvec.cli.configuration import configure
     from polyvec.data.dataset import Dataset, parse_time
     from polyvec.errors import UsageError
 
+    if system == "cel-lite":
+        from polyvec.cli.streams import fit_stream
+
+        fit_stream(dataset, out, options)
+        return
     presets, fit, validations = _system(system)
     if options["preset"] not in presets:
         raise UsageError(f"{system} has no preset '{options['preset']}'", expected=", ".join(presets))

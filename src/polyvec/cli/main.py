@@ -18,6 +18,7 @@ VERBS = {
     "prepare": "Check an event log and write a Dataset.",
     "synth": "Make a synthetic shop whose truth is known.",
     "fit": "Train a system on a Dataset and write a Model.",
+    "update": "Let a Model that learns a stream learn what came next.",
     "embed": "Encode users and items with a Model and write Embeddings.",
     "import": "Take vectors made elsewhere and write Embeddings.",
     "search": "Find the items nearest to an item.",

@@ -34,6 +34,12 @@ def open_model(path: Path) -> Encoder:
         from polyvec.systems.cel import CEL
 
         return CEL.open(path)
+    if system == "cel-lite":
+        from polyvec.systems.cel import LiteModel
+
+        return LiteModel.open(path)
     raise ArtifactError(
-        f"{path} holds a model of system '{system}'", file=path, expected="'guim', 'sasrec' or 'cel'"
+        f"{path} holds a model of system '{system}'",
+        file=path,
+        expected="'guim', 'sasrec', 'cel' or 'cel-lite'",
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import adjusted_rand_score
 
-from polyvec.systems.cel.lite import CELLite, LiteConfig, Ring, Side
+from polyvec.layers.tables.clustered import gradient_cut
+from polyvec.systems.cel.lite import CELLite, LiteConfig, Ring, Side, part_by_gradients
 
 CONFIG = LiteConfig(width=4, user_clusters=6, item_clusters=6, volume=300, ring=100_000)
 
@@ -50,10 +53,9 @@ def test_an_entitys_latest_interactions_are_found_by_its_thread():
         for entity, label in zip(entities[0], labels, strict=True):
             expected[entity].append(label)
     asked = np.arange(20)
-    places, there = ring.follow(0, side, asked, 5)
+    owners, places = ring.follow(0, side, asked, 5)
     for entity in asked:
-        found = ring.labels[places[entity]][there[entity]]
-        assert found.tolist() == expected[entity][-5:][::-1]
+        assert ring.labels[places[owners == entity]].tolist() == expected[entity][-5:][::-1]
 
 
 def test_what_the_ring_has_dropped_is_not_found():
@@ -63,9 +65,9 @@ def test_what_the_ring_has_dropped_is_not_found():
         for one, some in zip((side, other), entities, strict=True):
             one.admit(some)
         ring.append((side, other), entities, np.array([number], np.float32))
-    places, there = ring.follow(0, side, np.array([0, 1]), 50)
-    assert ring.labels[places[0]][there[0]].tolist() == [24, 22, 20, 18, 16]
-    assert ring.labels[places[1]][there[1]].tolist() == [23, 21, 19, 17, 15]
+    owners, places = ring.follow(0, side, np.array([0, 1]), 50)
+    assert ring.labels[places[owners == 0]].tolist() == [24, 22, 20, 18, 16]
+    assert ring.labels[places[owners == 1]].tolist() == [23, 21, 19, 17, 15]
 
 
 # --- clusters
@@ -138,6 +140,102 @@ def test_nearest_clusters_are_those_of_least_distance():
     for cluster in range(5):
         distances = ((side.rows[:5] - side.rows[cluster]) ** 2).sum(axis=1)
         assert set(side.nearest[cluster]) == set(np.argsort(distances)[1:3])
+
+
+def test_who_has_left_a_cluster_is_forgotten_as_others_join():
+    side = Side(2, CONFIG, 1.0, np.random.default_rng(0))
+    side.admit(np.arange(100))
+    side.split(0, np.arange(50))
+    for turn in range(400):
+        side._join(np.arange(50), np.full(50, turn % 2))
+    check(side)
+    assert sum(len(joined) for joined in side._joined) <= 6 * 100  # of 20,000 that joined
+
+
+# --- buffers
+
+
+def buffered(model: CELLite, place: int, entity: int) -> list[tuple[np.ndarray, float]]:
+    """Rows of the other side and labels of an entity's latest interactions, found by looking at all."""
+    ring, other = model.ring, (model.items, model.users)[place]
+    numbers = range(max(ring.written - ring.size, 0), ring.written)
+    places = [number % ring.size for number in numbers if ring.entities[place, number % ring.size] == entity]
+    latest = places[-model.config.buffer :]
+    return [(other.rows[other.assign[ring.entities[1 - place, at]]], ring.labels[at]) for at in latest]
+
+
+@pytest.mark.parametrize("at_once", [7, 4096])
+@pytest.mark.parametrize("ring", [400, 100_000])
+def test_a_buffer_is_judged_by_all_its_interactions_and_no_others(at_once, ring, monkeypatch):
+    monkeypatch.setattr("polyvec.systems.cel.lite.AT_ONCE", at_once)
+    model, _, _ = learned(4000, config=replace(CONFIG, ring=ring, buffer=12))
+    entities = np.arange(40)
+    candidates = model.items.candidates(entities)
+    losses = model._losses(1, model.items, model.users, entities, candidates)
+    for entity in entities:
+        rows = model.items.rows[candidates[entity]].astype(float)
+        expected = sum(
+            ((rows @ row - label) ** 2 for row, label in buffered(model, 1, entity)), np.zeros(len(rows))
+        )
+        np.testing.assert_allclose(losses[entity], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_twins_that_have_just_split_err_alike_to_the_bit():
+    model, _, _ = learned(4000)
+    side, entities = model.users, np.arange(100)
+    side.rows[3] = side.rows[5]
+    candidates = np.tile(np.array([3, 0, 1, 2, 5, 3, 4]), (100, 1))
+    losses = model._losses(0, side, model.items, entities, candidates)
+    np.testing.assert_array_equal(losses[:, 0], losses[:, 4])
+    np.testing.assert_array_equal(losses[:, 0], losses[:, 5])
+
+
+@pytest.mark.parametrize("at_once", [7, 4096])
+def test_members_are_parted_by_the_gradients_of_their_buffers(at_once, monkeypatch):
+    monkeypatch.setattr("polyvec.systems.cel.lite.AT_ONCE", at_once)
+    config = replace(CONFIG, user_clusters=2, item_clusters=2, volume=2000)
+    model, _, _ = learned(1500, config=config)
+    side, members = model.items, model.items.members(0)
+    gradients = np.zeros((len(members), config.width))
+    for place, entity in enumerate(members):
+        for row, label in buffered(model, 1, entity):
+            gradients[place] += 2 * (float(row @ side.rows[0]) - label) * row
+    expected = gradient_cut(torch.from_numpy(gradients)).numpy()
+    leaving = model._leaving(1, side, model.users, 0, members)
+    assert np.array_equal(leaving, expected) or np.array_equal(leaving, ~expected)
+
+
+def test_members_that_cannot_be_parted_stay():
+    assert part_by_gradients(lambda part: np.ones((part.stop - part.start, 3)), 10) is None
+    assert part_by_gradients(lambda part: np.ones((1, 3)), 1) is None
+    assert part_by_gradients(lambda part: np.ones((0, 3)), 0) is None
+
+
+# --- going on
+
+
+@pytest.mark.parametrize("ring", [500, 100_000])
+def test_a_learner_goes_on_from_its_state_to_the_same_bits(ring):
+    who, what, labels, _ = stream(6400)
+    config = replace(CONFIG, ring=ring)
+    whole, stopped = CELLite(config, 2.5), CELLite(config, 2.5)
+    foretold = []
+    for at in range(0, 6400, 32):
+        batch = slice(at, at + 32)
+        if at == 1600:  # amid the splits
+            arrays, numbers = stopped.state()
+            arrays = {name: array.copy() for name, array in arrays.items()}
+            stopped = CELLite.restored(config, arrays, json.loads(json.dumps(numbers)))
+        foretold.append([model.learn(who[batch], what[batch], labels[batch]) for model in (whole, stopped)])
+    assert whole.items.clusters == 6
+    for one, other in foretold:
+        np.testing.assert_array_equal(one, other)
+    ours, theirs = whole.state(), stopped.state()
+    assert ours[1] == theirs[1]
+    for name, array in ours[0].items():
+        np.testing.assert_array_equal(array, theirs[0][name])
+    for side in (stopped.users, stopped.items):
+        check(side)
 
 
 # --- learning

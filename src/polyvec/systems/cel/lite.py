@@ -7,30 +7,39 @@ Every interaction is looked at once. Buffers are one ring of the latest interact
 item: an entity's own are found by following its thread. Nothing holds a vector per entity.
 
 **n** entities of a side, **K** clusters, **D** width, **P** interactions of a batch, **E** entities that are
-checked, **B** buffered interactions of each, **Q** candidates.
+checked or parted, **R** of their buffered interactions, **Q** candidates.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
-import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
+from scipy.sparse import csr_matrix
 
-from polyvec.layers.tables.clustered import gradient_cut
+from polyvec.layers.tables.clustered import FLAT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float32]
+    Doubles = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.int64]
+    Flags = npt.NDArray[np.bool_]
+    Arrays = dict[str, npt.NDArray[Any]]
 
 Count = Annotated[int, Field(gt=0)]
 NOTHING = -1
 FIRST_CHECK = 2
+AT_ONCE = 4096  # entities that are parted, or interactions that are scored, together
+PER_CLUSTER = ("rows", "squares", "volume", "nearest")
+PER_INTERACTION = ("entities", "labels", "previous")
+PER_ENTITY = ("assign", "events", "next_check", "latest")
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -48,7 +57,7 @@ class LiteConfig:
     growth
         γ: an entity of n interactions is checked again at γ·n, so that checks cost a constant share.
     buffer
-        B, latest interactions that an entity is judged by.
+        Latest interactions that an entity is judged by.
     ring
         Latest interactions that are kept for all entities together.
     volume
@@ -61,6 +70,10 @@ class LiteConfig:
         Rows are kept at 0 or above.
     seed
         Of everything drawn.
+    column
+        Number that is foretold: ``rating``, or any other column of numbers that the data has.
+    batch
+        Interactions that are learned together.
     """
 
     width: Count = 16
@@ -75,7 +88,9 @@ class LiteConfig:
     random: Annotated[int, Field(ge=0)] = 8
     refresh: Count = 64
     nonnegative: bool = True
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+    column: str = "rating"
+    batch: Count = 16
 
 
 @dataclass
@@ -123,7 +138,8 @@ class Side:
         self.sizes = np.zeros(max_clusters, np.int64)
         self.clusters = 1
         self.nearest = np.zeros((max_clusters, 0), np.int64)
-        self._joined: list[list[Ints]] = [[] for _ in range(max_clusters)]
+        self._joined = [np.zeros(0, np.int32) for _ in range(max_clusters)]
+        self._num_joined = np.zeros(max_clusters, np.int64)
         self.assign = np.zeros(0, np.int32)
         self.events = np.zeros(0, np.int32)
         self.next_check = np.zeros(0, np.int32)
@@ -150,16 +166,24 @@ class Side:
     def clusters_of(self, entities: Ints) -> Ints:
         """Cluster of each entity; the largest one for those never seen."""
         found = np.full(entities.shape, NOTHING, np.int64)
-        is_inside = entities < len(self.assign)
+        is_inside = (entities >= 0) & (entities < len(self.assign))
         found[is_inside] = self.assign[entities[is_inside]]
         return np.where(found == NOTHING, self.largest, found)
 
+    def events_of(self, entities: Ints) -> Ints:
+        """Interactions of each entity so far."""
+        counts = np.zeros(entities.shape, np.int64)
+        is_inside = entities < len(self.events)
+        counts[is_inside] = self.events[entities[is_inside]]
+        return counts
+
     def members(self, cluster: int) -> Ints:
         """Entities of a cluster that have interactions. Costs as much as have joined since the last call."""
-        joined = np.unique(np.concatenate([np.zeros(0, np.int64), *self._joined[cluster]]))
+        joined = np.unique(self._joined[cluster][: self._num_joined[cluster]])
         still = joined[self.assign[joined] == cluster]
-        self._joined[cluster] = [still]
-        return still
+        self._joined[cluster][: len(still)] = still
+        self._num_joined[cluster] = len(still)
+        return still.astype(np.int64)
 
     def _join(self, entities: Ints, clusters: Ints) -> None:
         before = self.assign[entities]
@@ -169,7 +193,17 @@ class Side:
         order = np.argsort(clusters, kind="stable")
         chosen, starts = np.unique(clusters[order], return_index=True)
         for cluster, some in zip(chosen, np.split(entities[order], starts[1:]), strict=True):
-            self._joined[cluster].append(some)
+            self._remember(cluster, some)
+
+    def _remember(self, cluster: int, joining: Ints) -> None:
+        """Add to those who have joined a cluster; who has left again is forgotten where room runs out."""
+        if self._num_joined[cluster] + len(joining) > len(self._joined[cluster]):
+            still = self.members(cluster)
+            self._joined[cluster] = np.zeros(2 * (len(still) + len(joining)), np.int32)
+            self._joined[cluster][: len(still)] = still
+        start = self._num_joined[cluster]
+        self._joined[cluster][start : start + len(joining)] = joining
+        self._num_joined[cluster] += len(joining)
 
     def update(self, clusters_P: Ints, gradients_PD: Floats) -> None:
         """Step of Adagrad by the mean gradient of each cluster's records."""
@@ -200,7 +234,7 @@ class Side:
         drawn = self.random.integers(0, self.clusters, (len(own), self.config.random))
         return np.concatenate([own[:, None], self.nearest[own], drawn], axis=1)
 
-    def move(self, entities_E: Ints, candidates_EQ: Ints, losses_EQ: Floats) -> None:
+    def move(self, entities_E: Ints, candidates_EQ: Ints, losses_EQ: Doubles) -> None:
         """Move entities to their best candidate if it is strictly better than their own, the first."""
         best = losses_EQ.argmin(axis=1)
         rows = np.arange(len(best))
@@ -219,6 +253,22 @@ class Side:
         distances[np.arange(len(clusters)), clusters] = np.inf
         if near:
             self.nearest[clusters] = np.argpartition(distances, near - 1, axis=1)[:, :near]
+
+    def state(self) -> Arrays:
+        """What it goes on from, not copied; of entities without the room for new ones."""
+        known = int(np.flatnonzero(self.assign != NOTHING).max(initial=-1)) + 1
+        per_cluster = {name: getattr(self, name) for name in PER_CLUSTER}
+        return per_cluster | {name: getattr(self, name)[:known] for name in PER_ENTITY}
+
+    def restore(self, state: Arrays, clusters: int) -> None:
+        """Go on from what :meth:`state` told of so many clusters in use; takes the arrays over."""
+        for name in (*PER_CLUSTER, *PER_ENTITY):
+            setattr(self, name, state[name])
+        self.clusters = clusters
+        known = np.flatnonzero(self.assign != NOTHING)
+        joined = self.assign[known].astype(np.int64)
+        self.assign[known] = NOTHING  # until they join again
+        self._join(known, joined)
 
     def split(self, cluster: int, leaving: Ints) -> None:
         """Move some members to a new cluster with a copy of the row and of what Adagrad knows of it."""
@@ -254,22 +304,33 @@ class Ring:
             self.previous[number, places] = _thread(side.latest, entities_2P[number], numbers_P)
         self.written += len(labels_P)
 
-    def follow(
-        self, number: int, side: Side, entities_E: Ints, most: int
-    ) -> tuple[Ints, npt.NDArray[np.bool_]]:
-        """Places of the latest interactions of each entity ``[E, B]``, and which are there."""
-        at_E = side.latest[entities_E]
-        places, there = [], []
+    def state(self) -> Arrays:
+        """What it goes on from, not copied, without places that were never written."""
+        used = min(self.written, self.size)
+        return {name: getattr(self, name)[..., :used] for name in PER_INTERACTION}
+
+    def restore(self, state: Arrays, written: int) -> None:
+        """Go on from what :meth:`state` told after so many interactions."""
+        self.written = written
+        for name in PER_INTERACTION:
+            getattr(self, name)[..., : min(written, self.size)] = state[name]
+
+    def follow(self, number: int, side: Side, entities_E: Ints, most: int) -> tuple[Ints, Ints]:
+        """Latest interactions of each entity: whose they are (a place in ``[E]``) and where, ``[R]`` each.
+
+        Those of one entity stand latest first.
+        """
+        owners, at = np.arange(len(entities_E)), side.latest[entities_E]
+        found = [(owners[:0], at[:0])]
         for _ in range(most):
-            known = (at_E >= 0) & (at_E >= self.written - self.size)
-            if not known.any():
+            is_kept = at >= max(self.written - self.size, 0)
+            owners, at = owners[is_kept], at[is_kept] % self.size
+            if not len(at):
                 break
-            places.append(np.where(known, at_E % self.size, 0))
-            there.append(known)
-            at_E = np.where(known, self.previous[number, places[-1]], NOTHING)
-        if not places:
-            return np.zeros((len(entities_E), 0), np.int64), np.zeros((len(entities_E), 0), bool)
-        return np.stack(places, axis=1), np.stack(there, axis=1)
+            found.append((owners, at))
+            at = self.previous[number, at]
+        owners_R, places_R = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return owners_R, places_R
 
 
 class CELLite:
@@ -284,13 +345,45 @@ class CELLite:
     """
 
     def __init__(self, config: LiteConfig, mean_label: float) -> None:
-        random = np.random.default_rng(config.seed)
+        self._random = np.random.default_rng(config.seed)
         level = float(np.sqrt(mean_label / config.width))
         self.config, self.costs = config, Costs()
-        self.users = Side(config.user_clusters, config, level, random)
-        self.items = Side(config.item_clusters, config, level, random)
+        self.users = Side(config.user_clusters, config, level, self._random)
+        self.items = Side(config.item_clusters, config, level, self._random)
         self.ring = Ring(config.ring)
         self._batches = 0
+
+    @property
+    def _parts(self) -> dict[str, Side | Ring]:
+        return {"users": self.users, "items": self.items, "ring": self.ring}
+
+    def state(self) -> tuple[Arrays, dict[str, Any]]:
+        """Everything that it goes on from to the same bits: arrays by name, not copied, and JSON values."""
+        arrays = {
+            f"{part}.{name}": array
+            for part, owner in self._parts.items()
+            for name, array in owner.state().items()
+        }
+        numbers = {
+            "users": self.users.clusters,
+            "items": self.items.clusters,
+            "ring": self.ring.written,
+            "batches": self._batches,
+            "costs": asdict(self.costs),
+            "random": self._random.bit_generator.state,
+        }
+        return arrays, numbers
+
+    @classmethod
+    def restored(cls, config: LiteConfig, arrays: Arrays, numbers: dict[str, Any]) -> Self:
+        """Learner that goes on from what :meth:`state` told; takes the arrays over."""
+        learner = cls(config, 0.0)
+        for part, owner in learner._parts.items():
+            own = {key.removeprefix(f"{part}."): arrays[key] for key in arrays if key.startswith(f"{part}.")}
+            owner.restore(own, numbers[part])
+        learner._batches, learner.costs = numbers["batches"], Costs(**numbers["costs"])
+        learner._random.bit_generator.state = numbers["random"]
+        return learner
 
     def predict(self, users_P: Ints, items_P: Ints) -> Floats:
         """Scores of pairs, entities never seen among them. ``[P], [P] → [P]``."""
@@ -325,12 +418,24 @@ class CELLite:
         due_E = side.due(entities_P)
         if side.clusters == 1 or not len(due_E):
             return
-        rows_EBD, labels_EB, there_EB = self._buffers(place, side, other, due_E)
         candidates_EQ = side.candidates(due_E)
-        scores_EBQ = rows_EBD @ side.rows[candidates_EQ].transpose(0, 2, 1)
-        errors_EBQ = (scores_EBQ - labels_EB[:, :, None]) ** 2 * there_EB[:, :, None]
-        side.move(due_E, candidates_EQ, errors_EBQ.sum(axis=1))
-        self.costs.evaluations += int(there_EB.sum()) * candidates_EQ.shape[1]
+        losses_EQ = self._losses(place, side, other, due_E, candidates_EQ)
+        side.move(due_E, candidates_EQ, losses_EQ)
+
+    def _losses(self, place: int, side: Side, other: Side, due_E: Ints, candidates_EQ: Ints) -> Doubles:
+        """Squared error of every entity's buffer under each of its candidates, ``[E, Q]``."""
+        owners_R, clusters_R, labels_R = self._buffers(place, side, other, due_E)
+        width = candidates_EQ.shape[1]
+        losses = np.zeros(candidates_EQ.size)
+        for part in _parts(len(owners_R)):
+            candidates_RQ = candidates_EQ[owners_R[part]]
+            # not a product of BLAS: twins of equal rows must have equal scores, wherever they stand
+            scores_RQ = np.einsum("rd,rqd->rq", other.rows[clusters_R[part]], side.rows[candidates_RQ])
+            errors_RQ = (scores_RQ - labels_R[part, None]) ** 2
+            cells_RQ = owners_R[part, None] * width + np.arange(width)
+            losses += np.bincount(cells_RQ.ravel(), errors_RQ.ravel(), losses.size)
+        self.costs.evaluations += len(owners_R) * width
+        return losses.reshape(candidates_EQ.shape)
 
     def _split(self, place: int, side: Side, other: Side) -> None:
         """Split the clusters that have had interactions enough."""
@@ -338,23 +443,67 @@ class CELLite:
             if side.clusters == len(side.rows):
                 return
             members_E = side.members(int(cluster))
-            rows_EBD, labels_EB, there_EB = self._buffers(place, side, other, members_E)
-            self.costs.read += int(there_EB.sum())
-            errors_EB = 2 * (rows_EBD @ side.rows[cluster] - labels_EB) * there_EB
-            gradients_ED = (errors_EB[:, None, :] @ rows_EBD)[:, 0]
-            leaving = gradient_cut(torch.from_numpy(gradients_ED))
-            if leaving is None:
+            leaving_E = self._leaving(place, side, other, int(cluster), members_E)
+            if leaving_E is None:
                 side.volume[cluster] = 0
             else:
-                side.split(int(cluster), members_E[leaving.numpy()])
+                side.split(int(cluster), members_E[leaving_E])
 
-    def _buffers(
-        self, place: int, side: Side, other: Side, entities_E: Ints
-    ) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
-        """Rows of the other side in each entity's buffer ``[E, B, D]``, labels, and which are there."""
-        places_EB, there_EB = self.ring.follow(place, side, entities_E, self.config.buffer)
-        counterparts = self.ring.entities[1 - place, places_EB]
-        return other.rows[other.assign[counterparts]], self.ring.labels[places_EB], there_EB
+    def _leaving(self, place: int, side: Side, other: Side, cluster: int, members_E: Ints) -> Flags | None:
+        """Which members of a cluster leave: GPCA of their buffers' gradients."""
+        scores_K = other.rows @ side.rows[cluster]
+        rows_KD = other.rows.astype(np.float64)
+
+        def gradients(part: slice) -> Doubles:
+            some = members_E[part]
+            owners_R, clusters_R, labels_R = self._buffers(place, side, other, some)
+            self.costs.read += len(owners_R)
+            errors_R = 2 * (scores_K[clusters_R] - labels_R).astype(np.float64)
+            errors_EK = csr_matrix((errors_R, (owners_R, clusters_R)), (len(some), len(rows_KD)))
+            return errors_EK @ rows_KD
+
+        return part_by_gradients(gradients, len(members_E))
+
+    def _buffers(self, place: int, side: Side, other: Side, entities_E: Ints) -> tuple[Ints, Ints, Floats]:
+        """Owner (a place in ``[E]``), cluster on the other side and label of interactions, ``[R]`` each."""
+        owners_R, places_R = self.ring.follow(place, side, entities_E, self.config.buffer)
+        counterparts_R = self.ring.entities[1 - place, places_R]
+        return owners_R, other.assign[counterparts_R], self.ring.labels[places_R]
+
+
+def part_by_gradients(gradients: Callable[[slice], Doubles], count: int) -> Flags | None:
+    """GPCA, as :func:`polyvec.layers.tables.clustered.gradient_cut` at zero, some members at a time.
+
+    Gradients are worked out twice, for their moments and for where they lie along the first principal
+    component, so that never those of all members are held.
+
+    Parameters
+    ----------
+    gradients
+        Of the members of a range, ``[E, D]``.
+    count
+        Members.
+
+    Returns
+    -------
+    ndarray or None
+        Which members leave, bool ``[count]``; None if they cannot be parted.
+    """
+    if count < 2:
+        return None
+    moments = [(some_ED.sum(axis=0), some_ED.T @ some_ED) for some_ED in map(gradients, _parts(count))]
+    sums_D, products_DD = (np.sum(each, axis=0) for each in zip(*moments, strict=True))
+    means_D = sums_D / count
+    energies, directions = np.linalg.eigh(products_DD - count * np.outer(means_D, means_D))  # ascending
+    if energies[-1] <= FLAT * np.trace(products_DD):
+        return None
+    leaving = [(gradients(part) - means_D) @ directions[:, -1] < 0 for part in _parts(count)]
+    leaving_E = np.concatenate(leaving)
+    return leaving_E if leaving_E.any() and not leaving_E.all() else None
+
+
+def _parts(count: int) -> Iterator[slice]:
+    return (slice(start, min(start + AT_ONCE, count)) for start in range(0, count, AT_ONCE))
 
 
 def _thread(latest: Ints, entities_P: Ints, numbers_P: Ints) -> Ints:
