@@ -234,9 +234,7 @@ class ClusteredTable(Table):
             moves_M[abandoned[last_K[last_K >= 0]]] = False
 
     @torch.no_grad()
-    def repair(
-        self, generator: torch.Generator | None = None, step: int = UNTOLD
-    ) -> list[tuple[int, int]]:
+    def repair(self, generator: torch.Generator | None = None, step: int = UNTOLD) -> list[tuple[int, int]]:
         """Give every empty cluster a random half of the largest one, and a copy of its row.
 
         Parameters

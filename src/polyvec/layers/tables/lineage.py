@@ -34,7 +34,7 @@ class Lineage(nn.Module):
     born
         Training step of that split, int32 ``[K]``, or :data:`UNTOLD`.
     moves
-        How often each entity went to another cluster by reassignment, uint8 ``[n]``; 255 stands for 255 and more.
+        How often each entity went to another cluster by reassignment, uint8 ``[n]``; 255: or more.
     """
 
     parents: Tensor

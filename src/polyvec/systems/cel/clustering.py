@@ -104,9 +104,7 @@ class Clustering:
             if side.table.num_clusters < side.table.max_clusters:
                 self._split(side, optimizers, generator, step)
 
-    def _split(
-        self, side: Side, optimizers: list[Optimizer], generator: torch.Generator, step: int
-    ) -> None:
+    def _split(self, side: Side, optimizers: list[Optimizer], generator: torch.Generator, step: int) -> None:
         """Split the first cluster by the criterion that can be parted."""
         for cluster in self.ranked(side):
             members_M = side.table.members(cluster)
