@@ -19,6 +19,7 @@ from polyvec.data.split import cut
 from polyvec.layers.item_encoder import FieldTensors
 from polyvec.layers.tables import clusters_of
 from polyvec.systems import guim, sasrec
+from polyvec.systems.clusters import cluster_trees
 from polyvec.systems.guim.network import GUIMNetwork
 from polyvec.systems.guim.objective import Objective
 from polyvec.systems.sasrec.clusters import tell
@@ -228,6 +229,27 @@ def test_a_run_with_clusters_that_was_interrupted_ends_with_the_same_bytes(
     guim.fit(shop, tmp_path / "again", config, short(epochs=3, checkpoint_every=4), resume=True)
     whole, again = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "again"))
     assert whole == again
+
+
+@pytest.mark.parametrize("system", ["guim", "sasrec"])
+def test_the_clusters_of_items_can_be_looked_at(
+    shop: Dataset, tiny: Callable[..., guim.GUIMConfig], short: Options, tmp_path: Path, system: str
+) -> None:
+    if system == "guim":
+        changes = {"item_table": "clustered", "item_rows": 6, "max_popular": 20}
+        model: Any = guim.fit(shop, tmp_path / "m", tiny(**changes), short(epochs=3))
+        slots = torch.as_tensor(model.fields.encode(shop.item_table).slots)
+        expected = model.network.f_i.ids.known
+    else:
+        config = sasrec_with(item_table="clustered", item_rows=6)
+        model = sasrec.fit(shop, tmp_path / "m", config, short(epochs=20, patience=0))
+        slots = torch.as_tensor(model.slots(shop.item_table))
+        expected = model.network.items.known
+    (tree,) = cluster_trees(model, shop, typical=30).values()
+    assert len(tree.clusters) == expected.num_clusters > 2
+    cluster_of = {name: one.cluster for one in tree.clusters for name in one.names}
+    titles = zip(shop.item_table["title"], slots.tolist(), strict=True)
+    assert cluster_of == {title: int(expected.assign[slot - 1]) for title, slot in titles if slot}
 
 
 def test_settings_that_do_not_go_together_are_refused(tiny: Callable[..., guim.GUIMConfig]) -> None:

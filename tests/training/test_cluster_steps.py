@@ -86,20 +86,21 @@ def test_a_cluster_is_cut_between_members_that_pull_apart() -> None:
     axis = torch.nn.functional.normalize(steps.axes_KD[0], dim=0, eps=1e-30)
     assert abs(float(axis @ torch.nn.functional.normalize(apart.double(), dim=0))) > 0.95
     steps.targets_N += 1
-    steps._split_until(2)
+    steps._split_until(2, 7)
     halves = {frozenset(steps.table.members(cluster).tolist()) for cluster in (0, 1)}
     thirds = frozenset(range(0, ENTITIES, 3))
     assert halves == {thirds, frozenset(range(ENTITIES)) - thirds}
     assert torch.equal(steps.table.weight[0], steps.table.weight[1])
+    assert (int(steps.table.lineage.parents[1]), int(steps.table.lineage.born[1])) == (0, 7)
 
 
 def test_the_clusters_of_most_targets_split_first_and_each_once() -> None:
     steps = made(start=4, clusters=8)
     steps.along_N.copy_(torch.where(torch.arange(ENTITIES) % 8 < 4, 1.0, -1.0))
     steps.targets_N.copy_(torch.arange(ENTITIES) % 4)
-    steps._split_until(6)
+    steps._split_until(6, 7)
     assert steps.table.sizes().tolist() == [10, 10, 5, 5, 5, 5]
-    steps._split_until(8)
+    steps._split_until(8, 7)
     assert steps.table.num_clusters == 8
 
 

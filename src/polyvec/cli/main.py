@@ -26,6 +26,7 @@ VERBS = {
     "export": "Write Embeddings as npy, Parquet or submission files.",
     "evaluate": "Ask Embeddings the downstream tasks and write a Report.",
     "bench": "Ask every task of many Embeddings, beside the simple methods.",
+    "clusters": "Look at the clusters of a Model.",
     "verify": "Check every byte of a polyvec folder against its manifest.",
 }
 INTERRUPTED = 130

@@ -121,7 +121,7 @@ class ClusterSteps(nn.Module):
         if step in self._moments:
             generator = self._generator(step)
             self._move(generator)
-            self._split_until(self._moments[step])
+            self._split_until(self._moments[step], step)
             self._look_again(generator)
 
     def _move(self, generator: torch.Generator) -> None:
@@ -129,7 +129,7 @@ class ClusterSteps(nn.Module):
         candidates_MQ, losses_MQ = self.candidates(entities_M), self.losses_NQ[entities_M]
         self.table.reassign(entities_M, candidates_MQ, losses_MQ, damping=DAMPING, generator=generator)
 
-    def _split_until(self, num_clusters: int) -> None:
+    def _split_until(self, num_clusters: int, step: int) -> None:
         """Split the clusters of most targets, each at most once, across what their members pulled to."""
         table = self.table
         for cluster in table.totals(self.targets_N).argsort(descending=True, stable=True).tolist():
@@ -137,7 +137,7 @@ class ClusterSteps(nn.Module):
                 return
             leaving_M = self.along_N[table.members(cluster)] < 0
             if leaving_M.any() and not leaving_M.all():
-                new = table.split(cluster, leaving_M)
+                new = table.split(cluster, leaving_M, step)
                 copy_rows(self._optimizers, table.weight, cluster, new)
 
     def _look_again(self, generator: torch.Generator) -> None:

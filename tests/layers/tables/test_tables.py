@@ -52,8 +52,8 @@ def test_the_state_round_trips(table: Table, request: pytest.FixtureRequest) -> 
     assert torch.equal(other(ids), table(ids))
 
 
-def test_bytes_are_those_of_the_state(table: Table) -> None:
-    state = table.state_dict().values()
+def test_bytes_are_those_of_the_state_but_for_what_no_answer_needs(table: Table) -> None:
+    state = [part for name, part in table.state_dict().items() if not name.startswith("lineage.")]
     assert table.bytes() == sum(part.numel() * part.element_size() for part in state)
 
 

@@ -117,6 +117,17 @@ def test_rows_are_the_means_of_their_members_and_members_go_to_the_nearest_row(b
         assert (run.network.items.sizes() > 0).all()
 
 
+def test_who_goes_to_a_nearer_row_has_moved_once_more(begin, small):
+    run = made(begin, small, replace(PERSONAL, pull=0.0), steps=30)
+    table, total = run.network.items, 0
+    for step in range(30, 60):
+        moves, assigned = table.lineage.moves.clone(), table.assign.clone()
+        run.step(step)
+        assert torch.equal(table.lineage.moves - moves, (table.assign != assigned).to(torch.uint8))
+        total += int((table.assign != assigned).sum())
+    assert total > 0
+
+
 def test_the_larger_the_pull_the_nearer_they_stay_to_the_rows(begin, small):
     def distance(pull):
         run = made(begin, small, replace(PERSONAL, pull=pull), steps=60)

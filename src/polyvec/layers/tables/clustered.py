@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from polyvec.layers.tables.lineage import UNTOLD, Lineage
 from polyvec.layers.tables.table import INITIAL_STD, Table
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class ClusteredTable(Table):
 
     Rows from ``num_clusters`` on are not in use. The steps that change who belongs where, :meth:`split`,
     :meth:`reassign` and :meth:`repair`, are called by whoever trains, between two steps of the optimizer;
-    none of them leaves a cluster in use empty.
+    none of them leaves a cluster in use empty. ``lineage`` remembers what they did.
 
     Parameters
     ----------
@@ -49,9 +50,11 @@ class ClusteredTable(Table):
         weight_KD = torch.zeros(max_clusters, width)
         weight_KD[:start].normal_(std=INITIAL_STD)
         self.weight = nn.Parameter(weight_KD)
-        self.register_buffer("assign", (torch.arange(num_rows) % start).to(_smallest_type(max_clusters)))
+        number_type = _smallest_type(max_clusters)
+        self.register_buffer("assign", (torch.arange(num_rows) % start).to(number_type))
         self.register_buffer("in_use", torch.tensor(start))
         self.lookups: list[tuple[Tensor, Tensor]] | None = None
+        self.lineage = Lineage(num_rows, max_clusters, number_type)
 
     @property
     def num_clusters(self) -> int:
@@ -62,6 +65,10 @@ class ClusteredTable(Table):
     def max_clusters(self) -> int:
         """Rows of the table."""
         return len(self.weight)
+
+    def bytes(self) -> int:
+        """Bytes of rows and assignments; not of the lineage, which no answer needs."""
+        return super().bytes() - self.lineage.bytes()
 
     def forward(self, ids: Tensor) -> Tensor:
         """Rows of the entities' clusters. int64 ``[…] → […, D]``."""
@@ -131,7 +138,7 @@ class ClusteredTable(Table):
         self.weight.grad[: self.num_clusters] /= counts_K.clamp(min=1)[:, None]
 
     @torch.no_grad()
-    def split(self, cluster: int, leaving_M: Tensor) -> int:
+    def split(self, cluster: int, leaving_M: Tensor, step: int = UNTOLD) -> int:
         """Move some members to a new cluster, whose row is a copy: no answer changes at this instant.
 
         Parameters
@@ -140,6 +147,8 @@ class ClusteredTable(Table):
             Which.
         leaving_M
             Which of :meth:`members` leave, bool ``[M]``: see :func:`gradient_cut`. At least one, not all.
+        step
+            Step of the training, for the lineage.
 
         Returns
         -------
@@ -159,6 +168,7 @@ class ClusteredTable(Table):
             raise ValueError(f"a split of cluster {cluster} leaves one side empty")
         self.assign[self.members(cluster)[leaving_M]] = new
         self.weight[new] = self.weight[cluster]
+        self.lineage.split(cluster, new, step)
         self.in_use += 1
         return new
 
@@ -207,8 +217,26 @@ class ClusteredTable(Table):
             draws_M = torch.rand(len(moves_M), generator=generator, device=moves_M.device)
             moves_M &= draws_M >= damping
         self._keep_one_of_each(entities_M, own_M, best_M, own_loss_M - best_loss_M, moves_M)
-        self.assign[entities_M[moves_M]] = best_M[moves_M].to(self.assign.dtype)
-        return int(moves_M.sum())
+        return self.move(entities_M[moves_M], best_M[moves_M])
+
+    @torch.no_grad()
+    def move(self, entities_M: Tensor, clusters_M: Tensor) -> int:
+        """Put distinct entities where they are told to go, even if that leaves a cluster empty.
+
+        Parameters
+        ----------
+        entities_M, clusters_M
+            Entities and the cluster of each, int64 ``[M]``.
+
+        Returns
+        -------
+        int
+            Entities that were somewhere else before.
+        """
+        moved_M = entities_M[self.clusters_of(entities_M) != clusters_M]
+        self.assign[entities_M] = clusters_M.to(self.assign.dtype)
+        self.lineage.count(moved_M)
+        return len(moved_M)
 
     def _keep_one_of_each(
         self, entities_M: Tensor, own_M: Tensor, best_M: Tensor, gains_M: Tensor, moves_M: Tensor
@@ -228,8 +256,15 @@ class ClusteredTable(Table):
             moves_M[abandoned[last_K[last_K >= 0]]] = False
 
     @torch.no_grad()
-    def repair(self, generator: torch.Generator | None = None) -> list[tuple[int, int]]:
+    def repair(self, generator: torch.Generator | None = None, step: int = UNTOLD) -> list[tuple[int, int]]:
         """Give every empty cluster a random half of the largest one, and a copy of its row.
+
+        Parameters
+        ----------
+        generator
+            Of the halves.
+        step
+            Step of the training, for the lineage.
 
         Returns
         -------
@@ -243,6 +278,7 @@ class ClusteredTable(Table):
             order = torch.randperm(len(members_M), generator=generator, device=members_M.device)
             self.assign[members_M[order[: len(order) // 2]]] = empty
             self.weight[empty] = self.weight[largest]
+            self.lineage.reseed(empty, largest, step)
             copied.append((largest, empty))
         return copied
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from polyvec.layers.tables.clustered import gradient_cut
+from polyvec.layers.tables.lineage import UNTOLD
 from polyvec.systems.cel.network import pair_scores
 from polyvec.systems.cel.objective import record_losses
 from polyvec.training.optimizers import copy_rows
@@ -97,19 +98,19 @@ class Clustering:
 
     # --- splits
 
-    def split(self, optimizers: list[Optimizer], generator: torch.Generator) -> None:
+    def split(self, optimizers: list[Optimizer], generator: torch.Generator, step: int = UNTOLD) -> None:
         """Split one cluster of each side that has rows left."""
         for side in self.sides:
             if side.table.num_clusters < side.table.max_clusters:
-                self._split(side, optimizers, generator)
+                self._split(side, optimizers, generator, step)
 
-    def _split(self, side: Side, optimizers: list[Optimizer], generator: torch.Generator) -> None:
+    def _split(self, side: Side, optimizers: list[Optimizer], generator: torch.Generator, step: int) -> None:
         """Split the first cluster by the criterion that can be parted."""
         for cluster in self.ranked(side):
             members_M = side.table.members(cluster)
             leaving_M = self._leaving(side, members_M, generator)
             if leaving_M is not None:
-                new = side.table.split(cluster, leaving_M)
+                new = side.table.split(cluster, leaving_M, step)
                 copy_rows(optimizers, side.table.weight, cluster, new)
                 return
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from polyvec.data.split import Windows
     from polyvec.embeddings import Score
     from polyvec.layers.tables import ClusteredTable
+    from polyvec.systems.clusters import Clusters, Side
 
 SYSTEM = "cel"
 
@@ -100,6 +101,16 @@ class CEL:
     def history_days(self) -> None:
         """Users are looked up: all their past counts."""
         return None
+
+    @property
+    def clustered(self) -> dict[Side, Clusters]:
+        """Tables of the sides that are clustered, and their entities."""
+        sides: dict[Side, Clusters] = {}
+        if self.config.user_table == "clustered":
+            sides["users"] = self.network.users, self.trained_users.with_row_index("row")
+        if self.config.item_table == "clustered":
+            sides["items"] = self.network.items, self.trained_items.with_row_index("row")
+        return sides
 
     @property
     def meta(self) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Steps:
     def begin(self, step: int) -> None:
         """Split where it is due, before the batch is looked at; make items personal when their time comes."""
         if self._may_cluster(step) and Every(self.config.split_every)(step):
-            self.clustering.split(self.optimizers, self._generator(step))
+            self.clustering.split(self.optimizers, self._generator(step), step)
         if self.network.personal is not None and step == self.config.personal_from:
             self._make_personal()
 
@@ -116,10 +116,8 @@ class Steps:
         vectors_MD = network.personal[own_N]  # type: ignore[index]
         set_to_means(network.items, own_N, vectors_MD)
         rows_KD = network.items.weight[: network.items.num_clusters]
-        network.items.assign[own_N] = (
-            torch.cdist(vectors_MD, rows_KD).argmin(dim=1).to(network.items.assign.dtype)
-        )
-        network.items.repair(self._generator(step))
+        network.items.move(own_N, torch.cdist(vectors_MD, rows_KD).argmin(dim=1))
+        network.items.repair(self._generator(step), step)
 
 
 def set_to_means(table: ClusteredTable, entities_M: Tensor, vectors_MD: Tensor) -> None:

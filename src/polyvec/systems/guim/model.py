@@ -28,7 +28,7 @@ from polyvec.data.fields import FieldVocabulary
 from polyvec.embeddings import COLD, EMPTY, WARM
 from polyvec.ids import Vocabulary
 from polyvec.layers.item_encoder import FieldTensors
-from polyvec.layers.tables import QuantisedTable
+from polyvec.layers.tables import QuantisedTable, clusters_of
 from polyvec.systems.folder import read_model_manifest
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.network import GUIMNetwork, Histories, tensors
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset, TimeKind
     from polyvec.data.split import Windows
     from polyvec.embeddings import Score
+    from polyvec.systems.clusters import Clusters, Side
 
 SYSTEM = "guim"
 ITEMS_AT_ONCE = 65_536
@@ -118,6 +119,16 @@ class GUIM:
     def history_days(self) -> float:
         """D_1."""
         return self.config.history_days
+
+    @property
+    def clustered(self) -> dict[Side, Clusters]:
+        """The table of the item ids, if it is clustered."""
+        table = clusters_of(self.network.f_i.ids)
+        if table is None:
+            return {}
+        rows = pl.Series(self.fields.popular.rows(self.trained_items["item_id"]))
+        items = self.trained_items.with_columns(row=rows).filter(rows >= 0)
+        return {"items": (table, items)}
 
     @property
     def meta(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from polyvec.data.batches import BatchShape, assemble, groups_of_like_length
 from polyvec.embeddings import EMPTY, WARM
 from polyvec.ids import Vocabulary
-from polyvec.layers.tables import QuantisedTable
+from polyvec.layers.tables import QuantisedTable, clusters_of
 from polyvec.systems.folder import read_model_manifest
 from polyvec.systems.sasrec.config import SASRecConfig
 from polyvec.systems.sasrec.network import SASRecNetwork
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset, TimeKind
     from polyvec.data.split import Windows
     from polyvec.embeddings import Score
+    from polyvec.systems.clusters import Clusters, Side
 
 SYSTEM = "sasrec"
 
@@ -110,6 +111,12 @@ class SASRec:
     def history_days(self) -> float:
         """Days of history that users are encoded from."""
         return self.config.history_days
+
+    @property
+    def clustered(self) -> dict[Side, Clusters]:
+        """The table of the items, if it is clustered."""
+        table = clusters_of(self.network.items)
+        return {} if table is None else {"items": (table, self.trained_items.with_row_index("row"))}
 
     @property
     def meta(self) -> dict[str, Any]:
