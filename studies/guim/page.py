@@ -14,6 +14,7 @@ from typing import Any
 
 from sets import SETS
 
+from polyvec.evaluation.markdown import NOTHING, cell, table
 from polyvec.evaluation.plots import curves
 
 LIST = "CMP-L recall@100 all"
@@ -75,7 +76,7 @@ def _claim(results: Results, model: str, against: str, words: str) -> str:
         return f"**{words}**: not measured yet."
     parts = [
         f"{one['set']} {_verdict(one)} ({one['relative']:+.1%}; {one['difference']:+.4f} "
-        f"[{one['low']:+.4f}, {one['high']:+.4f}], {len(one['seeds'])} seeds)"
+        f"[{one['low']:+.4f}, {one['high']:+.4f}], seeds: {len(one['seeds'])})"
         for one in found
     ]
     holds = sum(_verdict(one) == "yes" for one in found)
@@ -109,7 +110,7 @@ def _table_2(results: Results) -> str:
         ]
         labels = [f"{label} accuracy" for label in SETS[name].labels]
         header = ["", *[task.removesuffix(" all") for task in TASKS], *labels]
-        sections.append(f"{name} ({SETS[name].source}):\n\n" + _markdown(header, rows))
+        sections.append(f"{name} ({SETS[name].source}):\n\n" + table(header, rows))
     return "\n\n".join(sections)
 
 
@@ -120,9 +121,9 @@ def _figures(results: Results) -> str:
             [str(c), *[_cell(models.get(f"{kind} C={c}"), "measures", LIST) for kind in KINDS]]
             for c in NUMBERS
         ]
-        rows = [row for row in rows if set(row[1:]) != {"–"}]
+        rows = [row for row in rows if set(row[1:]) != {NOTHING}]
         if len(rows) > 1:
-            sections.append(f"![{name}]({name}.svg)\n\n" + _markdown([f"{name}: C", *KINDS], rows))
+            sections.append(f"![{name}]({name}.svg)\n\n" + table([f"{name}: C", *KINDS], rows))
     return "\n\n".join(sections) if len(sections) > 1 else ""
 
 
@@ -135,11 +136,12 @@ def _epochs(results: Results) -> str:
                 cells[0] = models.get("GUIM C=1")
             if sum(cell is not None for cell in cells) > 1:
                 rows.append(
-                    [f"{name}, {kind}", *[f"{one['epoch_seconds']:.0f}" if one else "–" for one in cells]]
+                    [f"{name}, {kind}", *[f"{one['epoch_seconds']:.0f}" if one else NOTHING for one in cells]]
                 )
     header = ["seconds per epoch, C =", *map(str, NUMBERS)]
     return (
-        "## Time per epoch\n\nOne thread, two models side by side.\n\n" + _markdown(header, rows)
+        "## Time per epoch\n\nOne thread, on a machine that did other things beside: compare with care.\n\n"
+        + table(header, rows)
         if rows
         else ""
     )
@@ -156,7 +158,7 @@ def _part(results: Results, part: str, title: str, base: str) -> str:
         ]
         if chosen:
             header = [name, *[task.removesuffix(" all") for task in TASKS]]
-            sections.append(_markdown(header, rows))
+            sections.append(table(header, rows))
     return "\n\n".join(sections) if len(sections) > 1 else ""
 
 
@@ -180,7 +182,7 @@ def _equal_bytes(results: Results) -> str:
                     *[_cell(figures, "measures", task) for task in TASKS],
                 ])  # fmt: skip
     header = ["", "bytes per user", "bytes per item", *[task.removesuffix(" all") for task in TASKS]]
-    return "## At equal bytes per user\n\n" + _markdown(header, rows) if rows else ""
+    return "## At equal bytes per user\n\n" + table(header, rows) if rows else ""
 
 
 def _diagnostics(results: Results) -> str:
@@ -194,24 +196,17 @@ def _diagnostics(results: Results) -> str:
                 rank = f"{found['effective_rank']:.2f} of {figures['C']}"
                 rows.append([f"{name}, {model}", spread, f"{found['cosine']:.2f}", rank])
     header = ["last epoch, first seed", "share of targets won by a vector", "mean cosine", "effective rank"]
-    return "## Dead or equal vectors?\n\n" + _markdown(header, rows) if rows else ""
+    return "## Dead or equal vectors?\n\n" + table(header, rows) if rows else ""
 
 
 def _cell(figures: Results | None, kind: str, key: str) -> str:
     if figures is None or key not in figures[kind]:
-        return "–"
-    found = figures[kind][key]
-    half = f" ± {found['half_width']:.4f}" if "half_width" in found else ""
-    return f"{found['mean']:.4f}{half}"
+        return NOTHING
+    return cell(figures[kind][key])
 
 
 def _profile_cells(figures: Results) -> list[str]:
     return [_cell(figures, "profiles", key) for key in figures["profiles"] if key.endswith(" accuracy")]
-
-
-def _markdown(header: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|---|" + "--:|" * (len(header) - 1)]
-    return "\n".join([*lines, *["| " + " | ".join(row) + " |" for row in rows]])
 
 
 # --- plots -------------------------------------------------------------------------------------------------

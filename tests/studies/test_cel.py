@@ -77,3 +77,50 @@ def test_summaries_are_means_over_seeds_with_their_intervals(study):
     assert found["chosen"]["mean"] == 2
     assert found["chosen"]["half_width"] == pytest.approx(12.7062, abs=1e-3)
     assert found["by_popularity"]["0"] == {"error": 1.0, "ratings": 4}
+
+
+# --- the page
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(STUDY))
+    yield importlib.import_module("page")
+    sys.path.remove(str(STUDY))
+    del sys.modules["page"]
+
+
+def made(values: list[float], **others: float) -> dict[str, object]:
+    """One method of two seeds whose figures are all alike, but for some."""
+    keys = ("step 800", "step 2000", "chosen", "best", "last")
+    figures = {key: {"mean": float(np.mean(values)), "values": values} for key in keys}
+    figures |= {key: {"mean": value, "values": [value] * 2} for key, value in others.items()}
+    parts = {name: {"error": 1.0, "ratings": 7} for name in ("1–4", "100 and more")}
+    return {**figures, "bytes_items": {"mean": 100.0, "values": [100.0] * 2}, "by_popularity": parts}
+
+
+def test_a_verdict_is_yes_or_no_where_all_seeds_agree(page):
+    split = {"CEL": made([0.86, 0.87]), "full NMF, decay 1": made([0.95, 0.96], best=0.9)}
+    words = page.verdicts({page.SPLIT: split})[0]
+    assert "beat full tables, stopped where the test is best, by 0.02**: yes." in words
+    assert "CEL 0.8650, full NMF, decay 1 0.9000; difference -0.0350" in words
+    split["CEL"] = made([0.86, 0.89])
+    assert "**: undecided." in page.verdicts({page.SPLIT: split})[0]
+    split["CEL"] = made([0.91, 0.89])
+    assert "**: no." in page.verdicts({page.SPLIT: split})[0]
+
+
+def test_the_best_full_table_is_the_rival_and_what_was_not_run_has_no_verdict(page):
+    split = {
+        "CEL": made([0.86, 0.87]),
+        "full NMF, decay 1": made([0.95, 0.96]),
+        "full NMF, decay 5": made([0.92, 0.91]),
+        "modulo hash, 50 items": made([0.97, 0.975]),
+    }
+    assert page.best_full(split) == "full NMF, decay 5"
+    lines = page.verdicts({page.SPLIT: split})
+    assert len(lines) == 3
+    assert "modulo hash, 50 items: worse than CEL by 0.12**: no." in lines[1]
+    text = page.page({page.SPLIT: split})
+    assert "| full NMF, decay 5 | 0.9150 |" in text
+    assert "One pass" not in text
