@@ -175,8 +175,8 @@ def _cold(split: Results, full: str) -> str:
     count = split["CEL"]["by_popularity"][rare]["ratings"]
     verdict = _verdict([ratio <= 0.8 and cost <= 0.01])
     return (
-        "**items of 1–4 training ratings have at most 0.8 times the full table's error, and those of "
-        f"100 and more lose at most 0.01**: {verdict}. {errors['CEL'][rare]:.3f} against {errors[full][rare]:.3f} "
+        "**items of 1–4 training ratings have at most 0.8 times the full table's error, and those of 100 and "
+        f"more lose at most 0.01**: {verdict}. {errors['CEL'][rare]:.3f} against {errors[full][rare]:.3f} "
         f"({count} ratings of all seeds; {ratio:.2f} times), {errors['CEL'][popular]:.3f} against "
         f"{errors[full][popular]:.3f}."
     )

@@ -34,7 +34,9 @@ TABLES = [
     {"item_table": "double_hash", "item_rows": 6},
     {"item_table": "quotient_remainder", "item_rows": 12},
     {"item_table": "clustered", "item_rows": 6},
+    {"item_table": "clustered_residual", "item_rows": 12},
 ]
+CLUSTERED = [("clustered", 5), ("clustered_residual", 20)]
 Options = Callable[..., TrainingOptions]
 
 
@@ -98,11 +100,12 @@ def told_of(table: Any) -> Told:
     return Told(ClusterSteps(clustered, [], 100, seed=0))
 
 
+@pytest.mark.parametrize(("kind", "rows"), CLUSTERED)
 @torch.no_grad()
 def test_guim_tells_the_matching_loss_with_the_item_in_another_cluster(
-    shop: Dataset, tiny: Callable[..., guim.GUIMConfig]
+    shop: Dataset, tiny: Callable[..., guim.GUIMConfig], kind: str, rows: int
 ) -> None:
-    config = tiny(negatives="shared", item_table="clustered", item_rows=5)
+    config = tiny(negatives="shared", item_table=kind, item_rows=rows)
     torch.manual_seed(0)
     network = GUIMNetwork(config, 9, 3, 100).eval()
     fields = FieldVocabulary.learn(shop.item_table, shop.item_counts(), 9, 100).encode(shop.item_table)
@@ -129,7 +132,7 @@ def guim_changes(objective: Objective, batch: Batch, told: Told, places_M: Tenso
     for entity, place in zip(told.entities, places_M, strict=True):
         for candidate in told.candidates(entity[None])[0]:
             ids_MX = f_i.ids(fields.slots_M)
-            ids_MX[place] = told.table.weight[candidate]
+            ids_MX[place] += told.table.weight[candidate] - told.table(entity)
             moved_MD = items_MD.clone()
             moved_MD[place] = f_i.with_ids(fields, ids_MX[:, None])[place, 0]
             cosines = torch.nn.functional.cosine_similarity(users_BCD[:, :, None], moved_MD, dim=-1)
@@ -139,21 +142,22 @@ def guim_changes(objective: Objective, batch: Batch, told: Told, places_M: Tenso
     return table - table[:, :1]
 
 
+@pytest.mark.parametrize(("kind", "rows"), CLUSTERED)
 @torch.no_grad()
-def test_sasrec_tells_the_softmax_loss_with_the_item_in_another_cluster() -> None:
+def test_sasrec_tells_the_softmax_loss_with_the_item_in_another_cluster(kind: str, rows: int) -> None:
     torch.manual_seed(0)
-    network = sasrec.network.SASRecNetwork(sasrec_with(item_table="clustered", item_rows=5), 7)
+    network = sasrec.network.SASRecNetwork(sasrec_with(item_table=kind, item_rows=rows), 25)
     told = told_of(network.items)
-    queries_PD, targets_P = torch.randn(20, 16), torch.randint(8, (20,))
+    queries_PD, targets_P = torch.randn(20, 16), torch.randint(26, (20,))
     items_SD = network.items.all()
     tell(told, queries_PD, items_SD, targets_P)  # type: ignore[arg-type]
     known = targets_P > 0
     assert torch.equal(told.targets, targets_P[known] - 1)
-    for entity in range(7):
+    for entity in range(25):
         losses = []
         for candidate in told.candidates(torch.tensor([entity]))[0]:
             moved_SD = items_SD.clone()
-            moved_SD[entity + 1] = told.table.weight[candidate]
+            moved_SD[entity + 1] += told.table.weight[candidate] - told.table(torch.tensor(entity))
             scores = queries_PD[known] @ moved_SD.T
             losses.append(torch.nn.functional.cross_entropy(scores, targets_P[known]))
         expected = torch.stack(losses)

@@ -10,7 +10,7 @@ from polyvec.layers.tables import TableKind, clusters_of, id_table
 from polyvec.layers.tables.choice import check_rows, remainders
 
 IDS, ROWS, WIDTH = 100, 30, 8
-SHARING: list[TableKind] = ["hash", "double_hash", "quotient_remainder", "clustered"]
+SHARING: list[TableKind] = ["hash", "double_hash", "quotient_remainder", "clustered", "clustered_residual"]
 
 
 @pytest.mark.parametrize("kind", SHARING)
@@ -38,6 +38,9 @@ def test_only_a_clustered_table_has_clusters() -> None:
     assert clustered is not None
     assert (clustered.num_rows, clustered.num_clusters, clustered.max_clusters) == (IDS, 5, ROWS)
     assert clusters_of(id_table("hash", IDS, ROWS, WIDTH)) is None
+    beside_residuals = clusters_of(id_table("clustered_residual", IDS, ROWS, WIDTH))
+    assert beside_residuals is not None
+    assert beside_residuals.max_clusters == ROWS // 4
 
 
 @pytest.mark.parametrize("ids", [1, 2, 99, 100, 101, 12_101])

@@ -14,7 +14,10 @@ from polyvec.layers.tables.hashed import HashedTable, QuotientRemainderTable
 from polyvec.layers.tables.popular import PopularTable
 from polyvec.layers.tables.table import INITIAL_STD, Table
 
-TableKind = Literal["popular", "int8", "hash", "double_hash", "quotient_remainder", "clustered"]
+TableKind = Literal[
+    "popular", "int8", "hash", "double_hash", "quotient_remainder", "clustered", "clustered_residual"
+]
+CLUSTERS_SHARE = 4  # one row in so many is a cluster's where the others are residuals'
 
 
 class KnownTable(Table):
@@ -37,6 +40,31 @@ class KnownTable(Table):
         return torch.where(ids[..., None] > 0, self.known((ids - 1).clamp(min=0)), self.rest[0])
 
 
+class ResidualTable(Table):
+    """A row of a cluster plus a row that tells its members apart, which is shared by a hash.
+
+    Personal vectors around the centres in bounded memory: an item's distance to its cluster is that of its
+    bucket. Not in the paper.
+
+    Parameters
+    ----------
+    clusters
+        Shared by those who are alike.
+    residuals
+        Shared by chance.
+    """
+
+    def __init__(self, clusters: ClusteredTable, residuals: HashedTable) -> None:
+        super().__init__()
+        self.num_rows, self.width = clusters.num_rows, clusters.width
+        self.clusters, self.residuals = clusters, residuals
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Sums of the two rows. int64 ``[…] → […, D]``."""
+        vectors: Tensor = self.clusters(ids) + self.residuals(ids)
+        return vectors
+
+
 def id_table(kind: TableKind, num_ids: int, rows: int, width: int, *, sparse: bool = True) -> Table:
     """Make a table for slots 0 … n, of which slot 0 stands for all unknown ids.
 
@@ -47,7 +75,8 @@ def id_table(kind: TableKind, num_ids: int, rows: int, width: int, *, sparse: bo
         :class:`polyvec.layers.tables.QuantisedTable`. ``hash``, ``double_hash``, ``quotient_remainder``: rows
         shared by chance. ``clustered``: CEL's, from √rows clusters on:
         if all items were one to begin with, a model that knows nothing else of them could tell no history
-        from another, and no split would mean anything.
+        from another, and no split would mean anything. ``clustered_residual``: see :class:`ResidualTable`; a
+        quarter of the rows are clusters'.
     num_ids
         n.
     rows
@@ -66,7 +95,11 @@ def id_table(kind: TableKind, num_ids: int, rows: int, width: int, *, sparse: bo
         return PopularTable(num_ids, width, sparse=sparse)
     rows = min(rows, max(num_ids, 1))
     if kind == "clustered":
-        return KnownTable(ClusteredTable(num_ids, rows, width, start=max(isqrt(rows), min(rows, 2))))
+        return KnownTable(_clusters(num_ids, rows, width))
+    if kind == "clustered_residual":
+        clusters = _clusters(num_ids, max(rows // CLUSTERS_SHARE, 1), width)
+        residuals = HashedTable(num_ids, max(rows - clusters.max_clusters, 1), width)
+        return KnownTable(ResidualTable(clusters, residuals))
     if kind == "quotient_remainder":
         return KnownTable(QuotientRemainderTable(num_ids, remainders(num_ids, rows), width))
     return KnownTable(HashedTable(num_ids, rows, width, num_hashes=1 + (kind == "double_hash")))
@@ -100,7 +133,12 @@ def remainders(num_ids: int, rows: int) -> int:
     return found
 
 
+def _clusters(num_ids: int, rows: int, width: int) -> ClusteredTable:
+    return ClusteredTable(num_ids, rows, width, start=max(isqrt(rows), min(rows, 2)))
+
+
 def clusters_of(table: Table) -> ClusteredTable | None:
     """The clustered table in a table of :func:`id_table`, if it is one."""
     known = table.known if isinstance(table, KnownTable) else table
-    return known if isinstance(known, ClusteredTable) else None
+    clusters = known.clusters if isinstance(known, ResidualTable) else known
+    return clusters if isinstance(clusters, ClusteredTable) else None

@@ -70,7 +70,8 @@ def tell(
     """
     entities_M = fields.slots_M - 1  # slot 0 is in no cluster: worked out like the rest, then left out
     rows_MQX = clusters.table.weight[clusters.candidates(entities_M.clamp(min=0))]
-    vectors_MQD = f_i.with_ids(fields, rows_MQX).float()
+    ids_MQX = f_i.ids(fields.slots_M)[:, None] + rows_MQX - rows_MQX[:, :1]  # the first is their own
+    vectors_MQD = f_i.with_ids(fields, ids_MQX).float()
     users_P, items_P, weights_P = targets.users_P, targets.items_P, targets.weights_P
     pairs_PCQ = cosines(users_BCD[users_P], vectors_MQD[items_P])
     rivals_R = torch.arange(min(NUM_RIVALS, len(users_BCD)), device=users_P.device)

@@ -38,7 +38,8 @@ class GUIMConfig:
     item_table, item_rows
         What holds the vectors of the ids: a row for each (``popular``), kept in a quarter of the bytes once
         trained (``int8``); or ``item_rows`` rows that they share, by chance (``hash``, ``double_hash``,
-        ``quotient_remainder``) or because they are alike (``clustered``: CEL's).
+        ``quotient_remainder``) or because they are alike (``clustered``: CEL's; ``clustered_residual``: with
+        a part that tells those of a cluster apart).
     gelu
         Whether GELU follows the linear layers of f_i, f_o and f_u (3.2).
     start
@@ -131,8 +132,8 @@ class GUIMConfig:
                 "masked_weight (or masking) and matching_weight are both 0: nothing would be learned"
             )
         check_rows(self.item_table, self.item_rows)
-        if self.item_table == "clustered" and not self.matching_weight:
-            raise ValueError("item_table=clustered needs matching: matching_weight is 0")
+        if self.item_table.startswith("clustered") and not self.matching_weight:
+            raise ValueError(f"item_table={self.item_table} needs matching: matching_weight is 0")
         return self
 
     def for_catalogue(self, num_items: int) -> GUIMConfig:

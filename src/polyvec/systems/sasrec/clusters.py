@@ -42,14 +42,17 @@ def tell(clusters: ClusterSteps, queries_PD: Tensor, items_SD: Tensor, targets_P
     entities_N = torch.arange(len(items_SD) - 1, device=targets_P.device)
     candidates_NQ = clusters.candidates(entities_N)
     rows_KD = clusters.table.weight
+    residuals_ND = items_SD[1:] - rows_KD[candidates_NQ[:, 0]]  # what an item has beside its cluster's row
     places_R = torch.randperm(len(targets_P), device=targets_P.device)[:NUM_RIVALS]
-    scores_PQ = torch.einsum("pd,pqd->pq", queries_PD, rows_KD[candidates_NQ[targets_P]]).float()
+    vectors_PQD = rows_KD[candidates_NQ[targets_P]] + residuals_ND[targets_P, None]
+    scores_PQ = torch.einsum("pd,pqd->pq", queries_PD, vectors_PQD).float()
     scores_RS = (queries_PD[places_R] @ items_SD.T).float()
     weight = 1 / len(targets_P)
     losses_NQ = candidate_losses(
         Positives(targets_P, scores_PQ, torch.full_like(scores_PQ[:, 0], weight)),
         Rivals(
-            (queries_PD[places_R] @ rows_KD.T).float()[:, candidates_NQ],
+            (queries_PD[places_R] @ rows_KD.T).float()[:, candidates_NQ]
+            + (queries_PD[places_R] @ residuals_ND.T).float()[..., None],
             scores_RS[:, 1:],
             scores_RS.logsumexp(dim=1),
             scores_RS.new_full((len(places_R),), 1 / len(places_R)),

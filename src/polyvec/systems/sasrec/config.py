@@ -60,8 +60,8 @@ class SASRecConfig:
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
         check_rows(self.item_table, self.item_rows)
-        if self.item_table == "clustered" and self.negatives != "catalogue":
-            raise ValueError("item_table=clustered needs negatives=catalogue")
+        if self.item_table.startswith("clustered") and self.negatives != "catalogue":
+            raise ValueError(f"item_table={self.item_table} needs negatives=catalogue")
         return self
 
 
