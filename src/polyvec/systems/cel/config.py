@@ -140,7 +140,7 @@ def deep() -> tuple[CELConfig, TrainingOptions]:
         width=16,
         user_table="clustered",
         interaction="din",
-        optimizer="adagrad",
+        optimizer="adam",
         full_batch=False,
         nonnegative=False,
         target="click",
@@ -154,7 +154,7 @@ def deep() -> tuple[CELConfig, TrainingOptions]:
         cluster_steps=0,
     )
     options = TrainingOptions(
-        epochs=5, batch_size=1024, learning_rate=0.02, warmup=0, final_rate=0.1, clip=0, precision="float32"
+        epochs=5, batch_size=1024, learning_rate=0.01, warmup=0, final_rate=0.1, clip=0, precision="float32"
     )
     return config, options
 

@@ -132,7 +132,7 @@ class Split:
             If nothing happened before it.
         """
         windows = _windows(dataset, until, held_back)
-        training = _records(
+        training = records_of(
             dataset, config, windows.user_rows, windows.history_start, windows.history_end, seed
         )
         if not len(training):
@@ -151,7 +151,7 @@ class Split:
         else:
             held_out = leave_last_out(dataset, self.held_back, targets=1)
             earlier = Split.before(dataset, config, self.until, self.held_back + 1, seed)
-        last = _records(
+        last = records_of(
             dataset, config, held_out.user_rows, held_out.target_start, held_out.target_end, seed + 1
         )
         last = _of_known(last, earlier.training, dataset)
@@ -171,7 +171,7 @@ def _windows(dataset: Dataset, until: int, held_back: int) -> Windows:
     return leave_last_out(dataset, held_back, targets=0)
 
 
-def _records(
+def records_of(
     dataset: Dataset,
     config: CELConfig,
     user_rows: np.ndarray[Any, Any],
@@ -179,7 +179,24 @@ def _records(
     stop: np.ndarray[Any, Any],
     seed: int,
 ) -> Records:
-    """Interactions of ranges of events, with what came before each where the model looks at it."""
+    """Interactions of ranges of events, with what came before each where the model looks at it.
+
+    Parameters
+    ----------
+    dataset, config
+        The data, and what is to be learned from it.
+    user_rows
+        User of each range, int64 ``[W]``.
+    start, stop
+        Events ``start[w] : stop[w]``, int64 ``[W]``.
+    seed
+        Of the drawn items of ``click``.
+
+    Raises
+    ------
+    DataError
+        If ratings are asked for and there is no such column.
+    """
     owners, events = expand_ranges(start, stop)
     users, items = user_rows[owners], dataset.item_rows[events].astype(np.int64)
     if config.target == "click":
