@@ -18,7 +18,7 @@ def drawn(records: int, rows: int, events: int):
     users = torch.randn(records, 4, generator=random, dtype=torch.float64)
     targets = torch.randint(rows, (records,), generator=random)
     past = torch.randint(rows, (events,), generator=random)
-    owners = torch.randint(records - 1, (events,), generator=random)  # the last record has no past
+    owners = torch.randint(records - 1, (events,), generator=random).sort().values  # the last has no past
     return users, vectors, targets, past, owners
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding
+from torch.nn.functional import embedding, embedding_bag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,11 +142,13 @@ class DIN(Interaction):
         targets_P, past_H
             Which of these every target and every event of the histories has, int64.
         owners_H
-            Record of every event, int64.
+            Record of every event, int64, ascending.
         """
         weights_H = self.weights(items_AD, past_H, targets_P.index_select(0, owners_H))
-        past_HD = weights_H[:, None] * embedding(past_H, items_AD)
-        interests_PD = torch.zeros_like(users_PD).index_add(0, owners_H, past_HD)
+        begins_P = torch.searchsorted(owners_H, torch.arange(len(targets_P)))
+        interests_PD = embedding_bag(
+            past_H, items_AD, begins_P, mode="sum", per_sample_weights=weights_H.to(items_AD.dtype)
+        )
         scores_P1: Tensor = self.head(torch.cat([users_PD, interests_PD, embedding(targets_P, items_AD)], 1))
         return scores_P1[:, 0]
 
