@@ -11,7 +11,11 @@ at the one that is best on the test itself, which flatters methods that over-fit
 
 The stream (stream.py) is the same ratings in order of time: each is foretold before it is learned from,
 once. The error of the second half is reported; the step size of each method is the one of least error on
-the first half. The last line printed is one JSON object.
+the first half.
+
+Clicks (clicks.py) are the same ratings whatever their value: a deep interest network learns each user's films
+but the last 20 against drawn ones, is chosen on the next ten and asked for the last ten, in each case after
+what the user saw before. The last line printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from clicks import CLICKS, run_clicks
 from stream import METHODS, run_stream
 
 from polyvec.evaluation.runs import over_runs
@@ -171,6 +176,8 @@ def run_method(file: Path, name: str, seed: int, *, quick: bool) -> dict[str, An
     """Train and ask one method."""
     if name in METHODS:
         return run_stream(file, name, seed, quick=quick)
+    if name in CLICKS:
+        return run_clicks(file, name, seed, quick=quick)
     return run_once(file, VARIANTS[name], seed, quick=quick)
 
 
@@ -197,7 +204,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder with movielens_100k/")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="models trained side by side, a thread each")
-    known = [*VARIANTS, *METHODS]
+    known = [*VARIANTS, *METHODS, *CLICKS]
     parser.add_argument("--methods", nargs="+", choices=known, default=known, help="all without it")
     parser.add_argument("--quick", action="store_true", help="two methods, one seed: under a minute")
     parser.add_argument("--runs", type=Path, help="folder of finished runs, kept: the study goes on from it")
@@ -219,6 +226,7 @@ def main() -> None:
         "command": "python studies/cel/run.py DATA --out studies/cel",
         "movielens_100k": {name: one for name, one in summaries.items() if name in VARIANTS},
         "movielens_100k, one pass": {name: one for name, one in summaries.items() if name in METHODS},
+        "movielens_100k, clicks": {name: one for name, one in summaries.items() if name in CLICKS},
     }
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)

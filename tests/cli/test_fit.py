@@ -102,6 +102,12 @@ def test_show_config_prints_what_would_be_trained_and_stops(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_cels_deep_preset_is_a_deep_interest_network(tmp_path: Path) -> None:
+    arguments = ["cel", "no such dataset", "--out", str(tmp_path / "m"), "--preset", "deep", "--show-config"]
+    shown = json.loads(CliRunner().invoke(command, arguments).stdout)
+    assert (shown["cel"]["interaction"], shown["cel"]["target"]) == ("din", "click")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [

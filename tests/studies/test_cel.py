@@ -18,7 +18,7 @@ def study() -> Iterator[ModuleType]:
     sys.path.insert(0, str(STUDY))
     yield importlib.import_module("run")
     sys.path.remove(str(STUDY))
-    for name in ("run", "stream"):
+    for name in ("run", "stream", "clicks"):
         del sys.modules[name]
 
 
@@ -61,6 +61,13 @@ def test_a_stream_is_foretold_before_it_is_learned(study, ratings, name):
     rows = {"CEL-Lite": 100, "full tables": 100, "modulo hash": 100}
     assert found["rows"] == rows[name]
     assert 0 < found["last half"] < 6
+
+
+def test_the_next_films_are_asked_for_after_what_came_before(study, ratings):
+    found = study.run_method(ratings, "DIN, clustered", 0, quick=True)
+    assert 0 < found["AUC"] < 1
+    assert found["epoch"] == 1
+    assert found["bytes_items"] > 60
 
 
 def test_earlier_records_of_an_entity_are_counted(study):

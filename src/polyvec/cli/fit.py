@@ -40,10 +40,10 @@ class Options(TypedDict):
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Model folder to write.")
 @click.option(
     "--preset",
-    type=click.Choice(["default", "paper"]),
+    type=click.Choice(["default", "paper", "deep"]),
     default="default",
     show_default=True,
-    help="Our best recipe, or the paper's.",
+    help="Our best recipe, the paper's, or (cel) a deep interest network.",
 )
 @click.option("--until", help="Read nothing at or after this date, e.g. 2011-10-01.")
 @click.option(

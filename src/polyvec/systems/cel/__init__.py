@@ -1,6 +1,6 @@
 """CEL: Clustered Embedding Learning (WWW 2023)."""
 
-from polyvec.systems.cel.config import PRESETS, CELConfig, paper
+from polyvec.systems.cel.config import PRESETS, CELConfig, deep, paper
 from polyvec.systems.cel.fit import fit
 from polyvec.systems.cel.lite import LiteConfig
 from polyvec.systems.cel.lite_fit import fit as fit_stream
@@ -8,4 +8,15 @@ from polyvec.systems.cel.lite_fit import update
 from polyvec.systems.cel.lite_model import LiteModel
 from polyvec.systems.cel.model import CEL
 
-__all__ = ["CEL", "PRESETS", "CELConfig", "LiteConfig", "LiteModel", "fit", "fit_stream", "paper", "update"]
+__all__ = [
+    "CEL",
+    "PRESETS",
+    "CELConfig",
+    "LiteConfig",
+    "LiteModel",
+    "deep",
+    "fit",
+    "fit_stream",
+    "paper",
+    "update",
+]

@@ -22,7 +22,7 @@ from torch.nn.functional import softplus
 from polyvec.layers.tables.clustered import gradient_cut
 from polyvec.layers.tables.lineage import UNTOLD
 from polyvec.systems.cel.network import pair_scores
-from polyvec.systems.cel.objective import record_losses
+from polyvec.systems.cel.objective import losses_of, record_losses
 from polyvec.training.optimizers import copy_rows
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Clustering:
         if self._config.cut == "random":
             leaving_M = torch.rand(len(members_M), generator=generator) < 0.5
             return leaving_M if leaving_M.any() and not leaving_M.all() else None
-        gradients_MD = self.own_gradients(side, members_M)
+        gradients_MD = self.own_gradients(side, members_M, generator)
         return gradient_cut(gradients_MD, self._config.cut, side.index.counts[members_M])
 
     def ranked(self, side: Side) -> list[int]:
@@ -134,7 +134,9 @@ class Clustering:
 
     def _by_loss(self, side: Side) -> Tensor:
         own_losses_N = torch.zeros(side.table.num_rows, dtype=torch.float64)
-        own_losses_N.index_add_(0, side.index.own, self._losses().double())
+        rows_P = self._judged()
+        losses_P = losses_of(self._network, self._records.take(rows_P))
+        own_losses_N.index_add_(0, side.index.own[rows_P], losses_P.double())
         return side.table.totals(own_losses_N)
 
     def _by_mean_loss(self, side: Side) -> Tensor:
@@ -146,12 +148,13 @@ class Clustering:
         (gradient_KD,) = torch.autograd.grad(self._loss_with(side, rows_KD, clusters_P, slice(None)), rows_KD)
         return gradient_KD.square().sum(dim=1)
 
-    @torch.no_grad()
-    def _losses(self) -> Tensor:
-        scores_P = self._network(self._records.users, self._records.items)
-        return record_losses(scores_P, self._records.labels, self._config.target)
+    def _judged(self) -> Tensor:
+        """Records whose losses clusters are ranked by, int64 ``[P]``."""
+        return torch.arange(len(self._records))
 
-    def own_gradients(self, side: Side, members_M: Tensor) -> Tensor:
+    def own_gradients(
+        self, side: Side, members_M: Tensor, _generator: torch.Generator | None = None
+    ) -> Tensor:
         """Gradient of each member's own loss, at the row that it has now. ``[M] → [M, D]``."""
         rows_P, places_P = side.index.of(members_M)
         own_MD = side.table(members_M).detach().requires_grad_()

@@ -32,9 +32,13 @@ class CELConfig:
     start
         K_0: rows that clusters start from.
     interaction
-        ``dot``, ``mlp`` or ``neunmf``: see :mod:`polyvec.systems.cel.interactions`.
+        ``dot``, ``mlp``, ``neunmf`` or ``din``: see :mod:`polyvec.systems.cel.interactions`.
+    max_length
+        L, latest events before a record that ``din`` looks at.
     interaction_rate
         Peak learning rate of the interaction's own weights.
+    optimizer
+        Of the rows, at the run's ``learning_rate``: ``sgd``, plain gradient steps; ``adagrad`` or ``adam``.
     full_batch
         Whether every step looks at all interactions, as in the authors' code, with ``steps_per_epoch`` such
         steps between two validations; else steps look at ``batch_size`` of them.
@@ -56,7 +60,7 @@ class CELConfig:
         Whether a row's gradient is the mean over each ``entity`` that shares it (of all, or of the batch),
         over each ``record`` of the batch, or, with ``none``, their sum.
     split_every
-        t_2, steps between two splits.
+        t_2, steps between two splits; 0 spreads them over the first 40 % of training.
     criterion
         Which cluster splits: that of most training ``interactions`` or ``entities``, of the largest ``loss``,
         loss per entity or ``gradient``.
@@ -85,8 +89,10 @@ class CELConfig:
     user_clusters: Count = 50
     item_clusters: Count = 50
     start: Count = 1
-    interaction: Literal["dot", "mlp", "neunmf"] = "dot"
+    interaction: Literal["dot", "mlp", "neunmf", "din"] = "dot"
+    max_length: Count = 20
     interaction_rate: Annotated[float, Field(gt=0)] = 1e-3
+    optimizer: Literal["sgd", "adagrad", "adam"] = "sgd"
     full_batch: bool = True
     steps_per_epoch: Count = 100
     nonnegative: bool = True
@@ -96,7 +102,7 @@ class CELConfig:
     decay: Weight = 1.0
     shrinkage: Weight = 500.0
     averaging: Literal[Averaging, "none"] = "entity"
-    split_every: Count = 10
+    split_every: Annotated[int, Field(ge=0)] = 10
     criterion: Criterion = "interactions"
     cut: Literal[Cut, "random"] = "zero"
     reassign_every: Annotated[int, Field(ge=0)] = 40
@@ -113,6 +119,10 @@ class CELConfig:
             raise ValueError("personal_from needs items that are clustered")
         if self.personal_from and not 0 < self.cluster_steps <= self.personal_from:
             raise ValueError("personal_from must not come before cluster_steps end")
+        if self.interaction == "din" and self.full_batch:
+            raise ValueError("interaction=din learns from batches: full_batch=false")
+        if self.interaction == "din" and self.personal_from:
+            raise ValueError("interaction=din has no vectors of items' own: personal_from=0")
         return self
 
 
@@ -124,4 +134,29 @@ def paper() -> tuple[CELConfig, TrainingOptions]:
     return CELConfig(), options
 
 
-PRESETS = {"default": paper, "paper": paper}
+def deep() -> tuple[CELConfig, TrainingOptions]:
+    """A deep interest network for clicks, in batches; users and items clustered."""
+    config = CELConfig(
+        width=16,
+        user_table="clustered",
+        interaction="din",
+        optimizer="adam",
+        full_batch=False,
+        nonnegative=False,
+        target="click",
+        decay=0,
+        shrinkage=0,
+        averaging="record",
+        split_every=0,
+        reassign_every=100,
+        reassign_at="growing",
+        damping=0,
+        cluster_steps=0,
+    )
+    options = TrainingOptions(
+        epochs=5, batch_size=1024, learning_rate=0.01, warmup=0, final_rate=0.1, clip=0, precision="float32"
+    )
+    return config, options
+
+
+PRESETS = {"default": paper, "paper": paper, "deep": deep}

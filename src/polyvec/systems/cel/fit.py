@@ -16,6 +16,7 @@ from polyvec.data.split import Windows, check_moment, cut, leave_last_out
 from polyvec.errors import DataError
 from polyvec.systems.cel.config import CELConfig, paper
 from polyvec.systems.cel.model import CEL, SYSTEM
+from polyvec.systems.cel.past import before_each
 from polyvec.systems.cel.records import Records
 from polyvec.systems.cel.train import mean_error, train
 from polyvec.systems.folder import REFIT, check_refit, claim_workspace, run_name, told_by, write_model
@@ -131,7 +132,7 @@ class Split:
             If nothing happened before it.
         """
         windows = _windows(dataset, until, held_back)
-        training = _records(
+        training = records_of(
             dataset, config, windows.user_rows, windows.history_start, windows.history_end, seed
         )
         if not len(training):
@@ -150,7 +151,7 @@ class Split:
         else:
             held_out = leave_last_out(dataset, self.held_back, targets=1)
             earlier = Split.before(dataset, config, self.until, self.held_back + 1, seed)
-        last = _records(
+        last = records_of(
             dataset, config, held_out.user_rows, held_out.target_start, held_out.target_end, seed + 1
         )
         last = _of_known(last, earlier.training, dataset)
@@ -170,7 +171,7 @@ def _windows(dataset: Dataset, until: int, held_back: int) -> Windows:
     return leave_last_out(dataset, held_back, targets=0)
 
 
-def _records(
+def records_of(
     dataset: Dataset,
     config: CELConfig,
     user_rows: np.ndarray[Any, Any],
@@ -178,11 +179,39 @@ def _records(
     stop: np.ndarray[Any, Any],
     seed: int,
 ) -> Records:
-    """Interactions of ranges of events."""
+    """Interactions of ranges of events, with what came before each where the model looks at it.
+
+    Parameters
+    ----------
+    dataset, config
+        The data, and what is to be learned from it.
+    user_rows
+        User of each range, int64 ``[W]``.
+    start, stop
+        Events ``start[w] : stop[w]``, int64 ``[W]``.
+    seed
+        Of the drawn items of ``click``.
+
+    Raises
+    ------
+    DataError
+        If ratings are asked for and there is no such column.
+    """
     owners, events = expand_ranges(start, stop)
     users, items = user_rows[owners], dataset.item_rows[events].astype(np.int64)
     if config.target == "click":
-        return _with_drawn_items(users, items, dataset.num_items, config.num_negatives, seed)
+        records = _with_drawn_items(users, items, dataset.num_items, config.num_negatives, seed)
+        events = np.tile(events, config.num_negatives + 1)
+    else:
+        labels = _ratings(dataset)[events]
+        known = np.isfinite(labels)
+        records, events = _as_records(users[known], items[known], labels[known]), events[known]
+    if config.interaction != "din":
+        return records
+    return replace(records, past=before_each(dataset, records.users.numpy(), events, config.max_length))
+
+
+def _ratings(dataset: Dataset) -> np.ndarray[Any, Any]:
     if RATING not in dataset.columns:
         raise DataError(
             "the data has no column rating",
@@ -190,9 +219,7 @@ def _records(
             expected="a number for each event that was rated",
             mend="prepare the data with it, or learn from events alone: --set target=click",
         )
-    labels = dataset.columns[RATING][events]
-    known = np.isfinite(labels)
-    return _as_records(users[known], items[known], labels[known])
+    return dataset.columns[RATING]
 
 
 def _with_drawn_items(
@@ -255,6 +282,7 @@ def _counted(
 def _card(model: CEL, meta: dict[str, Any]) -> str:
     """Say in Markdown what was trained on what."""
     best = "nothing was validated"
+    joined = "a deep interest network over rows" if model.config.interaction == "din" else "the dot product"
     if meta["validation"] is not None:
         best = f"best on validation after epoch {meta['best_epoch'] + 1}: error {-meta['validation']:.4f}"
     sizes = ", ".join(
@@ -265,7 +293,7 @@ def _card(model: CEL, meta: dict[str, Any]) -> str:
         [
             "# CEL model",
             "",
-            f"{sizes}; joined by the dot product of {meta['D']} numbers.",
+            f"{sizes}; joined by {joined} of {meta['D']} numbers.",
             "",
             f"* {meta['parameters']:,} weights, {meta['steps']:,} steps; {best}",
             "* users and items that were not trained on have the vector of the largest cluster",

@@ -1,9 +1,9 @@
 """Interaction models f(u, v): from a user's and an item's row to a score.
 
-All of them are inner products of features of the user and features of the item, so that all pairs of two sets
+All but DIN are inner products of features of the user and features of the item, so that all pairs of two sets
 of rows cost one matrix product.
 
-**A** rows, **D** width of a row, **F** features.
+**A** rows, **D** width of a row, **F** features, **P** records, **H** events of all their histories.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding, embedding_bag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 HIDDEN = 16
 FIRST_MIXTURE = -1.0
+ATTENTION_HIDDEN, HEAD_HIDDEN = 36, (200, 80)  # of DIN's figure 2
 
 
 class Interaction(nn.Module, ABC):
@@ -93,6 +95,82 @@ class NeuNMF(Interaction):
         return torch.cat([self.towers.items(rows_AD), rows_AD], dim=1)
 
 
+class DIN(Interaction):
+    """Deep Interest Network (Zhou et al. 2018, equation 3): a history is summed as the target asks for it.
+
+    An event h of the history weighs what an MLP says of [h, t, h − t, h * t], t being the target; there is no
+    softmax, so that strong interests stay strong. Another MLP makes the score of the user's vector, this sum
+    and the target's vector.
+
+    Parameters
+    ----------
+    width
+        D.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        first, second = HEAD_HIDDEN
+        self.attention = nn.Sequential(
+            nn.Linear(4 * width, ATTENTION_HIDDEN), nn.PReLU(), nn.Linear(ATTENTION_HIDDEN, 1)
+        )
+        self.head = nn.Sequential(
+            *(nn.Linear(3 * width, first), nn.PReLU()),
+            *(nn.Linear(first, second), nn.PReLU()),
+            nn.Linear(second, 1),
+        )
+
+    def users(self, rows_AD: Tensor) -> Tensor:
+        """The rows: without a history and a target there is nothing to say. ``[A, D] → [A, D]``."""
+        return rows_AD
+
+    def items(self, rows_AD: Tensor) -> Tensor:
+        """The rows. ``[A, D] → [A, D]``."""
+        return rows_AD
+
+    def forward(
+        self, users_PD: Tensor, items_AD: Tensor, targets_P: Tensor, past_H: Tensor, owners_H: Tensor
+    ) -> Tensor:
+        """Scores of records. ``→ [P]``.
+
+        Parameters
+        ----------
+        users_PD
+            Vector of every record's user.
+        items_AD
+            Distinct vectors of items.
+        targets_P, past_H
+            Which of these every target and every event of the histories has, int64.
+        owners_H
+            Record of every event, int64, ascending.
+        """
+        weights_H = self.weights(items_AD, past_H, targets_P.index_select(0, owners_H))
+        begins_P = torch.searchsorted(owners_H, torch.arange(len(targets_P)))
+        interests_PD = embedding_bag(
+            past_H, items_AD, begins_P, mode="sum", per_sample_weights=weights_H.to(items_AD.dtype)
+        )
+        scores_P1: Tensor = self.head(torch.cat([users_PD, interests_PD, embedding(targets_P, items_AD)], 1))
+        return scores_P1[:, 0]
+
+    def weights(self, items_AD: Tensor, past_H: Tensor, targets_H: Tensor) -> Tensor:
+        """Attention of targets to events. ``→ [H]``.
+
+        It depends on the two rows alone. Where there are fewer pairs of rows than events, which is what
+        clusters are for, every pair is looked at once.
+        """
+        rows = len(items_AD)
+        if rows * rows > len(past_H):
+            return self._attend(embedding(past_H, items_AD), embedding(targets_H, items_AD))
+        pairs_AAD = items_AD[:, None].expand(rows, rows, -1), items_AD[None].expand(rows, rows, -1)
+        return self._attend(*pairs_AAD).flatten().index_select(0, past_H * rows + targets_H)
+
+    def _attend(self, past: Tensor, targets: Tensor) -> Tensor:
+        """``[…, D], […, D] → […]``."""
+        pairs = torch.cat([past, targets, past - targets, past * targets], dim=-1)
+        weights: Tensor = self.attention(pairs)
+        return weights[..., 0]
+
+
 def _tower(width: int) -> nn.Sequential:
     """Weights N(0, 1) over the square root of half the rows, or of half the geometric mean of both sides."""
     half = width // 2
@@ -108,4 +186,5 @@ INTERACTIONS: dict[str, Callable[[int], Interaction]] = {
     "dot": lambda _width: Dot(),
     "mlp": MLP,
     "neunmf": NeuNMF,
+    "din": DIN,
 }

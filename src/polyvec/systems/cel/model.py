@@ -22,10 +22,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from polyvec.data.item_sets import expand_ranges
 from polyvec.embeddings import EMPTY, WARM
 from polyvec.ids import Vocabulary
 from polyvec.systems.cel.config import CELConfig
-from polyvec.systems.cel.network import CELNetwork
+from polyvec.systems.cel.deep import make_network
 from polyvec.systems.folder import read_model_manifest
 from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from polyvec.data.split import Windows
     from polyvec.embeddings import Score
     from polyvec.layers.tables import ClusteredTable
+    from polyvec.systems.cel.network import CELNetwork
     from polyvec.systems.clusters import Clusters, Side
 
 SYSTEM = "cel"
@@ -51,6 +53,10 @@ class CEL:
 
     Users are looked up by their ids, not encoded from events. Who was not trained on has the vector of the
     largest cluster (where there are no clusters, the mean).
+
+    DIN scores a user, a history and an item together: no two vectors have that score. Its items' vectors are
+    their rows less the mean of all, its users' the means of these over the latest events; their cosine says
+    how like a history an item is, which is not the prediction.
 
     Attributes
     ----------
@@ -84,8 +90,8 @@ class CEL:
 
     @property
     def score(self) -> Score:
-        """``max_dot``."""
-        return "max_dot"
+        """``max_dot``; ``max_cosine`` for DIN."""
+        return "max_cosine" if self._is_deep else "max_dot"
 
     @property
     def num_vectors(self) -> int:
@@ -148,7 +154,7 @@ class CEL:
         text = json.loads((path / "config.json").read_text("utf-8"))
         users, items = (pl.read_parquet(path / f"{name}.parquet") for name in ("users", "items"))
         config = CELConfig(**text[SYSTEM])
-        network = CELNetwork(config, len(users), len(items))
+        network = make_network(config, len(users), len(items))
         network.load_state_dict(load_file(path / "weights.safetensors"))
         told = manifest.meta["trained_until"], manifest.meta["time_kind"]
         return cls(config, TrainingOptions(**text["training"]), network, users, items, *told, manifest)
@@ -165,9 +171,29 @@ class CEL:
         return _looked_up(self._item_features, self.trained_items, rows)
 
     def encode_users(self, dataset: Dataset, windows: Windows) -> npt.NDArray[np.float32]:
-        """Vectors of the users of W windows, by their ids. ``→ [W, 1, F]``."""
+        """Vectors of the users of W windows, by their ids; DIN's by their events. ``→ [W, 1, F]``."""
+        if self._is_deep:
+            return self._mean_of_past(dataset, windows)[:, None]
         rows = self._users.rows(dataset.users.take(windows.user_rows))
         return _looked_up(self._user_features, self.trained_users, rows)[:, None]
+
+    @property
+    def _is_deep(self) -> bool:
+        return self.config.interaction == "din"
+
+    def _mean_of_past(self, dataset: Dataset, windows: Windows) -> npt.NDArray[np.float32]:
+        """Mean vector of the latest known items of every window, or of all training events. ``→ [W, F]``."""
+        latest = np.maximum(windows.history_start, windows.history_end - self.config.max_length)
+        owners, events = expand_ranges(latest, windows.history_end)
+        rows = self._items.rows(dataset.items.series)[dataset.item_rows[events]]
+        trained_N = self.trained_items["events"].to_numpy()
+        known = np.append(trained_N > 0, False)[rows]
+        owners, rows = owners[known], rows[known]
+        sums_WF = np.zeros((len(windows), self.width), np.float32)
+        np.add.at(sums_WF, owners, self._item_features[rows])
+        counts_W = np.bincount(owners, minlength=len(windows))[:, None]
+        usual_F = np.average(self._item_features[:-1], axis=0, weights=trained_N)
+        return np.where(counts_W > 0, sums_WF / np.maximum(counts_W, 1), usual_F).astype(np.float32)
 
     @cached_property
     def _users(self) -> Vocabulary:
@@ -192,7 +218,8 @@ class CEL:
         table = self.network.items
         features_AF, places_N = self.network.item_features()
         rows_KF = self.network.interaction.items(table.weight[: table.num_clusters])
-        return _with_prior(features_AF[places_N], rows_KF, table)
+        vectors = _with_prior(features_AF[places_N], rows_KF, table)
+        return vectors - vectors[:-1].mean(axis=0) if self._is_deep else vectors
 
 
 def _with_prior(features_NF: Tensor, rows_KF: Tensor, table: ClusteredTable) -> npt.NDArray[np.float32]:

@@ -15,6 +15,7 @@ from polyvec.systems.cel.interactions import INTERACTIONS, Interaction
 
 if TYPE_CHECKING:
     from polyvec.systems.cel.config import CELConfig, TableKind
+    from polyvec.systems.cel.records import Records
 
 AT_ONCE = 65_536  # entities whose initial vectors are in memory together
 PRODUCT_PER_PAIR = 64  # numbers of a matrix product that cost as little as gathering the rows of one pair
@@ -77,15 +78,22 @@ class CELNetwork(nn.Module):
         users_KF, (items_AF, places_N) = self.user_features(), self.item_features()
         return pair_scores(users_KF, self.users.clusters_of(users_P), items_AF, places_N[items_P])
 
+    def scores(self, records: Records) -> Tensor:
+        """Scores of records. ``→ [P]``."""
+        scores_P: Tensor = self(records.users, records.items)
+        return scores_P
+
 
 def pair_scores(left_AF: Tensor, left_P: Tensor, right_BF: Tensor, right_P: Tensor) -> Tensor:
     """Inner products of chosen rows. ``[A, F], [P], [B, F], [P] → [P]``.
 
     Where there are fewer pairs of rows than pairs asked for, one matrix product holds all answers.
+    ``index_select``, unlike brackets, adds gradients up in the same order each time, on several threads, too.
     """
     if len(left_AF) * len(right_BF) <= PRODUCT_PER_PAIR * len(left_P):
-        return (left_AF @ right_BF.T)[left_P, right_P]
-    return (left_AF[left_P] * right_BF[right_P]).sum(dim=1)
+        products_AB = left_AF @ right_BF.T
+        return products_AB.flatten().index_select(0, left_P * len(right_BF) + right_P)
+    return (left_AF.index_select(0, left_P) * right_BF.index_select(0, right_P)).sum(dim=1)
 
 
 def _table(config: CELConfig, kind: TableKind, clusters: int, entities: int) -> ClusteredTable:

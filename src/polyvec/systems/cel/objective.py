@@ -15,12 +15,21 @@ if TYPE_CHECKING:
     from polyvec.systems.cel.network import CELNetwork
     from polyvec.systems.cel.records import Records
 
+AT_ONCE = 16_384  # records that are scored together
+
 
 def record_losses(scores_P: Tensor, labels_P: Tensor, target: Literal["rating", "click"]) -> Tensor:
     """Squared error of a rating, or log loss of a click. ``[P], [P] → [P]``."""
     if target == "rating":
         return (labels_P - scores_P).square()
     return binary_cross_entropy_with_logits(scores_P, labels_P, reduction="none")
+
+
+@torch.no_grad()
+def losses_of(network: CELNetwork, records: Records) -> Tensor:
+    """Losses of records, some at a time. ``→ [P]``."""
+    parts = [records.take(rows) for rows in torch.arange(len(records)).split(AT_ONCE)]
+    return torch.cat([record_losses(network.scores(part), part.labels, network.target) for part in parts])
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Objective:
 
     def __call__(self, batch: Records) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss (a scalar to descend) and figures to report."""
-        scores_P = self.network(batch.users, batch.items)
+        scores_P = self.network.scores(batch)
         losses_P = record_losses(scores_P, batch.labels, self.config.target)
         error = losses_P.sum() * (self.num_records / len(batch))
         clusters = torch.tensor(float(self.network.items.num_clusters))

@@ -15,6 +15,8 @@ from polyvec.training.loop import SEED_STRIDE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from polyvec.systems.cel.past import Past
+
 
 @dataclass(frozen=True)
 class Records:
@@ -26,11 +28,14 @@ class Records:
         Row numbers, int64 ``[P]``.
     labels
         Ratings, or 1 for a click and 0 for none; float ``[P]``.
+    past
+        What the user did before each, for interactions that look at it.
     """
 
     users: Tensor
     items: Tensor
     labels: Tensor
+    past: Past | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -42,7 +47,18 @@ class Records:
 
     def take(self, rows_P: Tensor) -> Records:
         """Some of them."""
-        return Records(self.users[rows_P], self.items[rows_P], self.labels[rows_P])
+        past = None if self.past is None else self.past.take(rows_P)
+        return Records(self.users[rows_P], self.items[rows_P], self.labels[rows_P], past)
+
+    def past_items(self) -> tuple[Tensor, Tensor]:
+        """Items of all histories, and the record that each belongs to; int64 ``[H]`` each."""
+        if self.past is None:
+            return self.items[:0], self.items[:0]
+        return self.past.flat()
+
+    def all_items(self) -> Tensor:
+        """Items wherever they occur, as targets and in histories; int64 ``[P + H]``."""
+        return torch.cat([self.items, self.past_items()[0]])
 
 
 @dataclass(frozen=True)
@@ -78,6 +94,28 @@ class Index:
         stops_M = self._stops[entities_M]
         places, at = expand_ranges((stops_M - self.counts[entities_M]).numpy(), stops_M.numpy())
         return self._order[torch.from_numpy(at)], torch.from_numpy(places)
+
+    def some_of(
+        self, entities_M: Tensor, labels: Tensor, most: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As :meth:`of`, but of each entity at most ``most`` records with labels above 0, and as many others.
+
+        Rare clicks are not lost among the items that were drawn against them.
+
+        Returns
+        -------
+        rows, places, weights
+            int64, int64 and float ``[P]``: the weight is how many records of its kind a drawn one stands for.
+        """
+        rows, places = self.of(entities_M)
+        kinds = 2 * places + (labels[rows] > 0)
+        shuffled = torch.randperm(len(rows), generator=generator)
+        order = shuffled[kinds[shuffled].argsort(stable=True)]
+        counts = torch.bincount(kinds, minlength=2 * len(entities_M))
+        begins = (counts.cumsum(0) - counts)[kinds[order]]
+        kept = order[torch.arange(len(rows)) - begins < most]
+        weights = (counts / counts.clamp(max=most)).to(labels.dtype)
+        return rows[kept], places[kept], weights[kinds[kept]]
 
 
 @dataclass(frozen=True)

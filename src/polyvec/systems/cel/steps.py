@@ -69,7 +69,7 @@ class Steps:
         """Tables whose rows several entities share, and who of them is in the batch."""
         sides = [
             (self.config.user_table, self.network.users, batch.users),
-            (self.config.item_table, self.network.items, batch.items),
+            (self.config.item_table, self.network.items, batch.all_items()),
         ]
         return [(table, ids_P) for kind, table, ids_P in sides if kind != "full"]
 

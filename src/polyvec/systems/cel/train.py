@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch.optim import SGD, Adam
+from torch.optim import SGD, Adagrad, Adam
 
 from polyvec.systems.cel.clustering import Clustering
+from polyvec.systems.cel.deep import DeepClustering, make_network
 from polyvec.systems.cel.network import CELNetwork
-from polyvec.systems.cel.objective import Objective, record_losses
+from polyvec.systems.cel.objective import Objective, losses_of
 from polyvec.systems.cel.records import Index, RecordPlan
 from polyvec.systems.cel.steps import Steps
 from polyvec.training.loop import Trainer
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from polyvec.systems.cel.records import Records
     from polyvec.training.checkpoint import Progress
     from polyvec.training.options import TrainingOptions
+
+SPLITTING = 0.4  # share of training over which splits are spread where no interval is told
 
 
 def train(
@@ -61,15 +65,18 @@ def train(
         If the loss is not finite: for plain gradient steps a lower ``learning_rate`` helps.
     """
     torch.manual_seed(options.seed)
-    network = CELNetwork(config, num_users, num_items)
-    indexes = Index(records.users, num_users), Index(records.items, num_items)
-    clustering = Clustering(network, records, indexes, config)
-    optimizers = make_optimizers(network, config, options)
     batch_size = 0 if config.full_batch else options.batch_size
+    plan = RecordPlan(records, batch_size, config.steps_per_epoch, options.seed)
+    config = spread_splits(config, len(plan) * options.epochs)
+    network = make_network(config, num_users, num_items)
+    indexes = Index(records.users, num_users), Index(records.items, num_items)
+    make_clustering = DeepClustering if config.interaction == "din" else Clustering
+    clustering = make_clustering(network, records, indexes, config)
+    optimizers = make_optimizers(network, config, options)
     trainer = Trainer(
         network,
         Objective(network, config, len(records)),
-        RecordPlan(records, batch_size, config.steps_per_epoch, options.seed),
+        plan,
         None if validate is None else lambda: validate(network),
         options,
         workspace,
@@ -81,18 +88,25 @@ def train(
     return network, trainer.run()
 
 
+def spread_splits(config: CELConfig, steps: int) -> CELConfig:
+    """Where no interval between splits is told, one that makes all clusters in the first part of training."""
+    sides = (config.user_table, config.user_clusters), (config.item_table, config.item_clusters)
+    splits = max((clusters - config.start for kind, clusters in sides if kind == "clustered"), default=1)
+    every = config.split_every or max(1, int(SPLITTING * steps) // max(1, splits))
+    return replace(config, split_every=every)
+
+
 def make_optimizers(network: CELNetwork, config: CELConfig, options: TrainingOptions) -> list[Optimizer]:
-    """Plain gradient steps for the rows, as in the authors' code; Adam for the interaction's own weights."""
+    """One of the rows' own, by default plain gradient steps; Adam for the interaction's own weights."""
     rows = [network.users.weight, network.items.weight]
     if network.personal is not None:
         rows.append(network.personal)
-    optimizers: list[Optimizer] = [SGD(rows, lr=options.learning_rate)]
+    make = {"sgd": SGD, "adagrad": Adagrad, "adam": Adam}[config.optimizer]
+    optimizers: list[Optimizer] = [make(rows, lr=options.learning_rate)]
     weights = list(network.interaction.parameters())
     return [*optimizers, Adam(weights, lr=config.interaction_rate)] if weights else optimizers
 
 
-@torch.no_grad()
 def mean_error(network: CELNetwork, records: Records) -> float:
     """Mean squared error of ratings, or mean log loss of clicks."""
-    scores_P = network(records.users, records.items)
-    return float(record_losses(scores_P, records.labels, network.target).mean())
+    return float(losses_of(network, records).mean())
