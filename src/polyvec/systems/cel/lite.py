@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 Count = Annotated[int, Field(gt=0)]
 NOTHING = -1
 FIRST_CHECK = 2
-SPREAD = 0.1
+SPREAD = 0.05
 """Standard deviation of the numbers of the first rows, where they learn what means leave over."""
 AT_ONCE = 4096  # entities that are parted, or interactions that are scored, together
 PER_CLUSTER = ("rows", "squares", "volume", "nearest")
