@@ -54,12 +54,15 @@ def test_a_method_is_chosen_on_validation_and_never_better_than_its_best(study, 
     assert total / 150 == pytest.approx(found["chosen"], rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["CEL-Lite", "full tables", "modulo hash"])
-def test_a_stream_is_foretold_before_it_is_learned(study, ratings, name):
-    found = study.run_method(ratings, name, 0, quick=True)
+STREAMED = {"CEL-Lite": 100, "full tables": 40 + 60, "modulo hash": 100}
+
+
+@pytest.mark.parametrize("more", ["", ", rows alone"])
+@pytest.mark.parametrize(("name", "rows"), STREAMED.items())
+def test_a_stream_is_foretold_before_it_is_learned(study, ratings, name, rows, more):
+    found = study.run_method(ratings, name + more, 0, quick=True)
     assert found["rate"] in study.run_stream.__globals__["RATES"]
-    rows = {"CEL-Lite": 100, "full tables": 100, "modulo hash": 100}
-    assert found["rows"] == rows[name]
+    assert found["rows"] == rows
     assert 0 < found["last half"] < 6
 
 
@@ -68,6 +71,27 @@ def test_the_next_films_are_asked_for_after_what_came_before(study, ratings):
     assert 0 < found["AUC"] < 1
     assert found["epoch"] == 1
     assert found["bytes_items"] > 60
+
+
+def test_running_means_have_no_rows_and_foretell_no_kinds(study, ratings):
+    found = study.run_method(ratings, "running means", 0, quick=True)
+    assert found["rows"] == 0
+    assert found["last half"] == pytest.approx(1.5**2, rel=0.1)  # of 5 and 2, as often
+
+
+def test_tables_learn_what_running_means_leave_over(study, ratings):
+    """With rows that hardly learn, tables foretell what the means do, and the product of the rows."""
+    streams = study.run_stream.__globals__
+    entities = 40, 60
+    config = streams["LiteConfig"](rate=1e-9)
+    tables = streams["Tables"](config, 3.5, entities, entities)
+    means, random = streams["RunningMeans"](3.5, entities), np.random.default_rng(0)
+    rows = [side.rows.copy() for side in tables._sides]
+    for _ in range(20):
+        users, items = random.integers(0, 40, 16), random.integers(0, 60, 16)
+        labels = random.integers(1, 6, 16).astype(np.float32)
+        added = tables.learn(users, items, labels) - means.learn(users, items, labels)
+        np.testing.assert_allclose(added, (rows[0][users] * rows[1][items]).sum(axis=1), atol=1e-5)
 
 
 def test_earlier_records_of_an_entity_are_counted(study):

@@ -13,6 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from polyvec.layers.tables.clustered import gradient_cut
 from polyvec.systems.cel.lite import CELLite, LiteConfig, Ring, Side, part_by_gradients
+from polyvec.systems.cel.means import DAMPING
 
 CONFIG = LiteConfig(width=4, user_clusters=6, item_clusters=6, volume=300, ring=100_000)
 
@@ -119,7 +120,7 @@ def test_a_split_copies_the_row_and_what_adagrad_knows():
 
 
 def test_a_rows_step_is_adagrads_of_the_mean_gradient_of_its_records():
-    config = replace(CONFIG, nonnegative=False)
+    config = CONFIG
     side = Side(3, config, 1.0, np.random.default_rng(0))
     before = side.rows.copy()
     gradients = np.array([[1.0, 0, 0, 0], [3, 0, 0, 0], [0, 8, 0, 0]], np.float32)
@@ -129,6 +130,13 @@ def test_a_rows_step_is_adagrads_of_the_mean_gradient_of_its_records():
         expected = before[row] - config.rate * mean / np.sqrt(1e-8 + mean**2)
         np.testing.assert_allclose(side.rows[row], expected, rtol=1e-6)
     np.testing.assert_array_equal(side.rows[1], before[1])
+
+
+@pytest.mark.parametrize(("residual", "least"), [(False, 0), (True, -1)])
+def test_rows_alone_stay_at_0_or_above_and_those_of_a_residual_do_not(residual, least):
+    side = Side(1, replace(CONFIG, residual=residual, rate=2.0), 1.0, np.random.default_rng(0))
+    side.update(np.array([0]), np.ones((1, 4), np.float32))
+    assert (side.rows.max() == 0) if least == 0 else (side.rows.max() < least)
 
 
 def test_nearest_clusters_are_those_of_least_distance():
@@ -214,10 +222,10 @@ def test_members_that_cannot_be_parted_stay():
 # --- going on
 
 
-@pytest.mark.parametrize("ring", [500, 100_000])
-def test_a_learner_goes_on_from_its_state_to_the_same_bits(ring):
+@pytest.mark.parametrize(("ring", "residual"), [(500, True), (100_000, False)])
+def test_a_learner_goes_on_from_its_state_to_the_same_bits(ring, residual):
     who, what, labels, _ = stream(6400)
-    config = replace(CONFIG, ring=ring)
+    config = replace(CONFIG, ring=ring, residual=residual)
     whole, stopped = CELLite(config, 2.5), CELLite(config, 2.5)
     foretold = []
     for at in range(0, 6400, 32):
@@ -241,8 +249,9 @@ def test_a_learner_goes_on_from_its_state_to_the_same_bits(ring):
 # --- learning
 
 
-def test_planted_clusters_are_found_in_one_pass():
-    fast = replace(CONFIG, rate=0.3)
+@pytest.mark.parametrize("residual", [False, True])
+def test_planted_clusters_are_found_in_one_pass(residual):
+    fast = replace(CONFIG, rate=0.3, residual=residual)
     model, errors, kinds = learned(config=fast)
     variance = float(np.var(stream(20_000)[2]))
     assert errors[-5000:].mean() < 0.1 * variance
@@ -254,18 +263,61 @@ def test_planted_clusters_are_found_in_one_pass():
     assert adjusted_rand_score(kinds, exact.items.assign[: len(kinds)]) > 0.95
 
 
-def test_the_first_predictions_are_the_mean_label():
-    model = CELLite(CONFIG, 3.5)
+@pytest.mark.parametrize("residual", [False, True])
+def test_the_first_predictions_are_the_mean_label(residual):
+    model = CELLite(replace(CONFIG, residual=residual), 3.5)
     foretold = model.predict(np.arange(50), np.arange(50))
     assert foretold.mean() == pytest.approx(3.5, abs=0.2)
 
 
-def test_who_was_never_seen_is_served_by_the_largest_cluster():
+def test_a_prediction_is_what_the_means_foretell_and_the_product_of_the_rows():
+    model, _, _ = learned(6400)
+    who, what, labels, _ = stream(50, seed=1)
+    ours = zip((model.users, model.items), (who, what), strict=True)
+    rows = [side.rows[side.assign[some]] for side, some in ours]
+    means, (by_user, by_item) = model.means, model.means.sums
+    expected = means.mean + (rows[0] * rows[1]).sum(axis=1)
+    expected += by_user[who] / (model.users.events[who] + DAMPING)
+    expected += by_item[what] / (model.items.events[what] + DAMPING)
+    np.testing.assert_allclose(model.predict(who, what), expected, rtol=1e-5)
+    np.testing.assert_allclose(model.learn(who, what, labels), expected, rtol=1e-5)
+
+
+def test_labels_in_the_ring_are_what_the_means_of_their_moment_left_over():
+    who, what, labels, _ = stream(640)
+    model, left = CELLite(CONFIG, 2.5), []
+    for at in range(0, 640, 32):
+        batch = slice(at, at + 32)
+        entities = np.stack([who[batch], what[batch]])
+        sides = zip((model.users, model.items), entities, strict=True)
+        earlier = np.stack([side.events_of(some) for side, some in sides])
+        left.append(labels[batch] - model.means.foretell(entities, earlier))
+        model.learn(*entities, labels[batch])
+    np.testing.assert_allclose(model.ring.labels[:640], np.concatenate(left), atol=1e-6)
+
+
+def test_labels_far_below_0_are_learned_as_well():
+    who, what, labels, _ = stream(12_000)
+    errors = []
+    for shift in (0, -9):
+        model = CELLite(replace(CONFIG, rate=0.3), float(labels[:100].mean()) + shift)
+        told = [
+            model.learn(who[at : at + 32], what[at : at + 32], labels[at : at + 32] + shift)
+            for at in range(0, 12_000, 32)
+        ]
+        errors.append(((np.concatenate(told) - labels - shift) ** 2)[-3000:].mean())
+    assert errors[1] == pytest.approx(errors[0], rel=0.5)
+    assert errors[1] < 0.2 * float(np.var(labels))
+
+
+def test_who_was_never_seen_is_served_by_the_largest_cluster_and_the_other_sides_mean():
     model, _, _ = learned(8000)
     largest = model.items.rows[model.items.sizes.argmax()]
-    users = np.arange(5)
+    users, events = np.arange(5), model.users.events[:5]
     expected = model.users.rows[model.users.clusters_of(users)] @ largest
-    np.testing.assert_allclose(model.predict(users, np.full(5, 10**6)), expected, rtol=1e-5)
+    expected += model.means.mean + model.means.sums[0][:5] / (events + DAMPING)
+    for never in (10**6, -1):
+        np.testing.assert_allclose(model.predict(users, np.full(5, never)), expected, rtol=1e-5)
 
 
 def test_a_stream_is_learned_the_same_every_time():
@@ -304,3 +356,4 @@ def test_nothing_is_as_wide_as_a_vector_for_every_entity():
         assert all(array.ndim == 1 or len(array) <= 6 for array in numbers)
         per_entity = sum(array.itemsize for array in numbers if array.ndim == 1 and len(array) > 6)
         assert per_entity <= 20  # bytes, whatever the width
+    assert [(sums.ndim, sums.itemsize) for sums in model.means.sums] == [(1, 8), (1, 8)]

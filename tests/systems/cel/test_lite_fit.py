@@ -166,9 +166,11 @@ def test_a_missing_column_names_those_that_there_are(log, tmp_path):
         fit_stream(bare, tmp_path / "m", CONFIG)
 
 
-def test_numbers_around_nought_have_no_start(log, tmp_path):
+def test_numbers_around_nought_are_no_start_for_rows_alone(log, tmp_path):
+    below = log.with_columns(rating=pl.lit(-1.0, pl.Float32))
     with pytest.raises(DataError, match=r"the first 1,000 numbers in rating have a mean of -1"):
-        fit_stream(dataset_of(log.with_columns(rating=pl.lit(-1.0, pl.Float32))), tmp_path / "m", CONFIG)
+        fit_stream(dataset_of(below), tmp_path / "m", replace(CONFIG, residual=False))
+    assert fit_stream(dataset_of(below), tmp_path / "m", CONFIG).learner.means.mean == -1
 
 
 def test_ids_of_another_type_are_refused(begun, log):
@@ -233,9 +235,9 @@ def test_users_and_items_are_served_by_their_clusters_and_new_ones_by_the_larges
     assert made.score == "max_dot"
     users, items = model.learner.users, model.learner.items
     rows = dict(zip(made.users.ids.series, made.users.vectors[:, 0], strict=True))
-    np.testing.assert_array_equal(rows["u00"], users.rows[users.assign[model.users.rows(["u00"])[0]]])
-    np.testing.assert_array_equal(rows["u59"], users.rows[users.sizes.argmax()])
-    np.testing.assert_array_equal(made.items.vectors[-1], items.rows[items.sizes.argmax()])
+    np.testing.assert_array_equal(rows["u00"][:4], users.rows[users.assign[model.users.rows(["u00"])[0]]])
+    np.testing.assert_array_equal(rows["u59"][:4], users.rows[users.sizes.argmax()])
+    np.testing.assert_array_equal(made.items.vectors[-1, :4], items.rows[items.sizes.argmax()])
     states = dict(zip(made.users.ids.series, made.users.state, strict=True))
     assert (states["u00"], states["u59"], states["nobody"]) == (WARM, COLD, EMPTY)
     assert dict(zip(made.items.ids.series, made.items.state, strict=True))["unsold"] == EMPTY
@@ -243,9 +245,23 @@ def test_users_and_items_are_served_by_their_clusters_and_new_ones_by_the_larges
     assert made.provenance["trained_until"] == STOPS
 
 
+@pytest.mark.parametrize("residual", [True, False])
+def test_the_dot_product_of_embeddings_is_the_prediction(log, tmp_path, residual):
+    dataset = dataset_of(log)
+    fit_stream(dataset, tmp_path / "m", replace(CONFIG, residual=residual), until=STOPS)
+    model = LiteModel.open(tmp_path / "m")
+    made = embed(model, dataset, tmp_path / "e", until=EVENTS)
+    assert made.items.vectors.shape[1] == model.width == model.meta["D"] == 4 + 2 * residual
+    users, items = model.users.rows(made.users.ids.series), model.items.rows(made.items.ids.series)
+    assert min(users.min(), items.min()) == -1  # some came later
+    expected = model.learner.predict(np.repeat(users, len(items)), np.tile(items, len(users)))
+    scores = made.users.vectors[:, 0] @ made.items.vectors.T
+    np.testing.assert_allclose(scores.ravel(), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_a_folder_holds_no_row_for_each_entity(whole):
     model = LiteModel.open(whole)
-    assert model.manifest.meta["parameters"] == 8 * 4
+    assert model.manifest.meta["parameters"] == 8 * 4 + 1 + len(model.users) + len(model.items)
     arrays, _ = model.learner.state()
     assert all(
         4 not in array.shape[1:] for name, array in arrays.items() if name.endswith(("assign", "events"))

@@ -3,6 +3,9 @@
 The paper says that an accelerated version exists, has optimal time complexity and takes online updates; how
 it works is not public. This is our own design to that claim.
 
+Means that learn alike (mean + user + item) foretell first, and the clusters learn what they leave over: a row
+that is shared, and a product, need not stand for what one number per entity knows at once.
+
 Every interaction is looked at once. Buffers are one ring of the latest interactions, threaded by user and by
 item: an entity's own are found by following its thread. Nothing holds a vector per entity.
 
@@ -21,6 +24,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from scipy.sparse import csr_matrix
 
 from polyvec.layers.tables.clustered import FLAT
+from polyvec.systems.cel.means import Means
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
 Count = Annotated[int, Field(gt=0)]
 NOTHING = -1
 FIRST_CHECK = 2
+SPREAD = 0.05
+"""Standard deviation of the numbers of the first rows, where they learn what means leave over."""
 AT_ONCE = 4096  # entities that are parted, or interactions that are scored, together
 PER_CLUSTER = ("rows", "squares", "volume", "nearest")
 PER_INTERACTION = ("entities", "labels", "previous")
@@ -66,8 +72,9 @@ class LiteConfig:
         Candidates of a check, besides the entity's own cluster: those nearest to it, and some drawn.
     refresh
         Batches between two searches for the clusters nearest to each.
-    nonnegative
-        Rows are kept at 0 or above.
+    residual
+        Clusters learn what the means leave over, of either sign: rows start near 0. Without it a prediction
+        is the product of rows alone, which are kept at 0 or above: labels have a mean above 0 then.
     seed
         Of everything drawn.
     column
@@ -87,7 +94,7 @@ class LiteConfig:
     near: Annotated[int, Field(ge=0)] = 8
     random: Annotated[int, Field(ge=0)] = 8
     refresh: Count = 64
-    nonnegative: bool = True
+    residual: bool = True
     seed: Annotated[int, Field(ge=0)] = 0
     column: str = "rating"
     batch: Count = 16
@@ -122,7 +129,7 @@ class Side:
     config
         Sizes.
     level
-        What every number of the first row starts near.
+        What every number of the first row starts near; without meaning for rows that learn a residual.
     random
         Source of everything drawn.
     """
@@ -132,7 +139,9 @@ class Side:
     ) -> None:
         self.config, self.random = config, random
         shape = max_clusters, config.width
-        self.rows = (level * (1 + 0.05 * random.standard_normal(shape))).astype(np.float32)
+        noise = random.standard_normal(shape)
+        first = SPREAD * noise if config.residual else level * (1 + 0.05 * noise)
+        self.rows = first.astype(np.float32)
         self.squares = np.full(shape, 1e-8, np.float32)
         self.volume = np.zeros(max_clusters, np.int64)
         self.sizes = np.zeros(max_clusters, np.int64)
@@ -173,7 +182,7 @@ class Side:
     def events_of(self, entities: Ints) -> Ints:
         """Interactions of each entity so far."""
         counts = np.zeros(entities.shape, np.int64)
-        is_inside = entities < len(self.events)
+        is_inside = (entities >= 0) & (entities < len(self.events))
         counts[is_inside] = self.events[entities[is_inside]]
         return counts
 
@@ -213,7 +222,7 @@ class Side:
         means: Floats = (sums / counts[:, None]).astype(np.float32)
         self.squares[touched] += np.square(means)
         self.rows[touched] -= self.config.rate * means / np.sqrt(self.squares[touched])
-        if self.config.nonnegative:
+        if not self.config.residual:
             self.rows[touched] = np.maximum(self.rows[touched], 0)
 
     def count(self, entities_P: Ints, clusters_P: Ints) -> None:
@@ -283,6 +292,9 @@ class Side:
 class Ring:
     """Latest interactions of everyone, threaded by user and by item.
 
+    Labels are what the rows were to foretell: of a residual, what the means of that moment left over. They
+    stay so, whatever the means learn later: entities are checked and clusters split by them.
+
     Parameters
     ----------
     size
@@ -336,26 +348,33 @@ class Ring:
 class CELLite:
     """Matrix factorisation whose rows are clusters, learned online; squared error.
 
+    Means learn the stream, too. With ``config.residual`` a prediction is what they foretell and what the rows
+    make of the rest; else they only stand beside it.
+
     Parameters
     ----------
     config
         Sizes and rates.
     mean_label
-        What labels are like: the first predictions.
+        What labels are like: the first predictions. Above 0 if rows are to foretell them alone.
     """
 
     def __init__(self, config: LiteConfig, mean_label: float) -> None:
         self._random = np.random.default_rng(config.seed)
-        level = float(np.sqrt(mean_label / config.width))
+        level = 0.0 if config.residual else float(np.sqrt(mean_label / config.width))
         self.config, self.costs = config, Costs()
         self.users = Side(config.user_clusters, config, level, self._random)
         self.items = Side(config.item_clusters, config, level, self._random)
-        self.ring = Ring(config.ring)
+        self.ring, self.means = Ring(config.ring), Means(mean_label)
         self._batches = 0
 
     @property
-    def _parts(self) -> dict[str, Side | Ring]:
-        return {"users": self.users, "items": self.items, "ring": self.ring}
+    def _sides(self) -> tuple[Side, Side]:
+        return self.users, self.items
+
+    @property
+    def _parts(self) -> dict[str, Side | Ring | Means]:
+        return {"users": self.users, "items": self.items, "ring": self.ring, "means": self.means}
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
         """Everything that it goes on from to the same bits: arrays by name, not copied, and JSON values."""
@@ -368,6 +387,7 @@ class CELLite:
             "users": self.users.clusters,
             "items": self.items.clusters,
             "ring": self.ring.written,
+            "means": self.means.counters(),
             "batches": self._batches,
             "costs": asdict(self.costs),
             "random": self._random.bit_generator.state,
@@ -386,27 +406,55 @@ class CELLite:
         return learner
 
     def predict(self, users_P: Ints, items_P: Ints) -> Floats:
-        """Scores of pairs, entities never seen among them. ``[P], [P] → [P]``."""
-        left, right = self.users.clusters_of(users_P), self.items.clusters_of(items_P)
-        scores_P: Floats = (self.users.rows[left] * self.items.rows[right]).sum(axis=1)
+        """Predictions of pairs, entities never seen among them. ``[P], [P] → [P]``."""
+        scores_P: Floats = (self.vectors(0, users_P) * self.vectors(1, items_P)).sum(axis=1)
         return scores_P
+
+    def vectors(self, place: int, entities_P: Ints) -> Floats:
+        """Vectors of users (0) or items (1) whose dot products are the predictions. ``[P] → [P, width]``.
+
+        A user's is its row, 1 and μ + b_u, an item's is its row, b_i and 1; the rows alone without
+        ``residual``. Who was never seen has the row of the largest cluster and a b of 0.
+        """
+        side = self._sides[place]
+        rows_PD: Floats = side.rows[side.clusters_of(entities_P)]
+        if not self.config.residual:
+            return rows_PD
+        biases_P = self.means.biases(place, entities_P, side.events_of(entities_P))
+        ones_P = np.ones_like(biases_P)
+        by_means = (biases_P, ones_P) if place else (ones_P, self.means.mean + biases_P)
+        return np.column_stack([rows_PD, *by_means]).astype(np.float32)
+
+    @property
+    def width(self) -> int:
+        """Numbers of each of the :meth:`vectors`."""
+        return self.config.width + 2 * self.config.residual
 
     def learn(self, users_P: Ints, items_P: Ints, labels_P: Floats) -> Floats:
         """Take in a batch of interactions in order of time; what was foretold of them beforehand, ``[P]``."""
-        sides, entities = (self.users, self.items), (users_P, items_P)
-        for side, some in zip(sides, entities, strict=True):
-            side.admit(some)
-        clusters = [side.assign[some].astype(np.int64) for side, some in zip(sides, entities, strict=True)]
+        entities_2P = np.stack([users_P, items_P])
+        for side, some_P in zip(self._sides, entities_2P, strict=True):
+            side.admit(some_P)
+        earlier = [side.events[some_P] for side, some_P in zip(self._sides, entities_2P, strict=True)]
+        means_P: Floats = self.means.learn(entities_2P, np.stack(earlier), labels_P).astype(np.float32)
+        if not self.config.residual:
+            return self._learn_rows(entities_2P, labels_P)
+        return means_P + self._learn_rows(entities_2P, labels_P - means_P)
+
+    def _learn_rows(self, entities_2P: Ints, labels_P: Floats) -> Floats:
+        """Take in a batch of what the rows are to foretell; what they foretold beforehand, ``[P]``."""
+        sides = self._sides
+        clusters = [side.assign[some].astype(np.int64) for side, some in zip(sides, entities_2P, strict=True)]
         rows = [side.rows[chosen] for side, chosen in zip(sides, clusters, strict=True)]
         scores_P: Floats = (rows[0] * rows[1]).sum(axis=1)
         errors_P1 = 2 * (scores_P - labels_P)[:, None]
         for place, side in enumerate(sides):
             side.update(clusters[place], errors_P1 * rows[1 - place])
-            side.count(entities[place], clusters[place])
-        self.ring.append(sides, np.stack(entities), labels_P)
+            side.count(entities_2P[place], clusters[place])
+        self.ring.append(sides, entities_2P, labels_P)
         self.costs.interactions += len(labels_P)
         for place in (0, 1):
-            self._check(place, sides[place], sides[1 - place], entities[place])
+            self._check(place, sides[place], sides[1 - place], entities_2P[place])
             self._split(place, sides[place], sides[1 - place])
         self._batches += 1
         return scores_P

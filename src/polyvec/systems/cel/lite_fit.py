@@ -15,7 +15,7 @@ from polyvec.errors import DataError, nearest_name
 from polyvec.ids import Vocabulary
 from polyvec.systems.cel.lite import CELLite, LiteConfig
 from polyvec.systems.cel.lite_model import LiteModel
-from polyvec.systems.cel.prequential import Means, squared_errors
+from polyvec.systems.cel.prequential import squared_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,8 +64,8 @@ def fit(
     Raises
     ------
     DataError
-        If the data has no timestamps, no such column of numbers, nothing to learn from, or numbers of a mean
-        that is not above 0.
+        If the data has no timestamps, no such column of numbers, nothing to learn from, or, without
+        ``residual``, numbers of a mean that is not above 0.
     ArtifactError
         If ``out`` exists.
     """
@@ -73,7 +73,7 @@ def fit(
     refuse_existing(out, overwrite=overwrite)
     stream = Stream.of(dataset, config.column, until)
     learner = CELLite(config, _first_mean(stream, config))
-    model = LiteModel(learner, Vocabulary([], "user_id"), Vocabulary([], "item_id"), Means(), stream.until)
+    model = LiteModel(learner, Vocabulary([], "user_id"), Vocabulary([], "item_id"), stream.until)
     return _go_on(model, dataset, stream, out, overwrite=overwrite, on_batch=on_batch)
 
 
@@ -224,12 +224,12 @@ def _too_early(dataset: Dataset, times: Ints, since: int) -> DataError:
 def _first_mean(stream: Stream, config: LiteConfig) -> float:
     """What the first predictions are."""
     mean = float(stream.labels[:FIRST].mean(dtype=np.float64))
-    if mean <= 0:
+    if mean <= 0 and not config.residual:
         raise DataError(
             f"the first {min(FIRST, len(stream)):,} numbers in {config.column} have a mean of {mean:.4g}",
             column=config.column,
             expected="a mean above 0: predictions start there, as products of numbers of one sign",
-            mend="shift or turn the numbers round before preparing the data",
+            mend="leave residual on, or shift the numbers before preparing the data",
         )
     return mean
 
@@ -289,7 +289,7 @@ def _learn(model: LiteModel, entities_2P: Ints, labels_P: Floats, on_batch: OnBa
         entities_2B, labels_B = entities_2P[:, start : start + size], labels_P[start : start + size]
         sides = zip((learner.users, learner.items), entities_2B, strict=True)
         earlier.append(np.stack([side.events_of(some_B) for side, some_B in sides]))
-        foretold["means"].append(model.means.learn(entities_2B, earlier[-1], labels_B))
+        foretold["means"].append(learner.means.foretell(entities_2B, earlier[-1]))
         foretold["CEL-Lite"].append(learner.learn(entities_2B[0], entities_2B[1], labels_B))
         if on_batch is not None:
             on_batch(start + len(labels_B), len(labels_P))

@@ -2,7 +2,7 @@
 
 On disk::
 
-    state.safetensors      rows, Adagrad's memory, who is where, the ring of latest interactions
+    state.safetensors      rows, Adagrad's memory, who is where, the ring of latest interactions, the means
     state.json             counters and the state of the random numbers
     users.parquet, items.parquet   ids and interactions learned, in the learner's order
     config.json            LiteConfig
@@ -23,7 +23,6 @@ from safetensors.numpy import load_file, save_file
 from polyvec.embeddings import EMPTY, WARM
 from polyvec.ids import Vocabulary
 from polyvec.systems.cel.lite import CELLite, LiteConfig
-from polyvec.systems.cel.prequential import Means
 from polyvec.systems.folder import read_model_manifest
 
 if TYPE_CHECKING:
@@ -39,14 +38,14 @@ if TYPE_CHECKING:
 
 SYSTEM = "cel-lite"
 CALLS = "stream.jsonl"
-MEANS = ("means.users", "means.items")
 
 
 @dataclass(frozen=True)
 class LiteModel:
     """CEL-Lite with the ids of the users and items that it has met.
 
-    Users and items are looked up by their ids. Who has not been met has the vector of the largest cluster.
+    Users and items are looked up by their ids. Who has not been met has the row of the largest cluster and
+    lies at the mean.
 
     Attributes
     ----------
@@ -54,8 +53,6 @@ class LiteModel:
         Clusters and who is where; changes when it learns.
     users, items
         Ids in the learner's order: by first appearance in the stream.
-    means
-        The simple method beside it, at the same place of the stream.
     trained_until
         No event at or after this time was learned, and none before it will be.
     calls
@@ -69,7 +66,6 @@ class LiteModel:
     learner: CELLite
     users: Vocabulary
     items: Vocabulary
-    means: Means
     trained_until: int
     calls: list[dict[str, Any]] = field(default_factory=list)
     training_seconds: float = 0.0
@@ -92,8 +88,8 @@ class LiteModel:
 
     @property
     def width(self) -> int:
-        """D."""
-        return self.learner.config.width
+        """D: two more than the rows where these learn what means leave over."""
+        return self.learner.width
 
     @property
     def history_days(self) -> None:
@@ -113,7 +109,7 @@ class LiteModel:
             "system": SYSTEM,
             "trained_until": self.trained_until,
             "time_kind": self.time_kind,
-            "parameters": sum(side.clusters * self.width for side in sides.values()),
+            "parameters": self._parameters,
             "C": 1,
             "D": self.width,
             "clusters": {name: side.clusters for name, side in sides.items()},
@@ -123,11 +119,16 @@ class LiteModel:
             "training_seconds": round(self.training_seconds, 3),
         }
 
+    @property
+    def _parameters(self) -> int:
+        """Numbers of the rows in use; with the means, one for each entity and μ."""
+        rows = sum(side.clusters for _, _, side in self._sides)
+        met = 1 + len(self.users) + len(self.items)
+        return rows * self.learner.config.width + met * self.learner.config.residual
+
     def save_into(self, stage: Path) -> None:
         """Write the model's files into a staging folder."""
         arrays, numbers = self.learner.state()
-        arrays |= dict(zip(MEANS, (self.means.users, self.means.items), strict=True))
-        numbers["means"] = {"labels": self.means.labels, "total": self.means.total}
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, _state(stage))
         (stage / "state.json").write_text(json.dumps(numbers, indent=1) + "\n", "utf-8")
         for name, ids, side in self._sides:
@@ -148,17 +149,14 @@ class LiteModel:
             If the folder is missing, damaged, or holds a model of another system.
         """
         manifest = read_model_manifest(path, SYSTEM)
-        arrays, means = load_file(_state(path)), Means()
+        arrays = load_file(_state(path))
         numbers = json.loads((path / "state.json").read_text("utf-8"))
         config = LiteConfig(**json.loads((path / "config.json").read_text("utf-8"))[SYSTEM])
-        means.users, means.items = (arrays.pop(name) for name in MEANS)
-        means.labels, means.total = numbers["means"]["labels"], numbers["means"]["total"]
         lines = (path / CALLS).read_text("utf-8").splitlines()
         return cls(
             CELLite.restored(config, arrays, numbers),
             Vocabulary.load(path / "users.parquet", "user_id"),
             Vocabulary.load(path / "items.parquet", "item_id"),
-            means,
             manifest.meta["trained_until"],
             [json.loads(line) for line in lines],
             manifest.meta["training_seconds"],
@@ -173,12 +171,12 @@ class LiteModel:
 
     def encode_items(self, item_table: pl.DataFrame) -> npt.NDArray[np.float32]:
         """Vectors of the items of a catalogue. ``→ [N, D]``."""
-        return _looked_up(self.learner.items, self.items.rows(item_table["item_id"]))
+        return self.learner.vectors(1, self.items.rows(item_table["item_id"]))
 
     def encode_users(self, dataset: Dataset, windows: Windows) -> npt.NDArray[np.float32]:
         """Vectors of the users of W windows, by their ids. ``→ [W, 1, D]``."""
         rows = self.users.rows(dataset.users.take(windows.user_rows))
-        return _looked_up(self.learner.users, rows)[:, None]
+        return self.learner.vectors(0, rows)[:, None]
 
     @property
     def _sides(self) -> tuple[tuple[str, Vocabulary, Side], ...]:
@@ -192,13 +190,9 @@ class LiteModel:
         for part, figures in (self.calls[-1]["errors"] if self.calls else {}).items():
             told = ", ".join(f"{name} {value:.6g}" for name, value in figures.items() if value is not None)
             lines.append(f"* squared error before learning, latest call, {part}: {told}")
-        lines += ["* users and items that were not met have the vector of the largest cluster", ""]
+        lines += ["* users and items that were not met have the row of the largest cluster", ""]
         return "\n".join(lines)
 
 
 def _state(folder: Path) -> Path:
     return folder / "state.safetensors"
-
-
-def _looked_up(side: Side, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    return np.asarray(side.rows[side.clusters_of(rows)], np.float32)
