@@ -66,10 +66,6 @@ class ClusteredTable(Table):
         """Rows of the table."""
         return len(self.weight)
 
-    def bytes(self) -> int:
-        """Bytes of rows and assignments; not of the lineage, which no answer needs."""
-        return super().bytes() - self.lineage.bytes()
-
     def forward(self, ids: Tensor) -> Tensor:
         """Rows of the entities' clusters. int64 ``[…] → […, D]``."""
         rows = nn.functional.embedding(self.clusters_of(ids), self.weight)

@@ -38,6 +38,7 @@ class Table(nn.Module, ABC):
         return vectors
 
     def bytes(self) -> int:
-        """Bytes of everything that an answer needs: rows, assignments and codes."""
-        parts = (*self.parameters(), *self.buffers())
-        return sum(part.numel() * part.element_size() for part in parts)
+        """Bytes of everything that an answer needs: rows, assignments and codes; not of a lineage."""
+        own = (*self.parameters(recurse=False), *self.buffers(recurse=False))
+        inner = sum(child.bytes() for child in self.children() if isinstance(child, Table))
+        return sum(part.numel() * part.element_size() for part in own) + inner
