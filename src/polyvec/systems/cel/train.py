@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 
     from polyvec.systems.cel.config import CELConfig
     from polyvec.systems.cel.records import Records
-    from polyvec.training.checkpoint import Progress
     from polyvec.training.options import TrainingOptions
 
 
-def train(
+def make_trainer(
     records: Records,
     num_users: int,
     num_items: int,
@@ -37,8 +36,8 @@ def train(
     validate: Callable[[CELNetwork], float] | None = None,
     stop_after: int = 0,
     name: str = "training",
-) -> tuple[CELNetwork, Progress]:
-    """Train a new network, or go on with the one in the workspace.
+) -> tuple[CELNetwork, Trainer]:
+    """Make a new network, and what trains it or goes on with the one in the workspace.
 
     Parameters
     ----------
@@ -53,12 +52,8 @@ def train(
     validate
         Figure to maximise, after every epoch; None keeps the last weights.
     stop_after, name
-        See :class:`polyvec.training.loop.Trainer`.
-
-    Raises
-    ------
-    TrainingError
-        If the loss is not finite: for plain gradient steps a lower ``learning_rate`` helps.
+        See :class:`polyvec.training.loop.Trainer`. Plain gradient steps whose loss is not finite want a lower
+        ``learning_rate``.
     """
     torch.manual_seed(options.seed)
     network = CELNetwork(config, num_users, num_items)
@@ -78,7 +73,7 @@ def train(
         optimizers=optimizers,
         hooks=Steps(network, config, clustering, optimizers, indexes[1].counts, options.seed),
     )
-    return network, trainer.run()
+    return network, trainer
 
 
 def make_optimizers(network: CELNetwork, config: CELConfig, options: TrainingOptions) -> list[Optimizer]:
