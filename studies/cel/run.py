@@ -41,7 +41,7 @@ from polyvec.ids import Vocabulary
 from polyvec.systems.cel.config import paper
 from polyvec.systems.cel.network import CELNetwork
 from polyvec.systems.cel.records import Records
-from polyvec.systems.cel.train import mean_error, train
+from polyvec.systems.cel.train import make_trainer, mean_error
 
 EVERY = 50  # steps between two looks
 FIXED = (800, 2000)
@@ -142,9 +142,10 @@ def run_once(file: Path, variant: Variant, seed: int, *, quick: bool) -> dict[st
         return -looks[-1]["validation"]
 
     with tempfile.TemporaryDirectory() as folder:
-        network, progress = train(
+        network, trainer = make_trainer(
             parts.training, parts.num_users, parts.num_items, config, options, Path(folder), validate=look
         )
+        progress = trainer.run()
     chosen = min(looks, key=lambda one: one["validation"])
     figures = {f"step {step}": looks[step // EVERY - 1]["test"] for step in FIXED if step <= steps}
     return {

@@ -297,3 +297,44 @@ def test_what_sasrec_has_not_is_refused(
     assert stopped.value.code == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "m").exists()
+
+
+# --- a budget
+
+
+def test_a_budget_is_told_kept_and_what_it_chose_is_told_before_training(
+    dataset: Path, tmp_path: Path
+) -> None:
+    done = fit(dataset, tmp_path / "m", "--budget", "52kB", "--json", epochs=1)
+    said = json.loads(done.stdout)
+    assert said["budget"] == 52_000
+    assert said["item_table_bytes"] < said["bytes"] <= 52_000
+    told = next(line for line in done.stderr.splitlines() if "budget" in line)
+    assert told == "a budget of 52,000 bytes: item_table=int8"
+
+
+@pytest.mark.parametrize(
+    ("system", "arguments", "said"),
+    [
+        ("guim", ["--budget", "1kB"], "error: a budget of 1,000 bytes is too little for this model"),
+        ("guim", ["--budget", "lots"], "'lots' is not a number of bytes such as 200MB"),
+        ("guim", ["--budget", "0"], "'0' is not a number of bytes"),
+        ("guim", ["--budget", "3 cups"], "'3 cups' is not a number of bytes"),
+        ("guim", ["--budget", "1MB", "--set", "item_table=int8"], "error: --budget chooses item_table"),
+        ("guim", ["--budget", "1MB", "--set", "item_table=popular"], "error: --budget chooses item_table"),
+        ("cel", ["--budget", "1MB"], "error: cel has no budget"),
+    ],
+)
+def test_a_budget_that_cannot_be_is_refused(
+    dataset: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    system: str,
+    arguments: list[str],
+    said: str,
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", system, str(dataset), "--out", str(tmp_path / "m"), *arguments])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

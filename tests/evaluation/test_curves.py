@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from polyvec.evaluation.curves import curves, lines, stem
+from polyvec.evaluation.curves import curves, lines, sizes, stem
 
 
 def costs(*rows):
@@ -88,3 +88,28 @@ def test_points_are_the_figures_of_every_task_that_knows_them():
         "task": "CMP-L", "line": "GUIM, D = 8", "C": 1, "system": "a",
         "value": 0.3, "low": 0.0, "high": 1.0, "per_seed": [0.3],
     }  # fmt: skip
+
+
+def test_systems_that_tell_their_bytes_stand_with_their_recall_from_the_largest_on():
+    costs = pl.DataFrame(
+        [("small", 10, 4), ("large", 90, None), ("elsewhere", None, None)],
+        schema=["system", "model_bytes", "item_table_bytes"],
+        orient="row",
+    )
+    rows = [
+        {"task": "CMP-L", "ranker": ranker, "part": part, "metric": "recall@100", "value": value}
+        | {"low": 0.0, "high": 1.0}
+        for ranker, part, value in [
+            ("small", "all", 0.2),
+            ("large", "all", 0.3),
+            ("large", "new", 0.1),
+            ("elsewhere", "all", 0.4),
+            ("popularity", "all", 0.1),
+        ]
+    ]
+    found = sizes(pl.DataFrame(rows), costs)
+    assert [(row["system"], row["model_bytes"], row["value"]) for row in found] == [
+        ("large", 90, 0.3),
+        ("small", 10, 0.2),
+    ]
+    assert (found[0]["item_table_bytes"], found[1]["item_table_bytes"]) == (None, 4)

@@ -17,6 +17,7 @@ from polyvec.errors import PolyvecError, UsageError, nearest_name
 VERBS = {
     "prepare": "Check an event log and write a Dataset.",
     "synth": "Make a synthetic shop whose truth is known.",
+    "plan": "Tell what a run of fit will take: bytes of model, optimizer and batch.",
     "fit": "Train a system on a Dataset and write a Model.",
     "update": "Let a Model that learns a stream learn what came next.",
     "embed": "Encode users and items with a Model and write Embeddings.",

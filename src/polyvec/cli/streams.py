@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from polyvec.cli.fit import Options
     from polyvec.systems.cel.lite_model import LiteModel
 
-NOT_OF_A_STREAM = ("preset", "held_back", "validation", "refit", "resume")
+NOT_OF_A_STREAM = ("preset", "held_back", "validation", "refit", "resume", "budget")
 
 
 def fit_stream(dataset: Path, out: Path, options: Options) -> None:

@@ -124,13 +124,23 @@ class BatchPlan:
         """Samples of every batch of an epoch: shuffled, then sorted by length within pools of batches."""
         random = np.random.default_rng([self.seed, epoch])
         samples = random.permutation(len(self.windows))
-        lengths = np.minimum(self.windows.history_end - self.windows.history_start, self.shape.max_length)
+        lengths = self._lengths()
         batches = []
         for start in range(0, len(samples), POOL * self.batch_size):
             pool = samples[start : start + POOL * self.batch_size]
             pool = pool[np.argsort(lengths[pool], kind="stable")]
             batches += [pool[at : at + self.batch_size] for at in range(0, len(pool), self.batch_size)]
         return [batches[index] for index in random.permutation(len(batches))]
+
+    def widest(self) -> Batch:
+        """The batch of the first epoch that takes the most room, padding counted."""
+        lengths = self._lengths()
+        room = [len(samples) * int(lengths[samples].max()) for samples in self.order(0)]
+        return next(self.epoch(0, int(np.argmax(room))))
+
+    def _lengths(self) -> npt.NDArray[np.int64]:
+        """Events of every window's history that are used, int64 ``[W]``."""
+        return np.minimum(self.windows.history_end - self.windows.history_start, self.shape.max_length)
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """Batches of an epoch from number ``skip`` on."""

@@ -19,7 +19,7 @@ from polyvec.artifact import read_manifest, writing
 from polyvec.errors import DataError
 from polyvec.evaluation.benchmark import paired
 from polyvec.evaluation.benchmark_sections import cold_and_warm, learning_curves
-from polyvec.evaluation.curves import curves
+from polyvec.evaluation.curves import curves, sizes
 from polyvec.evaluation.evaluate import ORACLE
 from polyvec.evaluation.pages import page_environment
 from polyvec.evaluation.plots import ACCENT, POSSIBLE, bars
@@ -91,6 +91,7 @@ def write_benchmark(
         "verdicts": _verdicts(done),
         "matching": done.matching.to_dicts(),
         "curves": curves(done.matching, done.costs),
+        "sizes": sizes(done.matching, done.costs),
         "trials": done.trials.to_dicts(),
         "similarity": done.similarity.to_dicts(),
     }

@@ -1,4 +1,4 @@
-"""Recall over C: what more vectors per user bring.
+"""Recall over C: what more vectors per user bring; and over bytes: what a larger model brings.
 
 Lines are found by what made the vectors. Systems of one ``kind`` and one width D that differ in C make a
 line. Single vectors that are C times as wide (GUI-EDI of GUIM's section 4.3.1) make one beside it, at the
@@ -61,6 +61,29 @@ def curves(matching: pl.DataFrame, costs: pl.DataFrame) -> list[dict[str, Any]]:
         for c, system in systems.items()
         if (task, system) in measured
     ]
+
+
+def sizes(matching: pl.DataFrame, costs: pl.DataFrame) -> list[dict[str, Any]]:
+    """Size against quality: recall@100 of every system that tells the bytes of its model, the largest first.
+
+    Parameters
+    ----------
+    matching
+        :func:`polyvec.evaluation.tasks.comparison.tabulate`, systems by their names.
+    costs
+        ``system``, ``model_bytes`` and ``item_table_bytes`` of every system; the last may be unknown.
+
+    Returns
+    -------
+    list of dict
+        ``task, system, model_bytes, item_table_bytes, value, low, high``.
+    """
+    chosen = pl.col("metric") == MEASURE, pl.col("part") == "all", pl.col("value").is_not_null()
+    told = costs.select(pl.col("system").alias("ranker"), "model_bytes", "item_table_bytes")
+    joined = matching.filter(*chosen).join(told.drop_nulls("model_bytes"), on="ranker")
+    columns = ("task", "system", "model_bytes", "item_table_bytes", "value", "low", "high")
+    ordered = joined.sort("task", -pl.col("model_bytes"), "ranker").rename({"ranker": "system"})
+    return ordered.select(columns).to_dicts()
 
 
 def lines(costs: pl.DataFrame) -> Lines:

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     from polyvec.embeddings import Score
 
 NumberType = Literal["float32", "float16"]
-FROM_THE_MODEL = ("variant", "parameters", "training_seconds")
+FROM_THE_MODEL = (
+    "variant",
+    "parameters",
+    "bytes",
+    "item_table_bytes",
+    "table_bytes",
+    "budget",
+    "training_seconds",
+)
 """Entries of a Model's manifest that its Embeddings tell, too, where it has them."""
 _AN = {"timestamp": "a timestamp", "order": "an order"}
 

@@ -83,6 +83,11 @@ def told_by(runs: Sequence[Progress]) -> dict[str, Any]:
     }
 
 
+def told_budget(budget: int) -> str:
+    """What a model card adds to the bytes of a model that was to fit into a budget."""
+    return f" (budget {budget:,})" if budget else ""
+
+
 def write_model(
     out: Path,
     model: Saved,

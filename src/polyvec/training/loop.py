@@ -53,6 +53,9 @@ class Plan(Protocol):
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Any]:
         """Batches of an epoch from number ``skip`` on."""
 
+    def widest(self) -> Any:
+        """A batch that takes as much room as any of the first epoch."""
+
 
 class Hooks(HasState, Protocol):
     """What a system does between the parts of a step."""
@@ -167,9 +170,9 @@ class Trainer:
         if interrupted.is_set():
             raise KeyboardInterrupt
 
-    def _step(self, batch: HasTokens, step: int, optimizers: list[Optimizer]) -> dict[str, Tensor]:
+    def make_gradients(self, batch: HasTokens, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """First half of a step: loss of a batch and figures to report; the gradients are in the network."""
         torch.manual_seed(self.options.seed * SEED_STRIDE + step)
-        factor = learning_rate_factor(step, self.options.epochs * len(self.plan), self.options)
         self.network.train()
         if self.hooks:
             self.hooks.begin(step)
@@ -178,6 +181,11 @@ class Trainer:
         loss.backward()
         if self.hooks:
             self.hooks.before_update(batch)
+        return loss, figures
+
+    def _step(self, batch: HasTokens, step: int, optimizers: list[Optimizer]) -> dict[str, Tensor]:
+        factor = learning_rate_factor(step, self.options.epochs * len(self.plan), self.options)
+        loss, figures = self.make_gradients(batch, step)
         norm = clip_gradients(self.network, self.options.clip)
         if not (loss.isfinite() and norm.isfinite()):
             raise self._not_finite(step, factor)
@@ -249,7 +257,7 @@ class Meter:
         seconds = time.perf_counter() - self._start
         means = as_numbers({name: total / max(self._steps, 1) for name, total in self._sums.items()})
         speed = {"tokens_per_s": round(self._tokens / seconds), "data_wait": round(self._waited / seconds, 4)}
-        return {**means, **speed, "seconds": round(seconds, 3), "peak_rss_mb": _peak_rss_mb()}
+        return {**means, **speed, "seconds": round(seconds, 3), "peak_rss_mb": peak_rss() // 2**20}
 
 
 def autocast(options: TrainingOptions, device: torch.device) -> torch.autocast:
@@ -283,12 +291,13 @@ def _has_bf16_unit() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def _peak_rss_mb() -> int:
+def peak_rss() -> int:
+    """Most bytes of memory that this process has had so far."""
     import resource
     import sys
 
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 @contextmanager

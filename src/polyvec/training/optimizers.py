@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer, SparseAdam
+from torch.optim import SGD, AdamW, Optimizer, SparseAdam
 
 from polyvec.layers.tables import PopularTable, Table, WordTable
 
@@ -38,6 +38,22 @@ def make_optimizers(network: nn.Module, options: TrainingOptions) -> list[Optimi
     if sparse:
         optimizers.append(SparseAdam(sparse, lr=options.learning_rate, betas=BETAS))
     return optimizers
+
+
+def state_bytes(optimizers: Iterable[Optimizer]) -> int:
+    """Bytes that optimizers will remember of the parameters that have gradients now.
+
+    Adam and its kin: two numbers for each one of a parameter, whether its gradient is sparse or not. Plain
+    gradient steps: nothing.
+    """
+    return sum(
+        2 * parameter.numel() * parameter.element_size()
+        for optimizer in optimizers
+        if not isinstance(optimizer, SGD)
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if parameter.grad is not None
+    )
 
 
 @torch.no_grad()

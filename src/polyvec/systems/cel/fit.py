@@ -18,8 +18,10 @@ from polyvec.systems.cel.config import CELConfig, paper
 from polyvec.systems.cel.model import CEL, SYSTEM
 from polyvec.systems.cel.past import before_each
 from polyvec.systems.cel.records import Records
-from polyvec.systems.cel.train import mean_error, train
+from polyvec.systems.cel.train import make_trainer, mean_error
 from polyvec.systems.folder import REFIT, check_refit, claim_workspace, run_name, told_by, write_model
+from polyvec.systems.plan import Plan
+from polyvec.systems.sizes import Sizes
 
 if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset
@@ -101,6 +103,30 @@ def fit(
     meta = model.meta | told_by(runs)
     write_model(out, model, dataset, workspace, meta, card=_card(model, meta), overwrite=overwrite)
     return CEL.open(out)
+
+
+def plan(
+    dataset: Dataset,
+    config: CELConfig | None = None,
+    options: TrainingOptions | None = None,
+    *,
+    until: int | None = None,
+    held_back: int = 0,
+    validation: Validation = "window",
+    refit: bool = False,
+) -> Plan:
+    """Tell what :func:`fit` would take; parameters and errors are the same."""
+    defaults = paper()
+    config, options = config or defaults[0], options or defaults[1]
+    check_moment(dataset, until, held_back)
+    check_refit(validation, refit=refit)
+    until = dataset.time_span[1] + 1 if until is None else until
+    learned = Split.before(dataset, config, until, held_back, options.seed)
+    if validation == "window" and not refit:
+        learned = learned.without_the_last(dataset, config, options.seed)
+    counts = dataset.num_users, dataset.num_items
+    network, trainer = make_trainer(learned.training, *counts, config, options, Path())
+    return Plan.of(trainer, Sizes.of(network, network.items))
 
 
 @dataclass(frozen=True)
@@ -254,7 +280,7 @@ def _train(
     def validate(network: CELNetwork) -> float:
         return -mean_error(network, held_out)  # type: ignore[arg-type]
 
-    network, progress = train(
+    network, trainer = make_trainer(
         records,
         dataset.num_users,
         dataset.num_items,
@@ -265,6 +291,7 @@ def _train(
         stop_after=stop_after,
         name=run_name(workspace),
     )
+    progress = trainer.run()
     users = _counted("user_id", dataset.users.series, records.users, records.labels, config)
     items = _counted("item_id", dataset.items.series, records.items, records.labels, config)
     return CEL(config, options, network, users, items, split.until, dataset.time_kind), progress

@@ -28,6 +28,7 @@ from polyvec.ids import Vocabulary
 from polyvec.systems.cel.config import CELConfig
 from polyvec.systems.cel.deep import make_network
 from polyvec.systems.folder import read_model_manifest
+from polyvec.systems.sizes import Sizes
 from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
 
@@ -127,6 +128,7 @@ class CEL:
             "trained_until": self.trained_until,
             "time_kind": self.time_kind,
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            "bytes": Sizes.of(self.network, self.network.items).total,
             "C": 1,
             "D": self.width,
             "clusters": {name: table.num_clusters for name, table in tables.items()},

@@ -150,3 +150,7 @@ class RecordPlan:
         generator = torch.Generator().manual_seed(self.seed * SEED_STRIDE + epoch)
         order = torch.randperm(len(self.records), generator=generator)
         yield from (self.records.take(rows) for rows in order.split(self.batch_size)[skip:])
+
+    def widest(self) -> Records:
+        """The first batch of the first epoch: no other has more records."""
+        return next(self.epoch(0))

@@ -24,13 +24,12 @@ if TYPE_CHECKING:
 
     from polyvec.systems.cel.config import CELConfig
     from polyvec.systems.cel.records import Records
-    from polyvec.training.checkpoint import Progress
     from polyvec.training.options import TrainingOptions
 
 SPLITTING = 0.4  # share of training over which splits are spread where no interval is told
 
 
-def train(
+def make_trainer(
     records: Records,
     num_users: int,
     num_items: int,
@@ -41,8 +40,8 @@ def train(
     validate: Callable[[CELNetwork], float] | None = None,
     stop_after: int = 0,
     name: str = "training",
-) -> tuple[CELNetwork, Progress]:
-    """Train a new network, or go on with the one in the workspace.
+) -> tuple[CELNetwork, Trainer]:
+    """Make a new network, and what trains it or goes on with the one in the workspace.
 
     Parameters
     ----------
@@ -57,12 +56,8 @@ def train(
     validate
         Figure to maximise, after every epoch; None keeps the last weights.
     stop_after, name
-        See :class:`polyvec.training.loop.Trainer`.
-
-    Raises
-    ------
-    TrainingError
-        If the loss is not finite: for plain gradient steps a lower ``learning_rate`` helps.
+        See :class:`polyvec.training.loop.Trainer`. Plain gradient steps whose loss is not finite want a lower
+        ``learning_rate``.
     """
     torch.manual_seed(options.seed)
     batch_size = 0 if config.full_batch else options.batch_size
@@ -85,7 +80,7 @@ def train(
         optimizers=optimizers,
         hooks=Steps(network, config, clustering, optimizers, indexes[1].counts, options.seed),
     )
-    return network, trainer.run()
+    return network, trainer
 
 
 def spread_splits(config: CELConfig, steps: int) -> CELConfig:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from polyvec.data.dataset import format_time
+from polyvec.systems.folder import told_budget
 from polyvec.systems.guim.config import default
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def model_card(
         "## Training",
         "",
         f"* {meta['parameters']:,} weights, {meta['steps']:,} steps, seed {model.options.seed}",
+        f"* {meta['bytes']:,} bytes, {meta['item_table_bytes']:,} of them the item table"
+        f"{told_budget(meta['budget'])}",
         *_chosen(meta, validation, refit=refit),
         f"* settings that differ from the default preset: {_differences(model) or 'none'}",
         "",

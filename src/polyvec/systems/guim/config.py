@@ -40,6 +40,9 @@ class GUIMConfig:
         trained (``int8``); or ``item_rows`` rows that they share, by chance (``hash``, ``double_hash``,
         ``quotient_remainder``) or because they are alike (``clustered``: CEL's; ``clustered_residual``: with
         a part that tells those of a cluster apart).
+    budget
+        Bytes that the model may be kept in; the item table is then chosen to fit: see
+        :func:`polyvec.systems.budget.within_budget`. 0 sets no limit.
     gelu
         Whether GELU follows the linear layers of f_i, f_o and f_u (3.2).
     start
@@ -98,6 +101,7 @@ class GUIMConfig:
     max_words: Annotated[int, Field(ge=0)] = 530_000
     item_table: TableKind = "popular"
     item_rows: Annotated[int, Field(ge=0)] = 0
+    budget: Annotated[int, Field(ge=0)] = 0
     gelu: bool = False
     start: Literal["bert", "pooling"] = "pooling"
     competing: bool = True

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+import torch
 
 from polyvec.data.batches import BatchPlan, BatchShape
 from polyvec.data.fields import FieldVocabulary
 from polyvec.data.split import check_moment, item_counts_within
 from polyvec.retrieval.habits import Weights
+from polyvec.systems.budget import within_budget
 from polyvec.systems.folder import REFIT, check_refit, claim_workspace, run_name, told_by, write_model
 from polyvec.systems.guim.card import model_card
 from polyvec.systems.guim.config import GUIMConfig
@@ -20,6 +22,7 @@ from polyvec.systems.guim.model import GUIM
 from polyvec.systems.guim.objective import Objective
 from polyvec.systems.guim.validation import Validator
 from polyvec.systems.guim.windows import TrainingWindows, Validation, training_windows
+from polyvec.systems.plan import Plan
 from polyvec.training.cluster_steps import cluster_steps
 from polyvec.training.loop import Trainer, choose_device
 from polyvec.training.optimizers import make_optimizers
@@ -85,10 +88,10 @@ def fit(
         validation to follow.
     """
     out, config, options = Path(out), config or GUIMConfig(), options or TrainingOptions()
-    check_moment(dataset, until, held_back)
-    check_refit(validation, refit=refit)
+    config = settled(
+        dataset, config, options, until=until, held_back=held_back, validation=validation, refit=refit
+    )
     purchases = dataset.only_action()
-    config = config.for_catalogue(purchases.num_items)
     until = purchases.time_span[1] + 1 if until is None else until
     moment = [until, held_back, validation, refit]
     settings = {"guim": asdict(config), "training": asdict(options), "moment": moment}
@@ -107,6 +110,68 @@ def fit(
     card = model_card(model, meta, purchases, windows, validation, refit=refit)
     write_model(out, model, dataset, workspace, meta, card=card, overwrite=overwrite)
     return GUIM.open(out)
+
+
+def settled(
+    dataset: Dataset,
+    config: GUIMConfig,
+    options: TrainingOptions,
+    *,
+    until: int | None = None,
+    held_back: int = 0,
+    validation: Validation = "users",
+    refit: bool = False,
+) -> GUIMConfig:
+    """Resolve what :func:`fit` resolves with the data: the negatives, and the item table in a budget.
+
+    Parameters and errors are those of :func:`fit`; and :func:`polyvec.systems.budget.within_budget` raises
+    UsageError where no item table fits.
+    """
+    check_moment(dataset, until, held_back)
+    check_refit(validation, refit=refit)
+    config = config.for_catalogue(dataset.num_items)
+    if not config.budget:
+        return config
+    purchases = dataset.only_action()
+    windows = _last_windows(purchases, config, options, until, held_back, "none" if refit else validation)
+    with torch.device("meta"):  # no memory
+        model = _untrained(purchases, windows, config, options)
+    return within_budget(config, len(model.fields.popular), model.sizes_with)
+
+
+def plan(
+    dataset: Dataset,
+    config: GUIMConfig | None = None,
+    options: TrainingOptions | None = None,
+    *,
+    until: int | None = None,
+    held_back: int = 0,
+    validation: Validation = "users",
+    refit: bool = False,
+) -> Plan:
+    """Tell what :func:`fit` would take, of two runs the second; parameters and errors are the same."""
+    config, options = config or GUIMConfig(), options or TrainingOptions()
+    config = settled(
+        dataset, config, options, until=until, held_back=held_back, validation=validation, refit=refit
+    )
+    purchases = dataset.only_action()
+    windows = _last_windows(purchases, config, options, until, held_back, "none" if refit else validation)
+    model = _untrained(purchases, windows, config, options)
+    trainer = _trainer(model, purchases, windows, None, Path(), 0)
+    return Plan.of(trainer, model.sizes_with(config))
+
+
+def _last_windows(
+    purchases: Dataset,
+    config: GUIMConfig,
+    options: TrainingOptions,
+    until: int | None,
+    held_back: int,
+    validation: Validation,
+) -> TrainingWindows:
+    """Windows of the run whose weights are kept."""
+    until = purchases.time_span[1] + 1 if until is None else until
+    return training_windows(purchases, config, until, held_back, validation, options.seed)
 
 
 def _train(

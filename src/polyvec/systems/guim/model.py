@@ -32,6 +32,7 @@ from polyvec.layers.tables import QuantisedTable, clusters_of
 from polyvec.systems.folder import read_model_manifest
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.network import GUIMNetwork, Histories, tensors
+from polyvec.systems.sizes import Sizes
 from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
 
@@ -140,10 +141,29 @@ class GUIM:
             "trained_until": self.trained_until,
             "time_kind": self.time_kind,
             "parameters": weights,
-            "item_table_bytes": self.network.f_i.ids.bytes(),
+            "bytes": self.sizes.total,
+            "item_table_bytes": self.sizes.item_table,
+            "budget": self.config.budget,
             "C": self.config.vectors_per_user,
             "D": self.config.width,
         }
+
+    @property
+    def sizes(self) -> Sizes:
+        """Bytes of the weights."""
+        return Sizes.of(self.network, self.network.f_i.ids)
+
+    def sizes_with(self, config: GUIMConfig) -> Sizes:
+        """Bytes that a finished model of the same items would have with another configuration.
+
+        Its tensors have shapes, but no memory.
+        """
+        with torch.device("meta"):
+            model = GUIM.new(
+                config, self.options, self.fields, self.trained_items, self.trained_until, self.time_kind
+            )
+            model.finish()
+        return model.sizes
 
     def finish(self) -> None:
         """Bring the weights into the form that they are kept in."""

@@ -4,7 +4,7 @@ Read in this order: ``config``, ``network``, ``objective``, ``fit``, ``model`` (
 """
 
 from polyvec.systems.sasrec.config import PRESETS, SASRecConfig, default
-from polyvec.systems.sasrec.fit import fit
+from polyvec.systems.sasrec.fit import fit, plan, settled
 from polyvec.systems.sasrec.model import SASRec
 
-__all__ = ["PRESETS", "SASRec", "SASRecConfig", "default", "fit"]
+__all__ = ["PRESETS", "SASRec", "SASRecConfig", "default", "fit", "plan", "settled"]

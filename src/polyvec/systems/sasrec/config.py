@@ -29,7 +29,7 @@ class SASRecConfig:
         Share of activations dropped while training.
     max_length
         L, latest events of a history that are used.
-    item_table, item_rows
+    item_table, item_rows, budget
         As in :class:`polyvec.systems.guim.GUIMConfig`.
     negatives
         ``catalogue``: cross-entropy over all items. ``sampled``: over the target and ``num_negatives`` items
@@ -49,6 +49,7 @@ class SASRecConfig:
     max_length: Width = 50
     item_table: TableKind = "popular"
     item_rows: Annotated[int, Field(ge=0)] = 0
+    budget: Annotated[int, Field(ge=0)] = 0
     negatives: Literal["catalogue", "sampled"] = "catalogue"
     num_negatives: Width = 256
     history_days: Annotated[float, Field(gt=0)] = 365

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
+import torch
 
 from polyvec.data.batches import BatchPlan, BatchShape
 from polyvec.data.dataset import days
@@ -17,7 +18,17 @@ from polyvec.errors import DataError
 from polyvec.evaluation.metrics import ndcg
 from polyvec.retrieval.exact import ExactIndex
 from polyvec.retrieval.found import Filter
-from polyvec.systems.folder import REFIT, check_refit, claim_workspace, run_name, told_by, write_model
+from polyvec.systems.budget import within_budget
+from polyvec.systems.folder import (
+    REFIT,
+    check_refit,
+    claim_workspace,
+    run_name,
+    told_budget,
+    told_by,
+    write_model,
+)
+from polyvec.systems.plan import Plan
 from polyvec.systems.sasrec.config import SASRecConfig
 from polyvec.systems.sasrec.model import SYSTEM, SASRec
 from polyvec.systems.sasrec.objective import Objective
@@ -84,8 +95,9 @@ def fit(
         If the data has no such moment, or ``refit`` has no validation to follow.
     """
     out, config, options = Path(out), config or SASRecConfig(), options or TrainingOptions()
-    check_moment(dataset, until, held_back)
-    check_refit(validation, refit=refit)
+    config = settled(
+        dataset, config, options, until=until, held_back=held_back, validation=validation, refit=refit
+    )
     purchases = dataset.only_action()
     until = purchases.time_span[1] + 1 if until is None else until
     moment = [until, held_back, validation, refit]
@@ -103,6 +115,54 @@ def fit(
     meta = model.meta | told_by(runs)
     write_model(out, model, dataset, workspace, meta, card=_card(meta, purchases), overwrite=overwrite)
     return SASRec.open(out)
+
+
+def settled(
+    dataset: Dataset,
+    config: SASRecConfig,
+    options: TrainingOptions,
+    *,
+    until: int | None = None,
+    held_back: int = 0,
+    validation: Validation = "window",
+    refit: bool = False,
+) -> SASRecConfig:
+    """Resolve what :func:`fit` resolves with the data: the item table in a budget.
+
+    Parameters and errors are those of :func:`fit`; and :func:`polyvec.systems.budget.within_budget` raises
+    UsageError where no item table fits.
+    """
+    check_moment(dataset, until, held_back)
+    check_refit(validation, refit=refit)
+    if not config.budget:
+        return config
+    purchases = dataset.only_action()
+    histories = _last_histories(purchases, config, until, held_back, "none" if refit else validation)
+    with torch.device("meta"):  # no memory
+        model = _untrained(purchases, histories, config, options)
+    return within_budget(config, len(model.trained_items), model.sizes_with)
+
+
+def plan(
+    dataset: Dataset,
+    config: SASRecConfig | None = None,
+    options: TrainingOptions | None = None,
+    *,
+    until: int | None = None,
+    held_back: int = 0,
+    validation: Validation = "window",
+    refit: bool = False,
+) -> Plan:
+    """Tell what :func:`fit` would take, of two runs the second; parameters and errors are the same."""
+    config, options = config or SASRecConfig(), options or TrainingOptions()
+    config = settled(
+        dataset, config, options, until=until, held_back=held_back, validation=validation, refit=refit
+    )
+    purchases = dataset.only_action()
+    histories = _last_histories(purchases, config, until, held_back, "none" if refit else validation)
+    model = _untrained(purchases, histories, config, options)
+    trainer = _trainer(model, purchases, histories, None, Path(), 0)
+    return Plan.of(trainer, model.sizes_with(config))
 
 
 @dataclass(frozen=True)
@@ -185,6 +245,15 @@ class Validator:
         return float(np.nanmean(ndcg(found.rows, targets, TOP)))
 
 
+def _last_histories(
+    purchases: Dataset, config: SASRecConfig, until: int | None, held_back: int, validation: Validation
+) -> Histories:
+    """What the run whose weights are kept learns from."""
+    until = purchases.time_span[1] + 1 if until is None else until
+    everything = Histories.before(purchases, config, until, held_back)
+    return everything if validation == "none" else everything.without_the_last(purchases, config)
+
+
 def _train(
     dataset: Dataset,
     histories: Histories,
@@ -195,19 +264,36 @@ def _train(
 ) -> tuple[SASRec, Progress]:
     """Train a new model, or go on with the one in the workspace."""
     workspace.mkdir(exist_ok=True)
-    model = SASRec.new(
-        config, options, _counted(dataset, histories.training), histories.until, dataset.time_kind
-    )
-    device = choose_device(options.device)
-    model.network.to(device)
+    model = _untrained(dataset, histories, config, options)
+    model.network.to(choose_device(options.device))
+    validation = histories.validation
+    validator = Validator(model, dataset, validation) if validation is not None and len(validation) else None
+    return model, _trainer(model, dataset, histories, validator, workspace, stop_after).run()
+
+
+def _untrained(
+    dataset: Dataset, histories: Histories, config: SASRecConfig, options: TrainingOptions
+) -> SASRec:
+    items = _counted(dataset, histories.training)
+    return SASRec.new(config, options, items, histories.until, dataset.time_kind)
+
+
+def _trainer(
+    model: SASRec,
+    dataset: Dataset,
+    histories: Histories,
+    validator: Validator | None,
+    workspace: Path,
+    stop_after: int,
+) -> Trainer:
+    config, options = model.config, model.options
     shape = BatchShape(max_length=config.max_length + 1)  # the latest event is foretold, too
     plan = BatchPlan(dataset, histories.training, options.batch_size, shape, options.seed)
     optimizers = make_optimizers(model.network, options)
     clusters = cluster_steps(model.network.items, optimizers, len(plan), options)
-    objective = Objective(model.network, config, model.slots(dataset.item_table), device, clusters)
-    validation = histories.validation
-    validator = Validator(model, dataset, validation) if validation is not None and len(validation) else None
-    trainer = Trainer(
+    slots, device = model.slots(dataset.item_table), choose_device(options.device)
+    objective = Objective(model.network, config, slots, device, clusters)
+    return Trainer(
         model.network,
         objective,
         plan,
@@ -219,7 +305,6 @@ def _train(
         optimizers,
         clusters,
     )
-    return model, trainer.run()
 
 
 def _counted(dataset: Dataset, windows: Windows) -> pl.DataFrame:
@@ -243,6 +328,8 @@ def _card(meta: dict[str, Any], dataset: Dataset) -> str:
             "",
             f"* {dataset.num_events:,} events, {dataset.num_users:,} users, {dataset.num_items:,} items",
             f"* {meta['parameters']:,} weights, {meta['steps']:,} steps; {best}",
+            f"* {meta['bytes']:,} bytes, {meta['item_table_bytes']:,} of them the item table"
+            f"{told_budget(meta['budget'])}",
             "* items that were not trained on share one vector (state `empty`); users without purchases get "
             "the learned prior",
             "",

@@ -28,6 +28,7 @@ from polyvec.layers.tables import QuantisedTable, clusters_of
 from polyvec.systems.folder import read_model_manifest
 from polyvec.systems.sasrec.config import SASRecConfig
 from polyvec.systems.sasrec.network import SASRecNetwork
+from polyvec.systems.sizes import Sizes
 from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
 
@@ -126,10 +127,27 @@ class SASRec:
             "trained_until": self.trained_until,
             "time_kind": self.time_kind,
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
-            "item_table_bytes": self.network.items.bytes(),
+            "bytes": self.sizes.total,
+            "item_table_bytes": self.sizes.item_table,
+            "budget": self.config.budget,
             "C": 1,
             "D": self.config.width,
         }
+
+    @property
+    def sizes(self) -> Sizes:
+        """Bytes of the weights."""
+        return Sizes.of(self.network, self.network.items)
+
+    def sizes_with(self, config: SASRecConfig) -> Sizes:
+        """Bytes that a finished model of the same items would have with another configuration.
+
+        Its tensors have shapes, but no memory.
+        """
+        with torch.device("meta"):
+            model = SASRec.new(config, self.options, self.trained_items, self.trained_until, self.time_kind)
+            model.finish()
+        return model.sizes
 
     def finish(self) -> None:
         """Bring the weights into the form that they are kept in."""

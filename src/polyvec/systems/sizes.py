@@ -1,0 +1,42 @@
+"""How many bytes a model is kept in, part by part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from polyvec.layers.tables import Table, WordTable
+from polyvec.training.rehearsal import num_bytes
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of a model's weights: all that its file of weights holds, but the names.
+
+    Attributes
+    ----------
+    item_table
+        The ids' table: rows, assignments, codes and scales.
+    other_tables
+        Tables of users, categories, words, times and places.
+    rest
+        Matrices and whatever else there is.
+    """
+
+    item_table: int
+    other_tables: int
+    rest: int
+
+    @classmethod
+    def of(cls, network: nn.Module, item_table: Table) -> Sizes:
+        """Sizes of a network, of which ``item_table`` is a part; its tensors may be on the meta device."""
+        tables = [m for m in network.modules() if isinstance(m, nn.Embedding | Table | WordTable)]
+        in_tables = {id(part): part for m in tables for part in (*m.parameters(), *m.buffers())}
+        total, in_all_tables = num_bytes(network.state_dict().values()), num_bytes(in_tables.values())
+        return cls(item_table.bytes(), in_all_tables - item_table.bytes(), total - in_all_tables)
+
+    @property
+    def total(self) -> int:
+        """All parts together."""
+        return self.item_table + self.other_tables + self.rest
