@@ -17,7 +17,7 @@ from polyvec.data.split import leave_last_out
 from polyvec.systems.cel.config import CELConfig, deep
 from polyvec.systems.cel.fit import records_of
 from polyvec.systems.cel.records import Records
-from polyvec.systems.cel.train import mean_error, train
+from polyvec.systems.cel.train import make_trainer, mean_error
 
 HELD_BACK = 10  # last films of a user for the test, and as many before them for validation
 COLD = 20  # training events of an item that is not cold
@@ -45,7 +45,7 @@ def run_clicks(file: Path, name: str, seed: int, *, quick: bool) -> dict[str, An
     validation, test = (held_out(data, config, skip, seed) for skip in (HELD_BACK, 0))
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        network, progress = train(
+        network, trainer = make_trainer(
             training,
             data.num_users,
             data.num_items,
@@ -54,6 +54,7 @@ def run_clicks(file: Path, name: str, seed: int, *, quick: bool) -> dict[str, An
             Path(folder),
             validate=lambda network: -mean_error(network, validation),
         )
+        progress = trainer.run()
     events = torch.bincount(training.items[training.labels > 0], minlength=data.num_items)
     is_cold = events[test.items] < COLD
     with torch.no_grad():

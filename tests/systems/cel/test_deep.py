@@ -24,7 +24,7 @@ from polyvec.systems.cel.objective import record_losses
 from polyvec.systems.cel.past import Past
 from polyvec.systems.cel.records import Index, Records
 from polyvec.systems.cel.steps import Steps
-from polyvec.systems.cel.train import spread_splits, train
+from polyvec.systems.cel.train import make_trainer, spread_splits
 from polyvec.systems.embed import embed
 from polyvec.systems.open import open_model
 
@@ -311,7 +311,9 @@ def learned(folder: Path, data: Dataset, config: CELConfig) -> float:
     """AUC on the last days, after training on those before."""
     folder.mkdir()
     parted = Split.before(data, config, data.time_span[1] + 1, 0, 0).without_the_last(data, config, 0)
-    network, _ = train(parted.training, data.num_users, data.num_items, config, OPTIONS, folder)
+    counts = data.num_users, data.num_items
+    network, trainer = make_trainer(parted.training, *counts, config, OPTIONS, folder)
+    trainer.run()
     with torch.no_grad():
         scores = network.scores(parted.validation)
     return roc_auc_score(parted.validation.labels, scores)
