@@ -1,0 +1,103 @@
+"""Make README.md of results.json.
+
+python studies/item_tables/page.py studies/item_tables
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from polyvec.evaluation.markdown import NOTHING, cell, table
+
+Results = dict[str, Any]
+MEASURES = {
+    "recall@100": "recall@100 all",
+    "NDCG@10": "ndcg@10 all",
+    "recall@100, items of 1–5 events": "recall@100 item 1–5",
+    "6–20": "recall@100 item 6–20",
+    "over 20": "recall@100 item over 20",
+}
+LIST = "recall@100 all"
+CLUSTERED = ("clustered", "clustered_residual")
+TARGETS = {"1/50": 0.0, "1/200": 0.02}
+"""Share of the full table's recall that clusters may lose at these bytes."""
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    folder = Path(sys.argv[1])
+    results = json.loads((folder / "results.json").read_text("utf-8"))
+    (folder / "README.md").write_text(page(results), "utf-8")
+
+
+def page(results: Results) -> str:
+    """The whole page."""
+    about = (Path(__file__).parent / "about.md").read_text("utf-8").rstrip()
+    lines = [line for name, tables in results["sets"].items() for line in verdicts(name, tables)]
+    sections = [about, "## Verdicts\n\n" + "\n".join(f"- {line}" for line in lines)]
+    sections += [_set(name, tables) for name, tables in results["sets"].items()]
+    return "\n\n".join(sections) + "\n"
+
+
+def verdicts(name: str, tables: Results) -> list[str]:
+    """Whether clusters lose no more than they may, and what the others lose at the same bytes."""
+    lines = []
+    for share, loss in TARGETS.items():
+        full, here = tables.get("full"), _at(tables, share)
+        clustered = {one: here[one] for one in CLUSTERED if one in here}
+        if full is None or not clustered:
+            continue
+        best = max(clustered, key=lambda one: _mean(clustered[one]))
+        change = _mean(clustered[best]) / _mean(full) - 1
+        rivals = {one: _mean(figures) for one, figures in here.items() if one not in CLUSTERED}
+        words = "no significant loss" if not loss else f"at most {loss:.0%} lost"
+        holds = "yes" if _is_within(clustered[best], full, loss) else "no"
+        line = f"**{name}, {share} of the bytes, {words}**: {holds} ({best} {change:+.1%}"
+        if rivals:
+            rival = max(rivals, key=lambda one: rivals[one])
+            line += f"; best of the others: {rival} {rivals[rival] / _mean(full) - 1:+.1%}"
+        lines.append(line + ").")
+    return lines
+
+
+def _at(tables: Results, share: str) -> Results:
+    """Tables of a share of the bytes that could be made, by kind."""
+    return {
+        name.split()[0]: figures
+        for name, figures in tables.items()
+        if name.endswith(f" {share}") and "measures" in figures
+    }
+
+
+def _mean(figures: Results) -> float:
+    return float(figures["measures"][LIST]["mean"])
+
+
+def _is_within(figures: Results, full: Results, loss: float) -> bool:
+    """At most so much is lost; without an allowance, the intervals over seeds overlap."""
+    if loss:
+        return _mean(figures) >= (1 - loss) * _mean(full)
+    half = sum(one["measures"][LIST].get("half_width", 0.0) for one in (figures, full))
+    return _mean(figures) + half >= _mean(full)
+
+
+def _set(name: str, tables: Results) -> str:
+    full = tables.get("full")
+    rows = []
+    for kind, figures in tables.items():
+        if "refused" in figures:
+            rows.append([kind, NOTHING, NOTHING, NOTHING, *[NOTHING] * len(MEASURES)])
+            continue
+        times = f"{full['bytes'] / figures['bytes']:.0f}" if full else NOTHING
+        cells = [cell(figures["measures"].get(key)) for key in MEASURES.values()]
+        rows.append([kind, f"{figures['bytes']:,}", times, str(len(figures["seeds"])), *cells])
+    header = ["table", "bytes", "times smaller", "seeds", *MEASURES]
+    return f"## {name}\n\n" + table(header, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from polyvec.errors import UsageError
+from polyvec.layers.tables import id_table
+
+STUDY = Path(__file__).parents[2] / "studies" / "item_tables"
+ITEMS, WIDTH = 12_101, 128
+
+
+@pytest.fixture(scope="module")
+def modules() -> Iterator[tuple[ModuleType, ModuleType]]:
+    sys.path.insert(0, str(STUDY))
+    yield importlib.import_module("run"), importlib.import_module("page")
+    sys.path.remove(str(STUDY))
+    for name in ("run", "page"):
+        del sys.modules[name]
+
+
+def test_a_table_has_the_most_rows_that_its_bytes_allow(modules):
+    run, _ = modules
+    for table in run.tables_of(run.SETS["SASRec, Beauty"])[1:]:
+        kind, share = table.split()
+        budget = 4 * WIDTH * (ITEMS + 1) // run.SHARES[share]
+        if table == "quotient_remainder 1/200":
+            with pytest.raises(UsageError, match="too few to tell 12,101 ids apart"):
+                run.settings(table, ITEMS, WIDTH)
+            continue
+        found = run.settings(table, ITEMS, WIDTH)
+        assert found["item_table"] == kind
+        sizes = [id_table(kind, ITEMS, found["item_rows"] + more, WIDTH).bytes() for more in (0, 1)]
+        assert sizes[0] <= budget < sizes[1]
+
+
+def test_only_guim_leaves_rare_items_without_a_row(modules):
+    run, _ = modules
+    assert "popular 1/10" in run.tables_of(run.SETS["GUIM, Beauty"])
+    assert "popular 1/10" not in run.tables_of(run.SETS["SASRec, Beauty"])
+    assert run.settings("popular 1/10", ITEMS, WIDTH) == {"max_popular": 1209}
+
+
+def test_what_was_run_is_collected_and_judged(modules, tmp_path):
+    run, page = modules
+    values = {"full": 0.4, "clustered 1/50": 0.39, "hash 1/50": 0.3, "clustered 1/200": 0.395}
+    for table, recall in values.items():
+        for seed in (0, 1):
+            place = tmp_path / "GUIM, Online Retail" / table / str(seed)
+            place.mkdir(parents=True)
+            measures = {"recall@100 all": recall + 0.001 * seed, "ndcg@10 all": 0.1}
+            (place / "run.json").write_text(json.dumps({"measures": measures, "bytes": 100, "rows": 5}))
+    results = {"sets": run.collect(tmp_path)}
+    assert results["sets"]["GUIM, Online Retail"]["full"]["seeds"] == [0, 1]
+    lines = page.verdicts("GUIM, Online Retail", results["sets"]["GUIM, Online Retail"])
+    assert (
+        "1/50 of the bytes, no significant loss**: yes (clustered -2.5%; best of the others: hash" in lines[0]
+    )
+    assert "1/200 of the bytes, at most 2% lost**: yes (clustered -1.2%)." in lines[1]
+    assert "| clustered 1/50 | 100 | 1 | 2 | 0.3905 ± 0.0063 | 0.1000 ± 0.0000 | – |" in page.page(results)
+
+
+def test_a_table_that_cannot_be_made_is_told(modules, tmp_path):
+    run, page = modules
+    place = tmp_path / "SASRec, Beauty" / "quotient_remainder 1/200" / "0"
+    place.mkdir(parents=True)
+    (place / "run.json").write_text(json.dumps({"refused": "59 rows are too few"}))
+    results = {"sets": run.collect(tmp_path)}
+    assert results["sets"]["SASRec, Beauty"]["quotient_remainder 1/200"]["refused"] == "59 rows are too few"
+    assert "| quotient_remainder 1/200 | – | – |" in page.page(results)
