@@ -15,6 +15,7 @@ so that ``polars.read_parquet("shop.emb/users/*.parquet")`` or DuckDB's
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,8 +28,6 @@ from polyvec.errors import DataError
 from polyvec.ids import Vocabulary
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
 Score = Literal["max_cosine", "max_dot"]
@@ -192,7 +191,7 @@ class Embeddings:
                     )
 
     @classmethod
-    def open(cls, path: Path) -> Embeddings:
+    def open(cls, path: Path | str) -> Embeddings:
         """Read a folder of embeddings.
 
         Raises
@@ -200,6 +199,7 @@ class Embeddings:
         ArtifactError
             If the folder is missing, damaged or of another kind.
         """
+        path = Path(path)
         manifest = read_manifest(path, "embeddings")
         meta = manifest.meta
         users = _read_side(_parts(path, manifest, "users"), "user_id", meta["C"], meta["D"])

@@ -188,7 +188,7 @@ def test_events_are_mapped_into_memory_and_cannot_be_changed(tmp_path: Path) -> 
 
 def test_a_folder_without_events_can_be_opened(tmp_path: Path) -> None:
     save(Dataset.from_rows([]), tmp_path / "shop")
-    assert Dataset.open(tmp_path / "shop").num_events == 0
+    assert Dataset.open(str(tmp_path / "shop")).num_events == 0
 
 
 def test_a_flipped_bit_in_any_file_is_found(tmp_path: Path) -> None:

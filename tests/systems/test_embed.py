@@ -241,7 +241,7 @@ def test_interrupted_after_any_part_and_resumed_it_ends_with_the_same_bytes(
     embed(fitted, shop, tmp_path / "e", until=UNTIL, resume=True)
     assert len(encoded) == max(9 - part, 0)
     assert content(tmp_path / "e") == content(tmp_path / "whole")
-    assert Embeddings.open(tmp_path / "e").provenance["encode_seconds"] is None  # not known of a part
+    assert Embeddings.open(str(tmp_path / "e")).provenance["encode_seconds"] is None  # not known of a part
     assert (
         read_manifest(tmp_path / "e", "embeddings").files
         == read_manifest(tmp_path / "whole", "embeddings").files

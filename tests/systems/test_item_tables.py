@@ -56,10 +56,10 @@ def test_with_any_table_a_model_comes_back_from_disk_as_it_was(
 ) -> None:
     if system == "guim":
         model: Any = guim.fit(shop, tmp_path / "m", tiny(**table), short(epochs=2))
-        opened: Any = guim.GUIM.open(tmp_path / "m")
+        opened: Any = guim.GUIM.open(str(tmp_path / "m"))
     else:
         model = sasrec.fit(shop, tmp_path / "m", sasrec_with(**table), short(epochs=2))
-        opened = sasrec.SASRec.open(tmp_path / "m")
+        opened = sasrec.SASRec.open(str(tmp_path / "m"))
     np.testing.assert_array_equal(opened.encode_items(shop.item_table), model.encode_items(shop.item_table))
     windows = cut(shop, 100 * MICROSECONDS_PER_DAY, 60, 0)
     np.testing.assert_array_equal(opened.encode_users(shop, windows), model.encode_users(shop, windows))

@@ -19,6 +19,7 @@ import json
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -30,7 +31,6 @@ from polyvec.ids import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -134,7 +134,7 @@ class Dataset:
         )
 
     @classmethod
-    def open(cls, path: Path) -> Dataset:
+    def open(cls, path: Path | str) -> Dataset:
         """Map a Dataset folder into memory.
 
         Raises
@@ -142,6 +142,7 @@ class Dataset:
         ArtifactError
             If the folder is missing, damaged or of another kind.
         """
+        path = Path(path)
         manifest = read_manifest(path, "dataset")
         columns, codes = {}, {}
         for name in manifest.meta["columns"]:

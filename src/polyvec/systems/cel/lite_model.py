@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +27,6 @@ from polyvec.systems.cel.lite import CELLite, LiteConfig
 from polyvec.systems.folder import read_model_manifest
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
     from polyvec.artifact import Manifest
@@ -140,7 +139,7 @@ class LiteModel:
         (stage / "card.md").write_text(self._card(), "utf-8")
 
     @classmethod
-    def open(cls, path: Path) -> LiteModel:
+    def open(cls, path: Path | str) -> LiteModel:
         """Read a Model folder.
 
         Raises
@@ -148,6 +147,7 @@ class LiteModel:
         ArtifactError
             If the folder is missing, damaged, or holds a model of another system.
         """
+        path = Path(path)
         manifest = read_model_manifest(path, SYSTEM)
         arrays = load_file(_state(path))
         numbers = json.loads((path / "state.json").read_text("utf-8"))

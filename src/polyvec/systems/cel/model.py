@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,8 +34,6 @@ from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
     from polyvec.artifact import Manifest
@@ -144,7 +143,7 @@ class CEL:
         (stage / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
 
     @classmethod
-    def open(cls, path: Path) -> CEL:
+    def open(cls, path: Path | str) -> CEL:
         """Read a Model folder.
 
         Raises
@@ -152,6 +151,7 @@ class CEL:
         ArtifactError
             If the folder is missing, damaged, or holds a model of another system.
         """
+        path = Path(path)
         manifest = read_model_manifest(path, SYSTEM)
         text = json.loads((path / "config.json").read_text("utf-8"))
         users, items = (pl.read_parquet(path / f"{name}.parquet") for name in ("users", "items"))

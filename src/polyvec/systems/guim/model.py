@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,8 +38,6 @@ from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
     from polyvec.data.dataset import Dataset, TimeKind
@@ -179,7 +178,7 @@ class GUIM:
         (stage / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
 
     @classmethod
-    def open(cls, path: Path) -> GUIM:
+    def open(cls, path: Path | str) -> GUIM:
         """Read a Model folder.
 
         Raises
@@ -187,6 +186,7 @@ class GUIM:
         ArtifactError
             If the folder is missing, damaged, or holds a model of another system.
         """
+        path = Path(path)
         manifest = read_model_manifest(path, SYSTEM)
         config = json.loads((path / "config.json").read_text("utf-8"))
         model = cls.new(

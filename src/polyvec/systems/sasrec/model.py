@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,8 +34,6 @@ from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
     from polyvec.artifact import Manifest
@@ -162,7 +161,7 @@ class SASRec:
         (stage / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
 
     @classmethod
-    def open(cls, path: Path) -> SASRec:
+    def open(cls, path: Path | str) -> SASRec:
         """Read a Model folder.
 
         Raises
@@ -170,6 +169,7 @@ class SASRec:
         ArtifactError
             If the folder is missing, damaged, or holds a model of another system.
         """
+        path = Path(path)
         manifest = read_model_manifest(path, SYSTEM)
         config = json.loads((path / "config.json").read_text("utf-8"))
         model = cls.new(
