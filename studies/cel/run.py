@@ -161,9 +161,10 @@ def run_once(file: Path, variant: Variant, seed: int, *, quick: bool) -> dict[st
     }
 
 
-def by_popularity(network: CELNetwork, parts: Parts) -> dict[str, list[float]]:
-    """Sum of squared errors of the test, and ratings in it, by training ratings of the item."""
-    counts = torch.bincount(parts.training.items, minlength=parts.num_items)[parts.test.items]
+def by_popularity(network: CELNetwork, parts: Parts, side: str = "items") -> dict[str, list[float]]:
+    """Sum of squared errors of the test, and ratings in it, by training ratings of the item or the user."""
+    size = parts.num_users if side == "users" else parts.num_items
+    counts = torch.bincount(getattr(parts.training, side), minlength=size)[getattr(parts.test, side)]
     with torch.no_grad():
         errors = (network(parts.test.users, parts.test.items) - parts.test.labels).square()
     found = {}
@@ -192,9 +193,9 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return summary
 
 
-def pooled(runs: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Error of the ratings of all seeds of items of one popularity."""
-    total, ratings = np.sum([run["by_popularity"][name] for run in runs], axis=0)
+def pooled(runs: list[dict[str, Any]], name: str, key: str = "by_popularity") -> dict[str, Any]:
+    """Error of the ratings of all seeds of items, or users, of one popularity."""
+    total, ratings = np.sum([run[key][name] for run in runs], axis=0)
     return {"error": round(float(total / ratings), 4) if ratings else None, "ratings": int(ratings)}
 
 

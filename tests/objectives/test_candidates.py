@@ -17,7 +17,7 @@ def test_losses_of_candidates_differ_as_the_softmax_loss_does_when_the_item_alon
     targets_P, weights_P = torch.randint(ITEMS, (STATES,)), torch.rand(STATES).double()
     scores_PM = states_PD @ items_MD.T
 
-    found_MQ = candidate_losses(
+    found_MQ, squares_MQ = candidate_losses(
         Positives(targets_P, torch.einsum("pd,pqd->pq", states_PD, vectors_MQD[targets_P]), weights_P),
         Rivals(
             torch.einsum("pd,mqd->pmq", states_PD, vectors_MQD),
@@ -35,3 +35,6 @@ def test_losses_of_candidates_differ_as_the_softmax_loss_does_when_the_item_alon
             losses_Q.append((weights_P * losses_P).sum())
         expected_Q = torch.stack(losses_Q)
         torch.testing.assert_close(found_MQ[item] - found_MQ[item, 0], expected_Q - expected_Q[0])
+        moved_PQ = states_PD @ vectors_MQD[item].T
+        differences_PQ = (weights_P * (targets_P == item))[:, None] * (moved_PQ - moved_PQ[:, :1])
+        torch.testing.assert_close(squares_MQ[item], differences_PQ.square().sum(dim=0))

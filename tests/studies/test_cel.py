@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,3 +156,39 @@ def test_the_best_full_table_is_the_rival_and_what_was_not_run_has_no_verdict(pa
     text = page.page({page.SPLIT: split})
     assert "| full NMF, decay 5 | 0.9150 |" in text
     assert "One pass" not in text
+
+
+# --- settings chosen on validation
+
+
+@pytest.fixture(scope="module")
+def chosen(study) -> Iterator[ModuleType]:
+    yield importlib.import_module("chosen")
+    del sys.modules["chosen"]
+
+
+def test_the_setting_of_least_validation_error_is_reported_once_all_have_been_tried(chosen, tmp_path):
+    parts = {name: [2.0, 4] for name in chosen.POPULARITY}
+    settings = range(len(chosen.METHODS["full NMF"]))
+    for number in settings:
+        assert chosen.best_setting(tmp_path, "movielens_1m", "full NMF") is None
+        file = chosen.place(tmp_path, "movielens_1m", "full NMF", number, 0)
+        file.parent.mkdir(exist_ok=True)
+        figures = {"validation": abs(number - 2) + 0.5, "test": 0.9, "by_item": parts, "by_user": parts}
+        sizes = {"bytes_items": 5, "bytes_users": 6}
+        file.write_text(json.dumps({"diverged": True} if number == 2 else figures | sizes))
+    assert chosen.best_setting(tmp_path, "movielens_1m", "full NMF") == 1
+    again = chosen.place(tmp_path, "movielens_1m", "full NMF", 1, 1)
+    again.write_text(json.dumps(figures | sizes | {"test": 0.7}))
+    found = chosen.collect(tmp_path, ["movielens_1m"])["movielens_1m"]["full NMF"]
+    assert (found["seeds"], found["setting"]) == (2, chosen.METHODS["full NMF"][1])
+    assert found["test"]["values"] == [0.9, 0.7]
+    assert found["by_user"]["1–4"] == {"error": 0.5, "ratings": 8}
+
+
+def test_errors_are_told_by_ratings_of_the_user_and_of_the_item(chosen, ratings):
+    found = chosen.run_once(ratings, chosen.METHODS["CEL"][0], 0, quick=True)
+    assert found["steps"] in (50, 100)
+    for side in ("by_item", "by_user"):
+        assert sum(count for _, count in found[side].values()) == 150
+        assert sum(error for error, _ in found[side].values()) / 150 == pytest.approx(found["test"], rel=1e-4)

@@ -89,7 +89,9 @@ class Told:
     def __init__(self, steps: ClusterSteps) -> None:
         self.table, self.candidates = steps.table, steps.candidates
 
-    def add_losses(self, entities_M: Tensor, losses_MQ: Tensor, targets_P: Tensor) -> None:
+    def add_losses(
+        self, entities_M: Tensor, losses_MQ: Tensor, _squares_MQ: Tensor, targets_P: Tensor
+    ) -> None:
         self.entities, self.losses, self.targets = entities_M, losses_MQ, targets_P
 
 

@@ -112,7 +112,7 @@ def test_entities_move_to_the_candidate_of_least_loss_and_those_without_losses_s
     losses = torch.ones(candidates.shape)
     losses[:, 2] = 0.0
     before = steps.table.clusters_of(torch.arange(ENTITIES))
-    steps.add_losses(entities, losses, entities)
+    steps.add_losses(entities, losses, torch.zeros_like(losses), entities)
     steps.begin(min(moments(STEPS, 8, 8)))
     after = steps.table.clusters_of(torch.arange(ENTITIES))
     assert torch.equal(after[1::2], before[1::2])
@@ -122,13 +122,37 @@ def test_entities_move_to_the_candidate_of_least_loss_and_those_without_losses_s
     assert not steps.losses_NQ.any()
 
 
+def test_who_gains_less_than_the_sample_can_tell_and_who_was_no_target_stays() -> None:
+    steps = made(start=8)
+    entities = torch.arange(ENTITIES)
+    candidates = steps.candidates(entities)
+    losses, squares = torch.ones(candidates.shape), torch.zeros(candidates.shape)
+    losses[:, 2] = 0.0
+    squares[: ENTITIES // 2, 2] = 0.5  # 1.5 · √0.5 > 1
+    before = steps.table.clusters_of(entities)
+    steps.add_losses(entities, losses, squares, torch.arange(0, ENTITIES, 2))
+    steps.begin(min(moments(STEPS, 8, 8)))
+    moved = (steps.table.clusters_of(entities) != before).nonzero()[:, 0]
+    assert len(moved)
+    assert (moved >= ENTITIES // 2).all()
+    assert (moved % 2 == 0).all()
+
+
 def test_what_it_has_added_up_goes_on_after_a_checkpoint() -> None:
     first, second = made(start=4), made(start=4, seed=0)
     batch = torch.arange(ENTITIES), torch.randn(ENTITIES, WIDTH)
     look_up(first, *batch)
-    first.add_losses(torch.arange(3), torch.rand(3, first.losses_NQ.shape[1]), torch.arange(3))
+    losses, squares = torch.rand(2, 3, first.losses_NQ.shape[1])
+    first.add_losses(torch.arange(3), losses, squares, torch.arange(3))
     second.load_state_dict(first.state_dict())
-    assert set(first.state_dict()) == {"axes_KD", "along_N", "targets_N", "losses_NQ", "candidates_KQ"}
+    assert set(first.state_dict()) == {
+        "axes_KD",
+        "along_N",
+        "targets_N",
+        "losses_NQ",
+        "squares_NQ",
+        "candidates_KQ",
+    }
     for steps in (first, second):
         look_up(steps, batch[0], -batch[1])
         steps.begin(min(moments(STEPS, 4, 8)))

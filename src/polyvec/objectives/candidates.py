@@ -56,11 +56,17 @@ class Rivals:
     weights_R: Tensor
 
 
-def candidate_losses(positives: Positives, rivals: Rivals) -> Tensor:
+def candidate_losses(positives: Positives, rivals: Rivals) -> tuple[Tensor, Tensor]:
     """Loss with every candidate vector of an item in the place of its own, but for a constant of the item.
 
     Moving item j to candidate q changes −log softmax of a state by ``log(1 + (e^{s_jq} − e^{s_j}) / Z)``, and
-    by ``s_j − s_jq`` besides where j is the target: exact if one item moves alone. ``→ [M, Q]``.
+    by ``s_j − s_jq`` besides where j is the target: exact if one item moves alone.
+
+    Returns
+    -------
+    tuple of Tensor
+        Losses ``[M, Q]``; and how unsure they are: the sum of the squares of what each pair adds to the
+        difference to the first candidate, ``[M, Q]``.
     """
     shape = rivals.scores_RMQ.shape[1:]
     normalisers_R11 = rivals.normalisers_R[:, None, None]
@@ -70,4 +76,6 @@ def candidate_losses(positives: Positives, rivals: Rivals) -> Tensor:
     pulled_MQ = positives.scores_PQ.new_zeros(shape).index_add_(
         0, positives.items_P, positives.weights_P[:, None] * positives.scores_PQ
     )
-    return pushed_MQ - pulled_MQ
+    differences_PQ = positives.weights_P[:, None] * (positives.scores_PQ - positives.scores_PQ[:, :1])
+    squares_MQ = torch.zeros_like(pulled_MQ).index_add_(0, positives.items_P, differences_PQ.square())
+    return pushed_MQ - pulled_MQ, squares_MQ

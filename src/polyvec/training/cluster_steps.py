@@ -2,7 +2,7 @@
 
 Rows of clusters are trained like all other weights. Meanwhile every batch tells where each item pulls its
 row, and how it would fare in other clusters; at a few moments items then move and clusters split. Nothing
-holds a vector for every item: per item there are Q losses and two numbers, per cluster two rows.
+holds a vector for every item: per item there are 2 Q + 2 numbers, per cluster two rows.
 
 **n** entities, **K** clusters, **M** entities of a batch, **D** width, **Q** candidate clusters.
 """
@@ -33,6 +33,7 @@ LONGER = 1.1  # later moments lie further and further apart
 SETTLED_SHARE = 0.9  # of all steps: from then on rows are trained alone
 NEAR, DRAWN = 4, 4  # candidates of an entity besides its own cluster
 DAMPING = 0.3085375  # Φ(−1/2), chance that an entity which should move stays: the authors' code
+SURE = 1.5  # standard errors by which a move must pay: a batch's losses are a sample
 TINY = 1e-30
 ROWS_AT_ONCE = 1024
 
@@ -58,6 +59,7 @@ class ClusterSteps(nn.Module):
     along_N: Tensor
     candidates_KQ: Tensor
     losses_NQ: Tensor
+    squares_NQ: Tensor
     targets_N: Tensor
 
     def __init__(
@@ -73,6 +75,7 @@ class ClusterSteps(nn.Module):
         self.register_buffer("along_N", torch.zeros(size, device=device))
         self.register_buffer("targets_N", torch.zeros(size, device=device))
         self.register_buffer("losses_NQ", torch.zeros(size, num_candidates, device=device))
+        self.register_buffer("squares_NQ", torch.zeros(size, num_candidates, device=device))
         candidates_KQ = torch.zeros(num_clusters, num_candidates, dtype=torch.int64, device=device)
         self.register_buffer("candidates_KQ", candidates_KQ)
         table.lookups = []
@@ -90,9 +93,15 @@ class ClusterSteps(nn.Module):
         return self.candidates_KQ[self.table.clusters_of(entities_M)]
 
     @torch.no_grad()
-    def add_losses(self, entities_M: Tensor, losses_MQ: Tensor, targets_P: Tensor) -> None:
-        """Add a batch's losses of distinct entities with every candidate, and who was a target."""
+    def add_losses(
+        self, entities_M: Tensor, losses_MQ: Tensor, squares_MQ: Tensor, targets_P: Tensor
+    ) -> None:
+        """Add a batch's losses of distinct entities with every candidate, and who was a target.
+
+        See :func:`polyvec.objectives.candidates.candidate_losses`.
+        """
         self.losses_NQ.index_add_(0, entities_M, losses_MQ.float())
+        self.squares_NQ.index_add_(0, entities_M, squares_MQ.float())
         self.targets_N.index_add_(0, targets_P, torch.ones_like(targets_P, dtype=self.targets_N.dtype))
 
     def before_update(self, _batch: Any) -> None:
@@ -125,8 +134,9 @@ class ClusterSteps(nn.Module):
             self._look_again(generator)
 
     def _move(self, generator: torch.Generator) -> None:
-        entities_M = self.losses_NQ.any(dim=1).nonzero()[:, 0]
-        candidates_MQ, losses_MQ = self.candidates(entities_M), self.losses_NQ[entities_M]
+        entities_M = self.targets_N.nonzero()[:, 0]
+        candidates_MQ = self.candidates(entities_M)
+        losses_MQ = self.losses_NQ[entities_M] + SURE * self.squares_NQ[entities_M].sqrt()
         self.table.reassign(entities_M, candidates_MQ, losses_MQ, damping=DAMPING, generator=generator)
 
     def _split_until(self, num_clusters: int, step: int) -> None:
@@ -143,7 +153,7 @@ class ClusterSteps(nn.Module):
     def _look_again(self, generator: torch.Generator) -> None:
         """Choose candidates for the clusters that there are now; forget what was added up."""
         table = self.table
-        for sums in (self.along_N, self.targets_N, self.losses_NQ):
+        for sums in (self.along_N, self.targets_N, self.losses_NQ, self.squares_NQ):
             sums.zero_()
         drawn_KD = torch.randn(self.axes_KD.shape, generator=generator, dtype=torch.float64)
         self.axes_KD.copy_(TINY**0.5 * drawn_KD)

@@ -77,7 +77,7 @@ def tell(
     rivals_R = torch.arange(min(NUM_RIVALS, len(users_BCD)), device=users_P.device)
     scores_RX = scores_of(cosines(users_BCD[rivals_R], vectors_MQD.flatten(end_dim=1)))
     weights_B = weights_P.new_zeros(len(users_BCD)).index_add_(0, users_P, weights_P)
-    losses_MQ = candidate_losses(
+    losses_MQ, squares_MQ = candidate_losses(
         Positives(items_P, scores_of(pairs_PCQ), weights_P),
         Rivals(
             scores_RX.unflatten(1, vectors_MQD.shape[:2]),
@@ -87,6 +87,7 @@ def tell(
         ),
     )
     is_known_M = entities_M >= 0
+    targets_P = entities_M[items_P]
     clusters.add_losses(
-        entities_M[is_known_M], losses_MQ[is_known_M], entities_M[items_P][is_known_M[items_P]]
+        entities_M[is_known_M], losses_MQ[is_known_M], squares_MQ[is_known_M], targets_P[targets_P >= 0]
     )

@@ -48,7 +48,7 @@ def tell(clusters: ClusterSteps, queries_PD: Tensor, items_SD: Tensor, targets_P
     scores_PQ = torch.einsum("pd,pqd->pq", queries_PD, vectors_PQD).float()
     scores_RS = (queries_PD[places_R] @ items_SD.T).float()
     weight = 1 / len(targets_P)
-    losses_NQ = candidate_losses(
+    losses_NQ, squares_NQ = candidate_losses(
         Positives(targets_P, scores_PQ, torch.full_like(scores_PQ[:, 0], weight)),
         Rivals(
             (queries_PD[places_R] @ rows_KD.T).float()[:, candidates_NQ]
@@ -58,4 +58,4 @@ def tell(clusters: ClusterSteps, queries_PD: Tensor, items_SD: Tensor, targets_P
             scores_RS.new_full((len(places_R),), 1 / len(places_R)),
         ),
     )
-    clusters.add_losses(entities_N, losses_NQ, targets_P)
+    clusters.add_losses(entities_N, losses_NQ, squares_NQ, targets_P)
