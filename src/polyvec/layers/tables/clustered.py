@@ -210,7 +210,7 @@ class ClusteredTable(Table):
         best_M = candidates_MQ.gather(1, place_M[:, None])[:, 0]
         moves_M = best_loss_M < own_loss_M
         if damping:
-            draws_M = torch.rand(len(moves_M), generator=generator, device=moves_M.device)
+            draws_M = torch.rand(len(moves_M), generator=generator).to(moves_M.device)
             moves_M &= draws_M >= damping
         self._keep_one_of_each(entities_M, own_M, best_M, own_loss_M - best_loss_M, moves_M)
         return self.move(entities_M[moves_M], best_M[moves_M])
@@ -271,7 +271,7 @@ class ClusteredTable(Table):
         for empty in (self.sizes() == 0).nonzero()[:, 0].tolist():
             largest = int(self.sizes().argmax())
             members_M = self.members(largest)
-            order = torch.randperm(len(members_M), generator=generator, device=members_M.device)
+            order = torch.randperm(len(members_M), generator=generator).to(members_M.device)
             self.assign[members_M[order[: len(order) // 2]]] = empty
             self.weight[empty] = self.weight[largest]
             self.lineage.reseed(empty, largest, step)
