@@ -78,8 +78,7 @@ def run_once(file: Path, setting: Setting, seed: int, *, quick: bool) -> dict[st
             "test": mean_error(network, parts.test),
             "by_item": by_popularity(network, parts, "items"),
             "by_user": by_popularity(network, parts, "users"),
-            "bytes_items": network.items.bytes(),
-            "bytes_users": network.users.bytes(),
+            **{f"bytes_{side}": size for side, size in network.table_bytes().items()},
         })  # fmt: skip
         return -looks[-1]["validation"]
 
@@ -195,7 +194,7 @@ def main() -> None:
                 (*key, number, seed) for seed in seeds for key, number in chosen.items() if number is not None
             ]
             run_missing(arguments, runs, again)
-        results = {"command": "python studies/cel/chosen.py DATA --runs FOLDER", **collect(runs, sets)}
+        results = {"command": "python studies/cel/chosen.py DATA --runs FOLDER", "sets": collect(runs, sets)}
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "chosen.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")

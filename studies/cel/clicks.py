@@ -69,8 +69,7 @@ def run_clicks(file: Path, name: str, seed: int, *, quick: bool) -> dict[str, An
             if chosen.any()
         },
         "epoch": progress.best_epoch + 1,
-        "bytes_items": network.items.bytes(),
-        "bytes_users": network.users.bytes(),
+        **{f"bytes_{side}": size for side, size in network.table_bytes().items()},
         "seconds": round(time.perf_counter() - started, 1),
     }
 

@@ -1,8 +1,8 @@
-"""Make README.md of results.json.
+"""Make README.md and its plots from results.json, planted.json and chosen.json, where they are there.
 
     python studies/cel/page.py studies/cel
 
-Every number and every verdict on the page comes from results.json by the rules written here.
+Every number and every verdict on the page comes from those files by the rules written here.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from typing import Any
 import numpy as np
 
 from polyvec.evaluation.markdown import NOTHING, cell, table
+from polyvec.evaluation.plots import curves
 from polyvec.evaluation.runs import over_runs
 
 Results = dict[str, Any]
-SPLIT, STREAM = "movielens_100k", "movielens_100k, one pass"
+SPLIT, STREAM, CLICKS = "movielens_100k", "movielens_100k, one pass", "movielens_100k, clicks"
+PLANTED, KINDS = "planted", 6
 FULL = ("full NMF, decay 1", "full NMF, decay 3", "full NMF, decay 5", "full NMF, decay 10")
+RARE, POPULAR = "1–4", "100 and more"
 LIMITS = ("random split, no reassignment", "modulo hash, 50 items")
 
 
@@ -28,18 +31,36 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     folder = Path(sys.argv[1])
-    results = json.loads((folder / "results.json").read_text("utf-8"))
-    (folder / "README.md").write_text(page(results), "utf-8")
+    results = _read(folder / "results.json")
+    results[PLANTED] = _read(folder / "planted.json").get("runs", {})
+    chosen = _read(folder / "chosen.json").get("sets", {})
+    for name, points in (("clusters", _number(results[SPLIT])), ("planted", _number(results[PLANTED]))):
+        if points:
+            _plot(folder / f"{name}.svg", points)
+    (folder / "README.md").write_text(page(results, chosen), "utf-8")
 
 
-def page(results: Results) -> str:
-    """The whole page."""
+def _read(file: Path) -> Results:
+    """What a study has written, or nothing."""
+    found: Results = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    return found
+
+
+def page(results: Results, chosen: Results) -> str:
+    """The whole page; ``chosen`` holds the other sets of ratings, by name."""
+    about = verdicts(results) + [
+        line for name, methods in chosen.items() for line in elsewhere(name, methods)
+    ]
     sections = [
         (Path(__file__).parent / "about.md").read_text("utf-8").rstrip(),
-        "## Verdicts\n\n" + "\n".join(f"- {line}" for line in verdicts(results)),
+        "## Verdicts\n\n" + "\n".join(f"- {line}" for line in about),
         _errors(results[SPLIT]),
+        _clusters(results[SPLIT]),
         _popularity(results[SPLIT]),
+        *[_chosen(name, methods) for name, methods in chosen.items()],
+        _clicks(results.get(CLICKS, {})),
         _streams(results.get(STREAM, {})),
+        _planted(results.get(PLANTED, {})),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -49,7 +70,7 @@ def page(results: Results) -> str:
 
 def verdicts(results: Results) -> list[str]:
     """One line per claim whose methods have been run."""
-    split, stream = results[SPLIT], results.get(STREAM, {})
+    split, stream, clicks = results[SPLIT], results.get(STREAM, {}), results.get(CLICKS, {})
     full = best_full(split)
     lines = [
         _difference(
@@ -113,8 +134,70 @@ def verdicts(results: Results) -> list[str]:
             "for items of fewer than ten earlier ratings, too",
             is_less=True,
         ),
+        *[
+            _difference(
+                clicks, ("DIN, clustered", key), ("DIN, full", key), 0.0,
+                f"a deep model (DIN) with clusters of users and items has no lower {key} than with full ones",
+            )
+            for key in ("AUC", "AUC, cold items")
+        ],
+        _difference(
+            clicks, ("DIN, clustered", "AUC"), ("DIN, hash", "AUC"), 0.0,
+            "and a higher one than with hashes of as many rows",
+        ),
+        *_found(results.get(PLANTED, {})),
     ]  # fmt: skip
     return [line for line in lines if line]
+
+
+def elsewhere(name: str, methods: Results) -> list[str]:
+    """Verdicts on another set of ratings; every method has the settings that are best on validation."""
+    ours = min(
+        (one for one in methods if one.startswith("CEL")), key=lambda one: methods[one]["validation"]["mean"]
+    )
+    lines = [
+        _difference(
+            methods, (ours, "test"), ("full NMF", "test"), 0.0, f"{name}: clusters beat full tables",
+            is_less=True,
+        ),
+        _difference(
+            methods, ("modulo hash", "test"), (ours, "test"), 0.0, f"{name}: hashes are worse than clusters"
+        ),
+    ]  # fmt: skip
+    for side in ("item", "user"):
+        errors = [methods[one].get(f"by_{side}", {}).get(RARE) for one in (ours, "full NMF")]
+        if all(one and one["error"] is not None for one in errors):
+            mine, full = (one["error"] for one in errors)
+            lines.append(
+                f"**{name}: {side}s of {RARE} training ratings have a lower error than with full tables**: "
+                f"{_verdict([mine < full])}. {ours} {mine:.3f}, full NMF {full:.3f} "
+                f"({errors[0]['ratings']:,} ratings of all seeds)."
+            )
+    return [line for line in lines if line]
+
+
+def _found(planted: Results) -> list[str]:
+    """Whether planted kinds are found, and whether their number is the best."""
+    runs = {name: one for name, one in planted.items() if name.startswith("CEL, ")}
+    if not runs:
+        return []
+    agreement = [value for one in runs.values() for value in one["adjusted_rand"]["values"]]
+    good = sum(value >= 0.95 for value in agreement)
+    lines = [
+        "**planted clusters are found again (adjusted Rand index of 0.95 in at least 8 of 9 runs)**: "
+        f"{_verdict([good >= 8 / 9 * len(agreement)])}. {good} of {len(agreement)} runs, the least "
+        f"{min(agreement):.3f}."
+    ]
+    errors = dict(_number(planted))
+    if KINDS in errors:
+        least, right = min(one["mean"] for one in errors.values()), errors[KINDS]["mean"]
+        most = max(errors, key=lambda count: errors[count]["mean"])
+        lines.append(
+            "**their number is the best, within 0.002 of the least error, and too few are the worst**: "
+            f"{_verdict([right <= least + 0.002 and most == min(errors)])}. Error of the {KINDS} that were "
+            f"planted {right:.4f}, least {least:.4f}, of {most} {errors[most]['mean']:.4f}."
+        )
+    return lines
 
 
 def best_full(split: Results) -> str:
@@ -165,20 +248,19 @@ def _verdict(by_seed: Sequence[bool]) -> str:
 
 def _cold(split: Results, full: str) -> str:
     """Items of few ratings, all seeds together."""
-    rare, popular = "1–4", "100 and more"
     errors = {
-        name: {part: split[name]["by_popularity"][part]["error"] for part in (rare, popular)}
+        name: {part: split[name]["by_popularity"][part]["error"] for part in (RARE, POPULAR)}
         for name in ("CEL", full)
     }
-    ratio = errors["CEL"][rare] / errors[full][rare]
-    cost = errors["CEL"][popular] - errors[full][popular]
-    count = split["CEL"]["by_popularity"][rare]["ratings"]
+    ratio = errors["CEL"][RARE] / errors[full][RARE]
+    cost = errors["CEL"][POPULAR] - errors[full][POPULAR]
+    count = split["CEL"]["by_popularity"][RARE]["ratings"]
     verdict = _verdict([ratio <= 0.8 and cost <= 0.01])
     return (
         "**items of 1–4 training ratings have at most 0.8 times the full table's error, and those of 100 and "
-        f"more lose at most 0.01**: {verdict}. {errors['CEL'][rare]:.3f} against {errors[full][rare]:.3f} "
-        f"({count} ratings of all seeds; {ratio:.2f} times), {errors['CEL'][popular]:.3f} against "
-        f"{errors[full][popular]:.3f}."
+        f"more lose at most 0.01**: {verdict}. {errors['CEL'][RARE]:.3f} against {errors[full][RARE]:.3f} "
+        f"({count} ratings of all seeds; {ratio:.2f} times), {errors['CEL'][POPULAR]:.3f} against "
+        f"{errors[full][POPULAR]:.3f}."
     )
 
 
@@ -206,6 +288,107 @@ def _popularity(split: Results) -> str:
         "## By training ratings of the item\n\nAt the step chosen on validation, all seeds together.\n\n"
         + table(["", *parts], rows)
     )
+
+
+def _number(methods: Results) -> list[tuple[int, Results]]:
+    """Number of clusters and error, ascending: of ``K = n`` and, where it is another's, ``CEL`` itself."""
+    found = [
+        (int(name.rpartition(" ")[2]), one.get("chosen", one.get("error")))
+        for name, one in methods.items()
+        if name.removeprefix("CEL, ").startswith("K = ")
+    ]
+    if found and "CEL" in methods:
+        found.append((50, methods["CEL"]["chosen"]))
+    return sorted(found, key=lambda one: one[0])
+
+
+def _plot(file: Path, points: list[tuple[int, Results]]) -> None:
+    """Error against the number of clusters, with intervals over seeds."""
+    series = [
+        (
+            count,
+            one["mean"],
+            one["mean"] - one.get("half_width", 0.0),
+            one["mean"] + one.get("half_width", 0.0),
+        )
+        for count, one in points
+    ]
+    text = curves("mean squared error", {"CEL": series}, "K, clusters of items")
+    white = text.replace("<svg ", '<svg style="background: white" ', 1)  # pages may be dark around it
+    file.write_text(white, "utf-8")
+
+
+def _clusters(split: Results) -> str:
+    if not _number(split):
+        return ""
+    return "## How many clusters?\n\nAt the step chosen on validation.\n\n![error by K](clusters.svg)"
+
+
+def _chosen(name: str, methods: Results) -> str:
+    words = (
+        f"## {name}\n\n`python studies/cel/chosen.py DATA --runs FOLDER`: every method has the setting, and "
+        "is asked at the step, of least validation error."
+    )
+    rows = [
+        [
+            f"{method} ({_setting(one['setting'])})",
+            cell(one["test"]),
+            cell(one["validation"]),
+            f"{one['bytes_items']:,} + {one['bytes_users']:,}",
+        ]
+        for method, one in methods.items()
+    ]
+    sections = [words, table(["", "test", "validation", "bytes of items + users"], rows)]
+    for side in ("item", "user"):
+        parts = list(next(iter(methods.values()))[f"by_{side}"])
+        counts = [f"{next(iter(methods.values()))[f'by_{side}'][part]['ratings']:,}" for part in parts]
+        rows = [["ratings in the test, all seeds", *counts]]
+        rows += [
+            [method, *[_error(one[f"by_{side}"][part]) for part in parts]] for method, one in methods.items()
+        ]
+        sections.append(table([f"by training ratings of the {side}", *parts], rows))
+    return "\n\n".join(sections)
+
+
+def _setting(setting: Results) -> str:
+    known = {"learning_rate": "η", "decay": "decay", "item_clusters": "K", "user_clusters": "K of users"}
+    return ", ".join(f"{known[key]} {value:g}" for key, value in setting.items() if key in known)
+
+
+def _error(figures: Results) -> str:
+    return NOTHING if figures["error"] is None else f"{figures['error']:.3f}"
+
+
+def _clicks(clicks: Results) -> str:
+    if not clicks:
+        return ""
+    keys = ("AUC", "AUC, cold items", "AUC, warm items")
+    rows = [
+        [
+            name,
+            *[cell(one.get(key)) for key in keys],
+            *[f"{one[key]['mean']:,.0f}" for key in ("bytes_items", "bytes_users")],
+        ]
+        for name, one in clicks.items()
+    ]
+    words = (
+        "## A deep model over clicks\n\nA deep interest network foretells each user's last ten films among "
+        "drawn ones (chosen on the ten before). Users and items have tables of one kind unless said "
+        "otherwise, hashes as many rows as there are clusters; items are cold below 20 events."
+    )
+    return f"{words}\n\n" + table(["", *keys, "bytes of items", "of users"], rows)
+
+
+def _planted(planted: Results) -> str:
+    if not planted:
+        return ""
+    rows = [[name, cell(one["adjusted_rand"], 3), cell(one["error"])] for name, one in planted.items()]
+    words = (
+        "## Planted clusters\n\n`python studies/cel/planted.py`: items are of 6 kinds, each rating is a "
+        "product of rows plus noise of variance 0.01; so many of all pairs are seen (10 % where K changes). "
+        "Agreement of clusters with kinds, and mean squared error of pairs held out."
+    )
+    return f"{words}\n\n![error by K](planted.svg)\n\n" + table(["", "adjusted Rand", "error"], rows)
 
 
 def _streams(stream: Results) -> str:

@@ -155,8 +155,7 @@ def run_once(file: Path, variant: Variant, seed: int, *, quick: bool) -> dict[st
         "last": looks[-1]["test"],
         "by_popularity": chosen["by_popularity"],
         "steps_chosen": EVERY * (looks.index(chosen) + 1),
-        "bytes_items": network.items.bytes(),
-        "bytes_users": network.users.bytes(),
+        **{f"bytes_{side}": size for side, size in network.table_bytes().items()},
         "seconds": round(progress.seconds, 1),
     }
 
@@ -223,7 +222,7 @@ def main() -> None:
         folder = Path(scratch) if arguments.runs is None else arguments.runs
         folder.mkdir(parents=True, exist_ok=True)
         run_missing(file, folder, names, seeds, arguments.workers, quick=arguments.quick)
-        summaries = {name: summarise([read(folder, name, seed) for seed in seeds]) for name in names}
+        summaries = {name: summarise(runs) for name in known if (runs := finished(folder, name))}
     results = {
         "command": "python studies/cel/run.py DATA --out studies/cel",
         "movielens_100k": {name: one for name, one in summaries.items() if name in VARIANTS},
@@ -256,10 +255,10 @@ def place(folder: Path, name: str, seed: int) -> Path:
     return folder / f"{name} {seed}.json"
 
 
-def read(folder: Path, name: str, seed: int) -> dict[str, Any]:
-    """Figures of one run."""
-    figures: dict[str, Any] = json.loads(place(folder, name, seed).read_text("utf-8"))
-    return figures
+def finished(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Figures of the runs of a method, by seed; of earlier calls, too."""
+    files = sorted(folder.glob(f"{name} [0-9].json"))
+    return [json.loads(file.read_text("utf-8")) for file in files]
 
 
 if __name__ == "__main__":

@@ -153,9 +153,68 @@ def test_the_best_full_table_is_the_rival_and_what_was_not_run_has_no_verdict(pa
     lines = page.verdicts({page.SPLIT: split})
     assert len(lines) == 3
     assert "modulo hash, 50 items: worse than CEL by 0.12**: no." in lines[1]
-    text = page.page({page.SPLIT: split})
+    text = page.page({page.SPLIT: split}, {})
     assert "| full NMF, decay 5 | 0.9150 |" in text
     assert "One pass" not in text
+
+
+def over(values: list[float], **others: object) -> dict[str, object]:
+    return {"mean": float(np.mean(values)), "values": values, **others}
+
+
+def test_planted_kinds_are_found_in_eight_runs_of_nine_and_their_number_is_best(page):
+    planted = {
+        "CEL, 5% seen": {"adjusted_rand": over([1.0, 1.0, 0.9]), "error": over([0.02])},
+        "CEL, 10% seen": {"adjusted_rand": over([1.0] * 6), "error": over([0.01])},
+        "random split, 5% seen": {"adjusted_rand": over([0.2]), "error": over([0.3])},
+        "K = 3": {"adjusted_rand": over([0.5]), "error": over([0.1])},
+        "K = 6": {"adjusted_rand": over([1.0]), "error": over([0.011])},
+        "K = 20": {"adjusted_rand": over([0.5]), "error": over([0.01])},
+    }
+    split = {"CEL": made([0.86, 0.87]), "full NMF, decay 1": made([0.95, 0.96])}
+    found, number = page.verdicts({page.SPLIT: split, page.PLANTED: planted})[-2:]
+    assert "**: yes. 8 of 9 runs, the least 0.900." in found
+    assert "**: yes. Error of the 6 that were planted 0.0110, least 0.0100, of 3 0.1000." in number
+    planted["K = 6"]["error"] = over([0.013])
+    assert "**: no." in page.verdicts({page.SPLIT: split, page.PLANTED: planted})[-1]
+    assert "| K = 20 | 0.500 | 0.0100 |" in page.page({page.SPLIT: split, page.PLANTED: planted}, {})
+
+
+def test_other_ratings_are_judged_by_the_clusters_that_are_best_on_validation(page):
+    def method(test: float, validation: float, rare: float) -> dict[str, object]:
+        sides = {f"by_{side}": {page.RARE: {"error": rare, "ratings": 12}} for side in ("item", "user")}
+        sizes = {"bytes_items": 1000, "bytes_users": 2000, "setting": {"decay": 1, "learning_rate": 1e-5}}
+        return {"test": over([test]), "validation": over([validation]), **sizes, **sides}
+
+    methods = {
+        "CEL": method(0.9, 0.8, 1.0),
+        "CEL, users and items": method(0.8, 0.9, 0.5),
+        "modulo hash": method(1.2, 1.2, 1.3),
+        "full NMF": method(0.85, 0.85, 1.5),
+    }
+    beaten, hashed, items, _ = page.elsewhere("somewhere", methods)
+    assert "clusters beat full tables**: no. CEL 0.9000, full NMF 0.8500; difference 0.0500" in beaten
+    assert "**: yes. modulo hash 1.2000, CEL 0.9000" in hashed
+    assert "**: yes. CEL 1.000, full NMF 1.500 (12 ratings" in items
+    split = {"CEL": made([0.86, 0.87]), "full NMF, decay 1": made([0.95, 0.96])}
+    text = page.page({page.SPLIT: split}, {"somewhere": methods})
+    assert "| full NMF (decay 1, η 1e-05) | 0.8500 | 0.8500 | 1,000 + 2,000 |" in text
+
+
+def test_error_stands_against_the_number_of_clusters(page):
+    split = {"CEL": made([0.86]), "CEL, K = 5": made([0.9]), "CEL, users and items, K = 5": made([1.0])}
+    assert [(count, one["mean"]) for count, one in page._number(split)] == [(5, 0.9), (50, 0.86)]
+
+
+# --- planted clusters
+
+
+def test_the_study_of_planted_clusters_finds_them(study):
+    planted = importlib.import_module("planted")
+    found = planted.run_once(0.3, planted.KINDS, {}, 0, steps=600)
+    assert found["adjusted_rand"] > 0.9
+    assert planted.run_once(0.3, 3, {}, 0, steps=600)["error"] > 2 * found["error"]
+    del sys.modules["planted"]
 
 
 # --- settings chosen on validation

@@ -131,7 +131,7 @@ class CEL:
             "C": 1,
             "D": self.width,
             "clusters": {name: table.num_clusters for name, table in tables.items()},
-            "table_bytes": {name: table.bytes() for name, table in tables.items()},
+            "table_bytes": self.network.table_bytes(),
         }
 
     def save_into(self, stage: Path) -> None:

@@ -62,6 +62,14 @@ class CELNetwork(nn.Module):
         rows_KD = self.items.weight[: self.items.num_clusters]
         return self.interaction.items(rows_KD), self.items.assign.long()
 
+    def table_bytes(self) -> dict[str, int]:
+        """Bytes that users' and items' vectors are read from: tables, and vectors of items' own."""
+        own = [self.personal, self.follows_N] if self.personal is not None else []
+        return {
+            "users": self.users.bytes(),
+            "items": self.items.bytes() + sum(one.numel() * one.element_size() for one in own),
+        }
+
     def item_vectors(self) -> Tensor:
         """Vector of every item: its own X_i, or its cluster's row. ``→ [N, D]``.
 
