@@ -1,0 +1,213 @@
+"""Pairs of items that are similar or not, drawn from the log of one market (PGTL, data preprocessing)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from polyvec.data.dataset import MICROSECONDS_PER_DAY
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from polyvec.data.market import Market
+
+    Ints = npt.NDArray[np.int64]
+    Flags = npt.NDArray[np.bool_]
+
+EXPOSURE = "impression"
+LATEST = 50  # events of a user that partners are drawn from
+CROWD = 20  # events of a day, at least, that negatives are drawn among; else days before are taken in
+ATTEMPTS = 8
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """P pairs of items on a day.
+
+    Attributes
+    ----------
+    items_2P
+        The current item and one of the user's earlier ones, int64 ``[2, P]``.
+    days_P
+        Day of the current event, int64 ``[P]``: what is known of both items is of the days before.
+    labels_P
+        Whether the current item was clicked, rather than only exposed or drawn; bool ``[P]``.
+    """
+
+    items_2P: Ints
+    days_P: Ints
+    labels_P: Flags
+
+    def __len__(self) -> int:
+        return len(self.days_P)
+
+    def take(self, rows: npt.NDArray[np.integer]) -> Pairs:
+        """Some pairs."""
+        return Pairs(self.items_2P[:, rows], self.days_P[rows], self.labels_P[rows])
+
+
+def has_exposures(market: Market, positive: str) -> bool:
+    """Whether the market tells what was shown and not clicked."""
+    return positive != EXPOSURE and EXPOSURE in market.actions and bool(market.actions[EXPOSURE].any())
+
+
+def draw_pairs(
+    market: Market,
+    start: int,
+    stop: int,
+    *,
+    positive: str,
+    partners: int,
+    history_days: float,
+    most: int,
+    seed: int,
+) -> Pairs:
+    """Pair what users clicked, and what they did not, with what they had clicked before.
+
+    A clicked item and an earlier clicked item of the same user are similar. An exposed item that its user did
+    not click on that day, and an earlier clicked one, are dissimilar. Without exposures, dissimilar items are
+    those of other users' events of the same day in the same market, so that an item is drawn as often as it
+    is popular; days of fewer than 20 events take in the events before. There are as many dissimilar as
+    similar pairs, or fewer where too little was exposed.
+
+    Parameters
+    ----------
+    market
+        The log, at least up to ``stop``; nothing later than an event is looked at for its pairs.
+    start, stop
+        Times of the current events: at or after ``start``, before ``stop``.
+    positive
+        Action that counts as a click.
+    partners
+        Earlier items drawn for each event, of the latest 50.
+    history_days
+        How long ago an earlier item may have been clicked.
+    most
+        Pairs at most; a random part is taken of more.
+    seed
+        Of all that is drawn.
+    """
+    random = np.random.default_rng(seed)
+    clicked = market.of_action(positive)
+    history = _History(clicked, history_days)
+    current = np.flatnonzero((clicked.times >= start) & (clicked.times < stop))
+    limit = max(1, most // (2 * partners))
+    if len(current) > limit:
+        current = np.sort(random.choice(current, limit, replace=False))
+    rows, earlier = history.draw(clicked.users[current], clicked.times[current], partners, random)
+    similar = _pairs(clicked, current[rows], earlier, history, is_similar=True)
+    if has_exposures(market, positive):
+        shown = _not_clicked(market, clicked, start, stop)
+        shown = shown.take(np.sort(random.permutation(len(shown))[:limit]))
+        rows, earlier = history.draw(shown.users, shown.times, partners, random)
+        dissimilar = _pairs(shown, rows, earlier, history, is_similar=False)
+    else:
+        drawn = _drawn_others(clicked, current, random)
+        kept = drawn[rows] >= 0
+        dissimilar = Pairs(
+            np.stack([drawn[rows[kept]], clicked.items[earlier[kept]]]),
+            clicked.days[current[rows[kept]]],
+            np.zeros(int(kept.sum()), np.bool_),
+        )
+        dissimilar = dissimilar.take(np.flatnonzero(dissimilar.items_2P[0] != dissimilar.items_2P[1]))
+    number = min(len(similar), len(dissimilar))
+    dissimilar = dissimilar.take(np.sort(random.permutation(len(dissimilar))[:number]))
+    return _concatenate([similar, dissimilar])
+
+
+class _History:
+    """What each user had clicked, sorted by user and time."""
+
+    def __init__(self, clicked: Market, history_days: float) -> None:
+        self.clicked = clicked
+        self._reach = round(history_days * MICROSECONDS_PER_DAY)
+        self._base = int(clicked.times.min(initial=0))
+        self._span = int(clicked.times.max(initial=0)) - self._base + 2
+        self._ends = np.searchsorted(clicked.users, np.arange(int(clicked.users.max(initial=-1)) + 2))
+
+    def draw(
+        self, users_Q: Ints, times_Q: Ints, number: int, random: np.random.Generator
+    ) -> tuple[Ints, Ints]:
+        """Up to so many distinct earlier events of each asked (user, time): rows asked, and events."""
+        begin, end = self._before(users_Q, times_Q)
+        begin = np.maximum(begin, end - LATEST)
+        size = end - begin
+        asked = np.repeat(np.flatnonzero(size > 0), np.minimum(size[size > 0], number))
+        place = np.arange(len(asked)) - np.searchsorted(asked, asked)
+        shift = (random.random(len(users_Q)) * size).astype(np.int64)  # different places of one round
+        step = np.maximum(size[asked] // number, 1)
+        events = begin[asked] + (shift[asked] + place * step) % size[asked]
+        recent = self.clicked.times[events] >= times_Q[asked] - self._reach
+        return asked[recent], events[recent]
+
+    def _before(self, users_Q: Ints, times_Q: Ints) -> tuple[Ints, Ints]:
+        """Range of each user's events strictly before a time."""
+        last = len(self._ends) - 2
+        known = users_Q <= last
+        users = np.minimum(users_Q, max(last, 0))
+        low = np.where(known, self._ends[users], 0)
+        high = np.where(known, self._ends[users + 1], 0) if last >= 0 else low
+        begin = low.copy()
+        while (low < high).any():
+            middle = (low + high) // 2
+            open_rows = low < high
+            before = open_rows & (self.clicked.times[np.minimum(middle, len(self.clicked) - 1)] < times_Q)
+            low = np.where(before, middle + 1, low)
+            high = np.where(open_rows & ~before, middle, high)
+        return begin, low
+
+
+def _pairs(current: Market, rows: Ints, earlier: Ints, history: _History, *, is_similar: bool) -> Pairs:
+    """Pairs of current events and earlier ones, but of an item with itself."""
+    items_2P = np.stack([current.items[rows], history.clicked.items[earlier]])
+    kept = items_2P[0] != items_2P[1]
+    return Pairs(items_2P[:, kept], current.days[rows][kept], np.full(int(kept.sum()), is_similar))
+
+
+def _not_clicked(market: Market, clicked: Market, start: int, stop: int) -> Market:
+    """Exposures in the time whose user did nothing else with the item on that day."""
+    shown = market.of_action(EXPOSURE)
+    shown = shown.take((shown.times >= start) & (shown.times < stop))
+    others = market.take(~market.actions[EXPOSURE])
+    done = pl.concat([_user_items(one.users, one.items, one.days) for one in (others, clicked)])
+    return shown.take(~_is_in(_user_items(shown.users, shown.items, shown.days), done))
+
+
+def _drawn_others(clicked: Market, current: Ints, random: np.random.Generator) -> Ints:
+    """Item of an event of the same day, not one that the user has that day; −1 where none is found."""
+    by_day = np.argsort(clicked.days, kind="stable")
+    days, asked = clicked.days[by_day], clicked.days[current]
+    end = np.searchsorted(days, asked, side="right")
+    begin = np.maximum(np.minimum(np.searchsorted(days, asked), end - CROWD), 0)
+    own = _user_items(clicked.users, clicked.items, clicked.days)
+    drawn = np.full(len(current), -1)
+    for _ in range(ATTEMPTS):
+        still = np.flatnonzero(drawn < 0)
+        items = clicked.items[by_day[random.integers(begin[still], end[still])]]
+        others = ~_is_in(_user_items(clicked.users[current[still]], items, asked[still]), own)
+        drawn[still[others]] = items[others]
+    return drawn
+
+
+def _user_items(users: Ints, items: Ints, days: Ints) -> pl.DataFrame:
+    return pl.DataFrame({"user": users, "item": items, "day": days})
+
+
+def _is_in(asked: pl.DataFrame, known: pl.DataFrame) -> Flags:
+    """Whether each row asked for is among those known."""
+    found = asked.join(
+        known.unique().with_columns(found=True), on=known.columns, how="left", maintain_order="left"
+    )
+    return found["found"].fill_null(value=False).to_numpy()
+
+
+def _concatenate(parts: list[Pairs]) -> Pairs:
+    return Pairs(
+        np.concatenate([one.items_2P for one in parts], axis=1),
+        np.concatenate([one.days_P for one in parts]),
+        np.concatenate([one.labels_P for one in parts]),
+    )
