@@ -98,7 +98,8 @@ def by_hand(market: Market, item: int, day: int, windows: tuple[int, ...]) -> di
         priced = [e for e in paid if np.isfinite(market.columns["price"][e])]
         revenue = [round(market.columns["price"][e] * market.columns["quantity"][e], 2) for e in priced]
         found[f"revenue {suffix}"] = float(np.sum(revenue))
-        found[f"price {suffix}"] = mean([market.columns["price"][e] for e in priced])
+    prices = [market.columns["price"][e] for e in bought if np.isfinite(market.columns["price"][e])]
+    found["price"] = mean(prices)
     days = [int(market.days[e]) for e in bought]
     found["days since the latest"] = day - max(days) if days else np.nan
     found["days since the first"] = day - min(days) if days else np.nan

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from polyvec.embeddings import Embeddings
-    from polyvec.systems.embed import NumberType
+    from polyvec.systems.embed import Market, NumberType
 
 
 class Options(TypedDict):
@@ -21,6 +21,7 @@ class Options(TypedDict):
     until: str | None
     held_back: int
     number_type: NumberType
+    market: Market
     resume: bool
     overwrite: bool
     as_json: bool
@@ -44,6 +45,13 @@ class Options(TypedDict):
     default="float32",
     show_default=True,
     help="Numbers of the vectors.",
+)
+@click.option(
+    "--market",
+    type=click.Choice(["target", "source"]),
+    default="target",
+    show_default=True,
+    help="Of a model of two markets (pgtl): as items of which one they are encoded.",
 )
 @click.option("--resume", is_flag=True, help="Keep what an interrupted call of the same command has written.")
 @click.option("--overwrite", is_flag=True, help="Replace existing Embeddings.")
@@ -73,6 +81,7 @@ def command(model: Path, dataset: Path, out: Path, **options: Unpack[Options]) -
             until=None if options["until"] is None else parse_time(options["until"], data),
             held_back=options["held_back"],
             number_type=options["number_type"],
+            market=options["market"],
             resume=options["resume"],
             overwrite=options["overwrite"],
             on_part=lambda done, total: progress.update(task, completed=done, total=total),

@@ -90,7 +90,7 @@ class FieldVocabulary:
         return cls(
             Vocabulary(popular, "item_id"),
             Vocabulary(_texts(item_table, "category").drop_nulls().unique().sort(), "category"),
-            Vocabulary(_frequent_words(item_table, max_words), "word"),
+            Vocabulary(frequent_words(item_table, max_words), "word"),
         )
 
     def encode(self, item_table: pl.DataFrame) -> ItemFields:
@@ -104,7 +104,7 @@ class FieldVocabulary:
         )
 
     def _words(self, item_table: pl.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        lists = _titles_as_words(item_table)
+        lists = titles_as_words(item_table)
         per_item = lists.list.len().fill_null(0).to_numpy()
         item_of_word = np.repeat(np.arange(len(lists)), per_item)
         rows = self.words.rows(lists.explode(empty_as_null=False, keep_nulls=False))
@@ -140,11 +140,13 @@ def _texts(item_table: pl.DataFrame, column: str) -> pl.Series:
     return item_table[column].cast(pl.String)
 
 
-def _titles_as_words(item_table: pl.DataFrame) -> pl.Series:
+def titles_as_words(item_table: pl.DataFrame) -> pl.Series:
+    """Lower-case words of every title, lists ``[N]``; null without a title."""
     return _texts(item_table, "title").str.to_lowercase().str.extract_all(WORD)
 
 
-def _frequent_words(item_table: pl.DataFrame, max_words: int) -> pl.Series:
-    words = _titles_as_words(item_table).explode(empty_as_null=False, keep_nulls=False).drop_nulls()
+def frequent_words(item_table: pl.DataFrame, max_words: int) -> pl.Series:
+    """The words of most titles, most frequent first."""
+    words = titles_as_words(item_table).explode(empty_as_null=False, keep_nulls=False).drop_nulls()
     counts = words.alias("word").value_counts().sort(["count", "word"], descending=[True, False])
     return counts["word"].head(max_words)

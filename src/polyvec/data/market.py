@@ -202,9 +202,9 @@ def _running(keys_E: Ints, weights_E: Ints) -> tuple[Ints, Ints]:
 class Statistics:
     """Statistics of entities of a market before a day: items, or what items belong to (a shop, a brand).
 
-    Of every window of days: events of each action, distinct users and revenue of the positive one, its rate
-    among the events of the others, its mean rating; then the mean price, days since the latest positive event
-    and since the first. What the data does not have is left out.
+    Of every window of days: events of each action, the rate of the positive one among those of every other,
+    its distinct users and its revenue; then its mean price and rating ever, days since its latest event and
+    since its first. What the data does not have is left out.
 
     Parameters
     ----------
@@ -236,12 +236,14 @@ class Statistics:
                     if action != positive:
                         self._add(f"{positive} per {action} {suffix}", counts[positive], sums)
             self._add(f"users {suffix}", _users_within(bought, bought_owners, window))
-            for name, values in _amounts(bought).items():
-                known = np.isfinite(values)
-                where, when = bought_owners[known], bought.days[known]
-                total = _within(where, when, window, np.rint(values[known] * CENT).astype(np.int64))
-                number = None if name == "revenue" else _within(where, when, window)
-                self._add(f"{name} {suffix}", total, number, CENT)
+            if "price" in bought.columns:
+                revenue = _total(bought, bought_owners, _revenue(bought), window)
+                self._add(f"revenue {suffix}", revenue, None, CENT)
+        for name in ("price", "rating"):
+            if name in bought.columns:
+                values, known = bought.columns[name], np.isfinite(bought.columns[name])
+                number = _within(bought_owners[known], bought.days[known], EVER)
+                self._add(name, _total(bought, bought_owners, values, EVER), number, CENT)
         self._latest = _Edges(bought_owners, bought.days)
 
     def _add(self, name: str, sums: Sums, per: Sums | None = None, unit: float = 1.0) -> None:
@@ -309,16 +311,16 @@ def _users_within(bought: Market, owners_E: Ints, window: int) -> Sums:
     return Sums(owners, days + 1, stops)
 
 
-def _amounts(bought: Market) -> dict[str, npt.NDArray[np.float64]]:
-    """Revenue, price and rating of the events, those that the data has."""
-    found = {}
-    if "price" in bought.columns:
-        quantity = bought.columns.get("quantity", np.ones(len(bought)))
-        found["revenue"] = bought.columns["price"] * np.nan_to_num(quantity, nan=1.0)
-        found["price"] = bought.columns["price"]
-    if "rating" in bought.columns:
-        found["rating"] = bought.columns["rating"]
-    return found
+def _total(bought: Market, owners_E: Ints, values_E: npt.NDArray[np.float64], window: int) -> Sums:
+    """Sum of a number of the events, in hundredths; of what is not known nothing."""
+    known = np.isfinite(values_E)
+    hundredths = np.rint(values_E[known] * CENT).astype(np.int64)
+    return _within(owners_E[known], bought.days[known], window, hundredths)
+
+
+def _revenue(bought: Market) -> npt.NDArray[np.float64]:
+    quantity = bought.columns.get("quantity", np.ones(len(bought)))
+    return bought.columns["price"] * np.nan_to_num(quantity, nan=1.0)
 
 
 def entities(item_table: pl.DataFrame, column: str) -> tuple[Ints, list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from polyvec.embeddings import Score
 
 NumberType = Literal["float32", "float16"]
+Market = Literal["source", "target"]
 FROM_THE_MODEL = (
     "variant",
     "parameters",
@@ -93,6 +94,15 @@ class Encoder(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsTheLog(Protocol):
+    """A model whose items change with the log."""
+
+    def at(self, dataset: Dataset, until: int | None, side: Market) -> Encoder:
+        """Bind it to what happened before a moment; items are encoded as those of one of its markets."""
+        ...
+
+
 def embed(
     model: Encoder,
     dataset: Dataset,
@@ -101,6 +111,7 @@ def embed(
     until: int | None = None,
     held_back: int = 0,
     number_type: NumberType = "float32",
+    market: Market = "target",
     resume: bool = False,
     overwrite: bool = False,
     on_part: Callable[[int, int], None] | None = None,
@@ -128,6 +139,8 @@ def embed(
         For ordered data: last events of every user that are not read.
     number_type
         ``float32`` or ``float16``.
+    market
+        Of a model of two markets: as items of which one they are encoded; else only ``target``.
     resume
         Keep the parts that an interrupted call of the same request has written.
     overwrite
@@ -149,9 +162,17 @@ def embed(
             expected=f"data with {_AN[model.time_kind]}; this Dataset has {_AN[dataset.time_kind]}",
         )
     check_moment(dataset, until, held_back)
+    if isinstance(model, ReadsTheLog):
+        model = model.at(dataset, until, market)
+    elif market != "target":
+        raise UsageError(
+            f"a model of system '{model.system}' knows no two markets", mend="leave out --market"
+        )
     out, purchases = Path(out), dataset.only_action()
     until = purchases.time_span[1] + 1 if until is None else until
     provenance = _provenance(model, dataset, until, held_back)
+    if isinstance(model, ReadsTheLog):
+        provenance["market"] = market
     parents = {role: m for role, m in [("model", model.manifest), ("dataset", dataset.manifest)] if m}
     meta = describe(model.num_vectors, model.width, model.score, provenance)
     with writing(out, "embeddings", meta=meta, parents=parents, overwrite=overwrite, resume=True) as stage:

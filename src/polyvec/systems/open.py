@@ -38,8 +38,12 @@ def open_model(path: Path) -> Encoder:
         from polyvec.systems.cel import LiteModel
 
         return LiteModel.open(path)
+    if system == "pgtl":
+        from polyvec.systems.pgtl import PGTL
+
+        return PGTL.open(path)
     raise ArtifactError(
         f"{path} holds a model of system '{system}'",
         file=path,
-        expected="'guim', 'sasrec', 'cel' or 'cel-lite'",
+        expected="'guim', 'sasrec', 'cel', 'cel-lite' or 'pgtl'",
     )

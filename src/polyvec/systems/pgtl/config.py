@@ -1,0 +1,136 @@
+"""What a PGTL model is: presets of the paper and of our own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from polyvec.training.options import TrainingOptions
+
+Count = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Method = Literal[
+    "pgtl", "pgtl_no_specific", "pgtl_no_prior", "source", "target", "fine_tune", "fshare", "sshare"
+]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class PGTLConfig:
+    """PGTL (Li et al., IAAI 2022) and what it is compared with; symbols in brackets are the paper's.
+
+    Attributes
+    ----------
+    source, target
+        The large and the small market: values of the column ``scenario``.
+    method
+        ``pgtl``, or it without attention (``pgtl_no_specific``) or with the target's own features for the
+        prior's (``pgtl_no_prior``); a network of one market alone (``source``, ``target``); ``fine_tune``:
+        the source's network trained on by the target; ``fshare``: one network for both; ``sshare``: one for
+        both and one for each.
+    action
+        What counts as a click.
+    windows
+        Lengths of the statistics' windows in days, short and long; 0 counts everything before.
+    buckets
+        Buckets of a number's positive values, of like many training samples each.
+    max_ids, max_words
+        Item ids, and words of titles, with a vector of their own; the most frequent are taken.
+    field_width
+        Numbers of a bucket's vector.
+    attention
+        Hidden layers of a market's attention G_a; its last layer is ``field_width``.
+    hidden
+        Hidden layers of a generator G_f.
+    width
+        D, numbers of an item's representation; 0 stands for the number of features, as in the paper.
+    dropout
+        Share of a generator's hidden numbers that are dropped.
+    gate
+        g of equation 7: a ``vector``, one ``number``, or ``open`` (g = 1).
+    alignment
+        What draws the markets' features together: ``adversarial`` (gradient reversal), ``mmd`` or ``none``.
+    trade_off
+        λ of equation 5; it rises from 0 in the first half of training.
+    discriminator
+        Hidden layers of G_d.
+    scale
+        Cosines are multiplied by it before the sigmoid; 1 in the paper.
+    decay
+        β, weight of the squared norm of all weights.
+    relations
+        ``related``: as the data says; ``shuffled``: each item has another's related items, to see what a
+        prior that tells nothing does.
+    max_related
+        Related source items at most; those of most events are taken.
+    partners
+        Earlier items that each event is paired with.
+    history_days
+        Days back that earlier items are looked for; users are encoded from as many.
+    max_pairs
+        Pairs of a market at most, in training; and of the target in validation.
+    target_days
+        Days at the end that are validated on.
+    steps_per_epoch
+        Steps between two validations; 0 goes through the larger market's pairs.
+    guard
+        What to do if the target's network alone is as good on validation: ``warn``, ``fall_back`` to it, or
+        ``off``: it is not trained. Only for methods that transfer.
+    """
+
+    source: str = ""
+    target: str = ""
+    method: Method = "pgtl"
+    action: str = "purchase"
+    windows: tuple[Annotated[int, Field(ge=0)], ...] = (7, 30, 365)
+    buckets: Count = 16
+    max_ids: Annotated[int, Field(ge=0)] = 100_000
+    max_words: Annotated[int, Field(ge=0)] = 10_000
+    field_width: Count = 8
+    attention: tuple[Count, ...] = (6, 4)
+    hidden: tuple[Count, ...] = (256, 128)
+    width: Annotated[int, Field(ge=0)] = 64
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    gate: Literal["vector", "number", "open"] = "vector"
+    alignment: Literal["adversarial", "mmd", "none"] = "adversarial"
+    trade_off: Weight = 0.1
+    discriminator: tuple[Count, ...] = (64,)
+    scale: Annotated[float, Field(gt=0)] = 5.0
+    decay: Weight = 1e-6
+    relations: Literal["related", "shuffled"] = "related"
+    max_related: Count = 32
+    partners: Count = 3
+    history_days: Annotated[float, Field(gt=0)] = 90
+    max_pairs: Count = 400_000
+    target_days: Annotated[float, Field(gt=0)] = 14
+    steps_per_epoch: Annotated[int, Field(ge=0)] = 0
+    guard: Literal["warn", "fall_back", "off"] = "warn"
+
+    @model_validator(mode="after")
+    def _of_two_markets(self) -> Self:
+        if self.source and self.source == self.target:
+            raise ValueError("source and target are the same market")
+        return self
+
+
+def default() -> tuple[PGTLConfig, TrainingOptions]:
+    """Our recipe: a larger learning rate, and cosines scaled so that pairs can be told with confidence."""
+    options = TrainingOptions(
+        epochs=30, batch_size=512, learning_rate=1e-3, warmup=0.02, final_rate=0.1, clip=1.0,
+        weight_decay=0, patience=5, precision="float32",
+    )  # fmt: skip
+    return PGTLConfig(), options
+
+
+def paper() -> tuple[PGTLConfig, TrainingOptions]:
+    """As published: windows of 1, 7 and 30 days, width = number of features, Adam at 1e-4."""
+    config = PGTLConfig(windows=(1, 7, 30), width=0, scale=1.0, trade_off=1.0)
+    options = TrainingOptions(
+        epochs=30, batch_size=512, learning_rate=1e-4, warmup=0, final_rate=1, clip=0,
+        weight_decay=0, patience=5, precision="float32",
+    )  # fmt: skip
+    return config, options
+
+
+PRESETS = {"default": default, "paper": paper}

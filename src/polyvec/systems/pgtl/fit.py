@@ -1,0 +1,436 @@
+"""Train PGTL, or a method that it is compared with: from a Dataset of two markets to a Model folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import polars as pl
+
+from polyvec.data.dataset import days
+from polyvec.data.market import Market
+from polyvec.errors import DataError, UsageError
+from polyvec.evaluation.classification import auc
+from polyvec.systems.folder import REFIT, check_refit, claim_workspace, run_name, told_by, write_model
+from polyvec.systems.pgtl.config import PGTLConfig
+from polyvec.systems.pgtl.features import STRONG, UNRELATED, WEAK, Texts
+from polyvec.systems.pgtl.model import PGTL, SYSTEM, encode, relations_of
+from polyvec.systems.pgtl.network import SINGLE, SOURCE, TARGET, PGTLNetwork
+from polyvec.systems.pgtl.objective import Objective, PairPlan
+from polyvec.systems.pgtl.pairs import draw_pairs, has_exposures
+from polyvec.systems.pgtl.view import Samples, View
+from polyvec.systems.plan import Plan
+from polyvec.training.loop import Trainer, choose_device
+from polyvec.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from polyvec.data.dataset import Dataset
+    from polyvec.systems.pgtl.pairs import Pairs
+    from polyvec.training.checkpoint import Progress
+
+Validation = Literal["window", "none"]
+ALONE, FIRST = "alone", "first"
+"""Folders of the runs beside: the target alone (the guard), and the source's, which is then fine-tuned."""
+VALIDATION_SEED = 1_000_000
+LEAST_GAIN = 0.002
+"""AUC by which transfer must beat the target alone on validation to be said to pay."""
+
+
+def fit(
+    dataset: Dataset,
+    out: Path | str,
+    config: PGTLConfig | None = None,
+    options: TrainingOptions | None = None,
+    *,
+    until: int | None = None,
+    held_back: int = 0,
+    validation: Validation = "window",
+    refit: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> PGTL:
+    """Learn item representations of the market ``target`` with the help of the market ``source``.
+
+    Parameters
+    ----------
+    dataset
+        Data with timestamps and a column ``scenario``.
+    out
+        The Model folder, whole or absent. While training, all that a resumed run needs lies in a hidden
+        folder beside it.
+    config, options
+        What to train, and how; ``source`` and ``target`` have no defaults.
+    until
+        Nothing at or after this time is read. None reads everything.
+    held_back
+        For ordered data, which has no days: refused.
+    validation
+        ``window``: the best epoch is chosen by the AUC of the target's pairs of the latest ``target_days``
+        (of the source's, if it alone is trained). ``none``: all epochs are trained.
+    refit
+        Train again on everything for the number of epochs that validation found best.
+    resume
+        Go on from the latest checkpoint of an interrupted run of the same configuration.
+    overwrite
+        Replace an existing Model.
+
+    Raises
+    ------
+    DataError
+        If there are no markets, no timestamps, or no pairs to learn from.
+    TrainingError
+        If the loss is not finite.
+    ArtifactError
+        If ``out`` exists, or the run to resume was another one.
+    UsageError
+        If a market is not named or not in the data, or ``refit`` has no validation to follow.
+    """
+    out, config, options = Path(out), config or PGTLConfig(), options or TrainingOptions()
+    _check(config, held_back, validation, refit=refit)
+    until = dataset.time_span[1] + 1 if until is None else until
+    settings = {SYSTEM: asdict(config), "training": asdict(options), "moment": [until, validation, refit]}
+    lessons = Lessons.of(dataset, config, options, until, validates=validation != "none")
+    workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
+    model, progress = _train(lessons, config, options, workspace)
+    guard = _guard(lessons, config, options, workspace, progress.best)
+    if guard.falls_back:
+        config = replace(config, method="target")
+        model, progress = guard.model, guard.progress
+    runs = [progress]
+    if refit:
+        everything = Lessons.of(dataset, config, options, until, validates=False)
+        model, again = _train(everything, config, options, workspace / REFIT, progress.best_epoch + 1)
+        runs.append(again)
+    meta = model.meta | told_by(runs) | {"coverage": lessons.coverage, "guard": guard.told}
+    card = _card(meta, lessons)
+    write_model(out, model, dataset, workspace, meta, card=card, overwrite=overwrite)
+    return PGTL.open(out)
+
+
+def plan(
+    dataset: Dataset,
+    config: PGTLConfig | None = None,
+    options: TrainingOptions | None = None,
+    *,
+    until: int | None = None,
+    held_back: int = 0,
+    validation: Validation = "window",
+    refit: bool = False,
+) -> Plan:
+    """Tell what :func:`fit` would take; parameters and errors are the same."""
+    config, options = config or PGTLConfig(), options or TrainingOptions()
+    _check(config, held_back, validation, refit=refit)
+    until = dataset.time_span[1] + 1 if until is None else until
+    validates = validation != "none" and not refit
+    lessons = Lessons.of(dataset, config, options, until, validates=validates)
+    model = lessons.untrained(config, options)
+    return Plan.of(_trainer(model, lessons, config, options, Path(), 0), model.sizes)
+
+
+def _check(config: PGTLConfig, held_back: int, validation: str, *, refit: bool) -> None:
+    check_refit(validation, refit=refit)
+    if held_back:
+        raise UsageError(
+            "held_back is for data with an order column, and PGTL's statistics need timestamps",
+            mend="name a date with until (--until)",
+        )
+    for name in (SOURCE, TARGET):
+        if not getattr(config, name):
+            raise UsageError(
+                f"the {name} market is not named",
+                expected="a value of the column scenario",
+                mend="--set source=LARGE --set target=SMALL",
+            )
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What is learned from, and what is validated on.
+
+    Attributes
+    ----------
+    config
+        Which markets, and which pairs.
+    view
+        Features, their buckets learned from the training samples.
+    texts
+        Which texts have a row.
+    pairs
+        Training pairs by market.
+    held_out
+        Validation pairs by market; empty without validation.
+    items
+        ``item_id``, ``source`` and ``target``: events before the validation.
+    coverage
+        For the report: items of the target with training events, by their relation, and how pairs were drawn.
+    until
+        End of what is learned from.
+    """
+
+    config: PGTLConfig
+    view: View
+    texts: Texts
+    pairs: dict[str, Pairs]
+    held_out: dict[str, Pairs]
+    items: pl.DataFrame
+    coverage: dict[str, Any]
+    until: int
+
+    @classmethod
+    def of(
+        cls, dataset: Dataset, config: PGTLConfig, options: TrainingOptions, until: int, *, validates: bool
+    ) -> Lessons:
+        """Draw pairs, relate items, learn buckets.
+
+        Raises
+        ------
+        DataError
+            If a market has no pairs, or there is nothing to validate on.
+        """
+        markets = {
+            SOURCE: Market.of(dataset, config.source, until),
+            TARGET: Market.of(dataset, config.target, until),
+        }
+        cut = until - days(config.target_days) if validates else until
+        pairs = {name: _draw(market, config, None, cut, options.seed) for name, market in markets.items()}
+        held_out = {}
+        if validates:
+            held_out = {
+                name: _draw(market, config, cut, until, VALIDATION_SEED) for name, market in markets.items()
+            }
+        for purpose, drawn in (("learn from", pairs), ("validate on", held_out)):
+            for name, found in drawn.items():
+                if not len(found):
+                    raise _no_pairs(markets[name].name, purpose, config)
+        events = {name: _events(market, config.action, cut) for name, market in markets.items()}
+        texts = Texts.learn(dataset.item_table, events[SOURCE] + events[TARGET], config)
+        relations = relations_of(dataset.item_table, events[SOURCE], config)
+        view = View.of(dataset, markets, config, texts, relations)
+        view.learn_buckets(
+            config.buckets,
+            {name: (some.items_2P.reshape(-1), np.tile(some.days_P, 2)) for name, some in pairs.items()},
+        )
+        known = dataset.item_table.select("item_id").with_columns(
+            *(pl.Series(name, counts) for name, counts in events.items())
+        )
+        sold = events[TARGET] > 0
+        coverage = {
+            "items": int(sold.sum()),
+            "strong": int((relations.kind_N[sold] == STRONG).sum()),
+            "weak": int((relations.kind_N[sold] == WEAK).sum()),
+            "unrelated": int((relations.kind_N[sold] == UNRELATED).sum()),
+            "pairs": {name: len(some) for name, some in pairs.items()},
+            "negatives": {
+                name: "exposed" if has_exposures(market, config.action) else "drawn"
+                for name, market in markets.items()
+            },
+        }
+        known = known.filter((pl.col(SOURCE) > 0) | (pl.col(TARGET) > 0))
+        return cls(config, view, texts, pairs, held_out, known, coverage, cut)
+
+    def untrained(self, config: PGTLConfig, options: TrainingOptions) -> PGTL:
+        """A new model of a method."""
+        names = self.view.sights[SOURCE].names
+        return PGTL.new(config, options, self.texts, self.view.buckets, names, self.items, self.until)
+
+    def samples(self, config: PGTLConfig, market: str) -> Samples:
+        """Training samples of a market, with what a method knows beforehand."""
+        return Samples.of(self.pairs[market], self.view, market, config)
+
+
+@dataclass(frozen=True)
+class Validator:
+    """AUC of held-out pairs of a market.
+
+    Attributes
+    ----------
+    network
+        May go on training between calls.
+    samples
+        The pairs.
+    market
+        ``source`` or ``target``.
+    """
+
+    network: PGTLNetwork
+    samples: Samples
+    market: Literal["source", "target"]
+
+    def __call__(self) -> float:
+        """Chance that a similar pair is closer than a dissimilar one."""
+        scores = score(self.network, self.samples, self.market)
+        return float(auc(self.samples.labels_P[:, None], scores[:, None]).mean())
+
+
+def score(
+    network: PGTLNetwork, samples: Samples, market: Literal["source", "target"]
+) -> npt.NDArray[np.float32]:
+    """Mean cosine of the items of every pair, ``[P]``."""
+    vectors = encode(network, samples.instances, samples.prior, market)
+    scores: npt.NDArray[np.float32] = np.einsum(
+        "pd,pd->p", vectors[samples.rows_2P[0]], vectors[samples.rows_2P[1]]
+    )
+    return scores
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Whether transfer pays: validation AUC of a method and of the target alone."""
+
+    told: dict[str, Any] | None = None
+    falls_back: bool = False
+    run: tuple[PGTL, Progress] | None = None
+
+    @cached_property
+    def model(self) -> PGTL:
+        """The model of the target alone."""
+        assert self.run is not None  # noqa: S101
+        return self.run[0]
+
+    @cached_property
+    def progress(self) -> Progress:
+        """Its run."""
+        assert self.run is not None  # noqa: S101
+        return self.run[1]
+
+
+def _guard(
+    lessons: Lessons, config: PGTLConfig, options: TrainingOptions, workspace: Path, reached: float | None
+) -> Guard:
+    """Train the target alone and compare, where that is asked for and there is something to compare."""
+    if config.guard == "off" or config.method in ("source", "target") or reached is None:
+        return Guard()
+    alone = replace(config, method="target")
+    model, progress = _train(lessons, alone, options, workspace / ALONE)
+    assert progress.best is not None  # noqa: S101  # both are validated
+    pays = reached >= progress.best + LEAST_GAIN
+    told = {"validation": reached, "target_alone": progress.best, "pays": pays}
+    return Guard(told, not pays and config.guard == "fall_back", (model, progress))
+
+
+def _train(
+    lessons: Lessons, config: PGTLConfig, options: TrainingOptions, workspace: Path, stop_after: int = 0
+) -> tuple[PGTL, Progress]:
+    """Train a new model, or go on with the one in the workspace."""
+    workspace.mkdir(exist_ok=True)
+    model = lessons.untrained(config, options)
+    if config.method == "fine_tune":
+        first, _ = _train(lessons, replace(config, method="source"), options, workspace / FIRST)
+        model.network.load_state_dict(first.network.state_dict())
+    trainer = _trainer(model, lessons, config, options, workspace, stop_after)
+    return model, trainer.run()
+
+
+def _trainer(
+    model: PGTL,
+    lessons: Lessons,
+    config: PGTLConfig,
+    options: TrainingOptions,
+    workspace: Path,
+    stop_after: int,
+) -> Trainer:
+    device = choose_device(options.device)
+    model.network.to(device)
+    wanted = {
+        SOURCE: config.method in {"source"} or config.method not in SINGLE,
+        TARGET: config.method != "source",
+    }
+    samples = {
+        name: lessons.samples(config, name) if is_wanted else None for name, is_wanted in wanted.items()
+    }
+    largest = max(len(found) for found in samples.values() if found is not None)
+    steps = config.steps_per_epoch or -(-largest // options.batch_size)
+    pairs = PairPlan(
+        samples[SOURCE], samples[TARGET], options.batch_size, steps, options.epochs, options.seed, device
+    )
+    validator = None
+    if lessons.held_out:
+        market: Literal["source", "target"] = SOURCE if config.method == "source" else TARGET
+        held_out = Samples.of(lessons.held_out[market], lessons.view, market, config)
+        validator = Validator(model.network, held_out, market)
+    return Trainer(
+        model.network,
+        Objective(model.network),
+        pairs,
+        validator,
+        options,
+        workspace,
+        stop_after,
+        f"{run_name(workspace)}: {config.method}",
+    )
+
+
+def _draw(market: Market, config: PGTLConfig, start: int | None, stop: int, seed: int) -> Pairs:
+    """Pairs of a market, as the configuration asks for them."""
+    return draw_pairs(
+        market,
+        int(market.times.min(initial=0)) if start is None else start,
+        stop,
+        positive=config.action,
+        partners=config.partners,
+        history_days=config.history_days,
+        most=config.max_pairs,
+        seed=seed,
+    )
+
+
+def _no_pairs(market: str, purpose: str, config: PGTLConfig) -> DataError:
+    """Say what is missing of a market that nothing can be learned from, or validated on."""
+    return DataError(
+        f"market '{market}' has no pairs of items to {purpose}",
+        expected=f"users with several '{config.action}' events within {config.history_days:g} days; "
+        f"validation is on the latest {config.target_days:g}",
+        mend="name another market or action, or set history_days, target_days or --validation none",
+    )
+
+
+def _events(market: Market, action: str, until: int) -> npt.NDArray[np.int64]:
+    bought = market.of_action(action)
+    return np.bincount(bought.items[bought.times < until], minlength=market.num_items).astype(np.int64)
+
+
+def _card(meta: dict[str, Any], lessons: Lessons) -> str:
+    """Say in Markdown what was trained on what, and whether transfer pays."""
+    coverage, config = meta["coverage"], lessons.config
+    best = "nothing was validated"
+    if meta["validation"] is not None:
+        best = f"best on validation after epoch {meta['best_epoch'] + 1}: AUC {meta['validation']:.4f}"
+    lines = [
+        "# PGTL model",
+        "",
+        f"Items of market '{config.target}', learned with the help of market '{config.source}': method "
+        f"`{meta['variant']}`, one vector of {meta['D']} numbers per item.",
+        "",
+        f"* {coverage['items']:,} items were sold in '{config.target}': {coverage['strong']:,} in "
+        f"'{config.source}', too (strong relations), {coverage['weak']:,} have others of their category "
+        f"there (weak), {coverage['unrelated']:,} no relation",
+        *[
+            f"* {coverage['pairs'][name]:,} pairs of items in the {name} market; those that are not similar "
+            + (
+                "were exposed and not clicked"
+                if coverage["negatives"][name] == "exposed"
+                else "were drawn by popularity on the same day, for the log has no exposures"
+            )
+            for name in (SOURCE, TARGET)
+        ],
+        f"* {meta['parameters']:,} weights, {meta['steps']:,} steps; {best}",
+        f"* {meta['features']} features, numbers in {config.buckets} buckets",
+        "",
+    ]
+    if meta["guard"]:
+        lines += [told_guard(meta["guard"], fell_back=meta["variant"] == "target"), ""]
+    return "\n".join(lines)
+
+
+def told_guard(guard: dict[str, Any], *, fell_back: bool) -> str:
+    """Say plainly whether transfer pays."""
+    found = f"AUC {guard['validation']:.4f} against {guard['target_alone']:.4f} of the target alone"
+    if guard["pays"]:
+        return f"Transfer pays on validation: {found}."
+    end = "this model is that of the target alone" if fell_back else "consider --set guard=fall_back"
+    return f"**Transfer does not pay** on validation: {found}; {end}."

@@ -1,0 +1,224 @@
+"""The networks of PGTL and of the methods that it is compared with.
+
+All map features of items of two markets to blocks of numbers; two items are as similar as the cosines of
+their blocks, summed. Letters: M items of a batch, F features, D width of a representation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import Tensor, nn
+
+from polyvec.layers.gradient_reversal import reverse_gradient
+from polyvec.layers.tables.table import INITIAL_STD
+
+if TYPE_CHECKING:
+    from polyvec.systems.pgtl.config import PGTLConfig
+
+SOURCE: Final = "source"
+TARGET: Final = "target"
+SINGLE = ("source", "target", "fine_tune")
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of M items as tensors.
+
+    Attributes
+    ----------
+    numbers
+        Bucket of every number, rows of the table of numbers; int64 ``[M, F_n]``.
+    bags
+        Codes and offsets ``[M]`` of every text, rows of the table of texts.
+    """
+
+    numbers: Tensor
+    bags: list[tuple[Tensor, Tensor]]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a network makes of M items of one market.
+
+    Attributes
+    ----------
+    blocks
+        Representations ``[M, D]`` whose cosines are summed.
+    aligned
+        Features ``[M, D]`` that are to be alike in both markets; None where nothing is.
+    gate
+        g of equation 7, ``[M, D]`` or ``[M, 1]``; None without prior.
+    """
+
+    blocks: tuple[Tensor, ...]
+    aligned: Tensor | None = None
+    gate: Tensor | None = None
+
+
+class SharedEmbedding(nn.Module):
+    """E: a vector for every bucket and text; of several texts the mean, of none the zero vector."""
+
+    def __init__(self, num_buckets: int, num_texts: int, width: int) -> None:
+        super().__init__()
+        self.numbers = nn.Embedding(max(num_buckets, 1), width)
+        self.texts = nn.Embedding(max(num_texts, 1), width)
+        for table in (self.numbers, self.texts):
+            nn.init.normal_(table.weight, std=10 * INITIAL_STD)
+
+    def forward(self, features: Features) -> Tensor:
+        """Vectors of all features. ``→ [M, F, width]``."""
+        parts = [self.numbers(features.numbers)]
+        parts += [
+            nn.functional.embedding_bag(codes, self.texts.weight, offsets, mode="mean")[:, None]
+            for codes, offsets in features.bags
+        ]
+        return torch.cat(parts, dim=1)
+
+
+class Perspective(nn.Module):
+    """A market's view of the shared vectors: m = a ⊙ e with a = G_a(e), the same network for all features.
+
+    The last layer is 2σ(·), so that a begins near 1 (the paper names layers and tanh, not what ends them).
+    """
+
+    def __init__(self, width: int, hidden: tuple[int, ...]) -> None:
+        super().__init__()
+        self.attention = _layers((width, *hidden, width), dropout=0)
+
+    def forward(self, vectors_MFX: Tensor) -> Tensor:
+        """``[M, F, X] → [M, F, X]``."""
+        weighted: Tensor = 2 * torch.sigmoid(self.attention(vectors_MFX)) * vectors_MFX
+        return weighted
+
+
+def _layers(widths: tuple[int, ...], dropout: float) -> nn.Sequential:
+    """Linear layers with tanh and dropout between them."""
+    parts: list[nn.Module] = []
+    for number, (one, other) in enumerate(pairwise(widths)):
+        parts.append(nn.Linear(one, other))
+        if number < len(widths) - 2:
+            parts.append(nn.Tanh())
+            parts += [nn.Dropout(dropout)] * (dropout > 0)
+    return nn.Sequential(*parts)
+
+
+class PGTLNetwork(nn.Module):
+    """PGTL and its rivals: one class, for they are made of the same parts.
+
+    Parameters
+    ----------
+    config
+        Which method, and how wide.
+    num_features, num_buckets, num_texts
+        F, and rows of the tables of numbers and of texts.
+    """
+
+    def __init__(self, config: PGTLConfig, num_features: int, num_buckets: int, num_texts: int) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width or num_features
+        self.width = width
+        self.embedding = SharedEmbedding(num_buckets, num_texts, config.field_width)
+        inputs = num_features * config.field_width
+        self.perspectives = nn.ModuleDict()
+        if config.method in {"pgtl", "pgtl_no_prior"}:
+            for market in (SOURCE, TARGET):
+                self.perspectives[market] = Perspective(config.field_width, config.attention)
+        self.generators = nn.ModuleDict({
+            name: _layers((inputs, *config.hidden, width), config.dropout)
+            for name in _generators(config.method)
+        })  # fmt: skip
+        self.gate = None
+        if config.method.startswith("pgtl") and config.gate != "open":
+            self.gate = nn.Linear(2 * width, width if config.gate == "vector" else 1)
+        self.discriminator = None
+        if self.aligns and config.alignment == "adversarial":
+            self.discriminator = _layers((width, *config.discriminator, 1), dropout=0)
+
+    @property
+    def aligns(self) -> bool:
+        """Whether features of both markets are to be alike."""
+        return self.config.method not in SINGLE and self.config.alignment != "none"
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks whose cosines are summed."""
+        return 2 if self.config.method == "sshare" else 1
+
+    def source(self, features: Features) -> Encoded:
+        """Encode items of the source."""
+        method = self.config.method
+        if method in SINGLE:
+            return Encoded((self._generate("single", features, SOURCE),))
+        if method == "fshare":
+            shared = self._generate("shared", features, SOURCE)
+            return Encoded((shared,), shared)
+        own = self._generate("source", features, SOURCE)
+        if method == "sshare":
+            shared = self._generate("shared", features, SOURCE)
+            return Encoded((shared, own), shared)
+        return Encoded((own,), own)
+
+    def target(self, features: Features, prior: Features | None) -> Encoded:
+        """Encode items of the target, of which a prior is known where the method has one."""
+        method = self.config.method
+        if method in SINGLE:
+            return Encoded((self._generate("single", features, TARGET),))
+        if method == "fshare":
+            shared = self._generate("shared", features, TARGET)
+            return Encoded((shared,), shared)
+        own = self._generate("target", features, TARGET)
+        if method == "sshare":
+            shared = self._generate("shared", features, TARGET)
+            return Encoded((shared, own), shared)
+        if prior is None:
+            raise ValueError("a method with prior knowledge needs it")
+        transferred = self._generate("prior", prior, SOURCE)  # the prior is seen as the source is
+        gate = self._gate(transferred, own)
+        return Encoded((gate * transferred + own,), transferred, gate)
+
+    def tell_apart(self, source: Tensor, target: Tensor, trade_off: float) -> tuple[Tensor, Tensor]:
+        """Score of each sample for being of the target, behind the gradient reversal layer; and the truth."""
+        if self.discriminator is None:
+            raise ValueError("there is no discriminator")
+        both = torch.cat([source, target])
+        scores: Tensor = self.discriminator(reverse_gradient(both, trade_off))[:, 0]
+        truth = torch.cat([torch.zeros(len(source)), torch.ones(len(target))]).to(scores.device)
+        return scores, truth
+
+    def _generate(self, name: str, features: Features, market: str) -> Tensor:
+        vectors = self.embedding(features)
+        if market in self.perspectives:
+            vectors = self.perspectives[market](vectors)
+        generated: Tensor = self.generators[name](vectors.flatten(1))
+        return generated
+
+    def _gate(self, prior: Tensor, own: Tensor) -> Tensor:
+        """Equation 7."""
+        if self.gate is None:
+            return torch.ones(len(own), 1, device=own.device)
+        return torch.sigmoid(self.gate(torch.cat([prior, own], dim=1)))
+
+
+def _generators(method: str) -> tuple[str, ...]:
+    if method in SINGLE:
+        return ("single",)
+    if method == "fshare":
+        return ("shared",)
+    return ("shared", "source", "target") if method == "sshare" else ("source", "prior", "target")
+
+
+def similarity(one: Encoded, other: Encoded) -> Tensor:
+    """Sum of the cosines of the blocks, ``[P]``."""
+    cosines = [
+        nn.functional.cosine_similarity(left, right)
+        for left, right in zip(one.blocks, other.blocks, strict=True)
+    ]
+    return torch.stack(cosines).sum(dim=0)
