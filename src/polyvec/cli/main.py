@@ -28,6 +28,7 @@ VERBS = {
     "evaluate": "Ask Embeddings the downstream tasks and write a Report.",
     "bench": "Ask every task of many Embeddings, beside the simple methods.",
     "clusters": "Look at the clusters of a Model.",
+    "explain": "Say what an item's vector was made of (pgtl).",
     "verify": "Check every byte of a polyvec folder against its manifest.",
 }
 INTERRUPTED = 130

@@ -52,7 +52,8 @@ class Sight:
             self._statistics.append((seller, owner_N, statistics))
         numbers = item_table.select(pl.selectors.numeric() - pl.selectors.by_name("item_id"))
         self._numbers = numbers.columns
-        self._profile_NF = numbers.cast(pl.Float64).fill_null(np.nan).to_numpy()
+        columns = [numbers[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in self._numbers]
+        self._profile_NF = np.stack([np.empty(len(item_table)), *columns], axis=1)[:, 1:]
 
     @property
     def names(self) -> list[str]:

@@ -230,7 +230,7 @@ class PGTL:
 
     def encode_items(self, item_table: pl.DataFrame) -> npt.NDArray[np.float32]:
         """Vectors of items of the catalogue that the model is bound to, of length 1. ``→ [N, D]``."""
-        bound = self._bound
+        bound = self.to_log()
         return bound.vectors[bound.rows(item_table["item_id"])]
 
     def item_states(self, item_table: pl.DataFrame) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
@@ -239,7 +239,7 @@ class PGTL:
         ``warm`` had any; ``cold`` items are encoded from their profile and their relations alone; of
         ``empty`` ones nothing is known.
         """
-        bound = self._bound
+        bound = self.to_log()
         rows = bound.rows(item_table["item_id"])
         events = self.training_events(item_table, bound.side)
         state = np.where(events > 0, WARM, np.where(bound.is_known[rows], COLD, EMPTY))
@@ -250,12 +250,12 @@ class PGTL:
 
         Users without a history have the mean of all items, by their training events.
         """
-        vectors_ND = self._bound.vectors
+        vectors_ND = self.to_log().vectors
         owners, events = expand_ranges(windows.history_start, windows.history_end)
         sums = np.zeros((len(windows), self.width), np.float32)
         np.add.at(sums, owners, vectors_ND[np.asarray(dataset.item_rows)[events]])
         empty = windows.history_end == windows.history_start
-        events_N = self.training_events(dataset.item_table, self._bound.side)
+        events_N = self.training_events(dataset.item_table, self.to_log().side)
         sums[empty] = (events_N[:, None] * vectors_ND).sum(axis=0)
         norms = np.linalg.norm(sums, axis=1, keepdims=True)
         return (sums / np.maximum(norms, 1e-12))[:, None].astype(np.float32)
@@ -265,8 +265,14 @@ class PGTL:
         rows = Vocabulary(self.trained_items["item_id"], "item_id").rows(item_table["item_id"])
         return np.append(self.trained_items[side].to_numpy(), 0)[rows].astype(np.int64)
 
-    @property
-    def _bound(self) -> Bound:
+    def to_log(self) -> Bound:
+        """The log that the model is bound to.
+
+        Raises
+        ------
+        UsageError
+            If it is bound to none.
+        """
         if self.bound is None:
             raise UsageError(
                 "the model has no log to read statistics of items from",

@@ -135,6 +135,9 @@ class PGTLNetwork(nn.Module):
             name: _layers((inputs, *config.hidden, width), config.dropout)
             for name in _generators(config.method)
         })  # fmt: skip
+        learns = config.learns_scale
+        self.scale = nn.Parameter(torch.tensor(config.scale), requires_grad=learns)
+        self.bias = nn.Parameter(torch.tensor(0.0), requires_grad=learns)
         self.gate = None
         if config.method.startswith("pgtl") and config.gate != "open":
             self.gate = nn.Linear(2 * width, width if config.gate == "vector" else 1)
@@ -183,6 +186,10 @@ class PGTLNetwork(nn.Module):
         transferred = self._generate("prior", prior, SOURCE)  # the prior is seen as the source is
         gate = self._gate(transferred, own)
         return Encoded((gate * transferred + own,), transferred, gate)
+
+    def logits(self, one: Encoded, other: Encoded) -> Tensor:
+        """Scores of pairs for being similar, before the sigmoid (equation 1), ``[P]``."""
+        return self.scale * similarity(one, other) + self.bias
 
     def tell_apart(self, source: Tensor, target: Tensor, trade_off: float) -> tuple[Tensor, Tensor]:
         """Score of each sample for being of the target, behind the gradient reversal layer; and the truth."""

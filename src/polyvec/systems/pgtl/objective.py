@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from polyvec.objectives.domains import mean_discrepancy
-from polyvec.systems.pgtl.network import Encoded, Features, PGTLNetwork, similarity
+from polyvec.systems.pgtl.network import Encoded, Features, PGTLNetwork
 from polyvec.training.loop import SEED_STRIDE
 
 if TYPE_CHECKING:
@@ -171,9 +171,7 @@ class Objective:
 
     def _task(self, encoded: Encoded, labels_P: Tensor) -> Tensor:
         """Equation 1 of one market, without regularisation: equations 4 and 9."""
-        return nn.functional.binary_cross_entropy_with_logits(
-            self.network.config.scale * similarity(*halves(encoded)), labels_P
-        )
+        return nn.functional.binary_cross_entropy_with_logits(self.network.logits(*halves(encoded)), labels_P)
 
     def _align(
         self, aligned: dict[str, Tensor | None], progress: float, figures: dict[str, Tensor]

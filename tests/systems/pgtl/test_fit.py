@@ -1,0 +1,255 @@
+"""PGTL from a log to vectors, on two planted markets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import polars as pl
+import pytest
+from safetensors.numpy import load_file
+
+import polyvec
+from polyvec.data.dataset import MICROSECONDS_PER_DAY
+from polyvec.data.split import cut
+from polyvec.embeddings import COLD, EMPTY, WARM
+from polyvec.errors import DataError, UsageError
+from polyvec.ids import Vocabulary
+from polyvec.systems import pgtl
+from polyvec.systems.open import open_model
+from polyvec.systems.pgtl.config import Method
+from polyvec.systems.pgtl.explain import explain, gates_by_category
+
+METHODS = get_args(Method)
+CATEGORIES, ITEMS_EACH = 8, 10
+
+
+@pytest.fixture(scope="module")
+def folder(dataset, setting, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("fit") / "model"
+    pgtl.fit(dataset, folder, setting.config, setting.options)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(folder) -> pgtl.PGTL:
+    return pgtl.PGTL.open(folder)
+
+
+def category_cosines(vectors: np.ndarray) -> np.ndarray:
+    """Mean cosine of the items of every two categories, ``[G, G]``."""
+    means = vectors.reshape(CATEGORIES, ITEMS_EACH, -1)
+    cosines = np.einsum("aid,bjd->aibj", means, means)
+    return cosines.mean(axis=(1, 3))
+
+
+def test_what_is_bought_together_in_the_target_is_close(model, dataset):
+    vectors = model.at(dataset).encode_items(dataset.item_table)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    cosines = category_cosines(vectors)
+    assert cosines[0, 1] > cosines[0, 2] + 0.2
+    assert cosines[4, 6] > cosines[4, 5]  # the large market says otherwise
+    assert model.manifest.meta["validation"] > 0.6
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_goes_from_the_log_to_embeddings(dataset, setting, tmp_path, method):
+    config = replace(setting.config, method=method, steps_per_epoch=5)
+    options = replace(setting.options, epochs=2)
+    model = pgtl.fit(dataset, tmp_path / "model", config, options)
+    assert isinstance(open_model(tmp_path / "model"), pgtl.PGTL)
+    embeddings = polyvec.embed(model, dataset, tmp_path / "emb")
+    width = 16 if method == "sshare" else 8
+    assert embeddings.items.vectors.shape == (dataset.num_items, width)
+    assert embeddings.users.vectors.shape == (dataset.num_users, 1, width)
+    assert embeddings.score == "max_cosine"
+    assert embeddings.provenance["variant"] == method
+    of_source = polyvec.embed(model, dataset, tmp_path / "source", market="source")
+    assert np.isfinite(of_source.items.vectors).all()
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(dataset, setting, tmp_path, monkeypatch):
+    options = replace(setting.options, epochs=2, checkpoint_every=3)
+    config = replace(setting.config, steps_per_epoch=5, method="fine_tune")
+    pgtl.fit(dataset, tmp_path / "whole", config, options)
+    calls = 0
+    step = pgtl.fit.__globals__["Objective"].__call__
+
+    def dying(self, batch):
+        nonlocal calls
+        calls += 1
+        if calls == 14:  # in the second run: the source's has ten steps
+            raise RuntimeError("killed")
+        return step(self, batch)
+
+    monkeypatch.setattr(pgtl.fit.__globals__["Objective"], "__call__", dying)
+    with pytest.raises(RuntimeError, match="killed"):
+        pgtl.fit(dataset, tmp_path / "model", config, options)
+    assert not (tmp_path / "model").exists()
+    pgtl.fit(dataset, tmp_path / "model", config, options, resume=True)
+    one, other = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "model"))
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, other[name])
+
+
+def test_states_tell_what_an_item_was_encoded_from(model, dataset):
+    events = model.training_events(dataset.item_table, "target")
+    bound = model.at(dataset)
+    states, counts = bound.item_states(dataset.item_table)
+    assert (counts == events).all()
+    assert ((states == WARM) == (events > 0)).all()
+    assert (states[events == 0] == COLD).all()
+    assert (events == 0).any()
+
+
+def test_new_items_are_encoded_from_profile_and_relations(model, dataset):
+    """An item of category 0 that nobody has bought is closer to category 1 than to category 2."""
+    new = pl.DataFrame({
+        "item_id": ["new", "bare"],
+        "category": ["c0", None],
+        "brand": ["b1", None],
+        "price": [3.0, None],
+        "title": ["thing of 3", None],
+    })  # fmt: skip
+    table = pl.concat([dataset.item_table, new])
+    wider = replace(dataset, item_table=table, items=Vocabulary(table["item_id"], "item_id"))
+    bound = model.at(wider)
+    vectors = bound.encode_items(table)
+    known = vectors[:-2].reshape(CATEGORIES, ITEMS_EACH, -1)
+    cosines = (known @ vectors[-2]).mean(axis=1)
+    assert cosines[[0, 1]].min() > cosines[2:].max()
+    assert bound.item_states(new)[0].tolist() == [COLD, EMPTY]
+
+
+def test_nothing_after_the_moment_changes_a_vector(model, dataset):
+    until = 40 * MICROSECONDS_PER_DAY + 12345
+    early = dataset._keep(np.asarray(dataset.times < until))
+    np.testing.assert_array_equal(
+        model.at(dataset, until).encode_items(dataset.item_table),
+        model.at(early, until).encode_items(dataset.item_table),
+    )
+
+
+def test_users_are_the_mean_of_their_items_and_those_without_get_a_prior(model, dataset, tmp_path):
+    embeddings = polyvec.embed(model, dataset, tmp_path / "emb")
+    vectors = embeddings.items.vectors
+    start, stop = dataset.user_offsets[:2]
+    mean = vectors[dataset.item_rows[start:stop]].sum(axis=0)
+    np.testing.assert_allclose(
+        embeddings.users.vectors[0, 0], mean / np.linalg.norm(mean), rtol=1e-4, atol=1e-6
+    )
+    bound = model.at(dataset)
+    windows = cut(dataset, 0, 30, 0)
+    nobody = bound.encode_users(dataset, windows)
+    assert np.linalg.norm(nobody[0]) == pytest.approx(1, rel=1e-5)
+    assert (nobody == nobody[:1]).all()
+
+
+def test_an_item_is_explained_by_what_it_is_related_to(model, dataset):
+    bound = model.at(dataset)
+    weak = next(
+        item for item in dataset.item_table["item_id"]
+        if explain(bound, dataset, item).relation == "items of its category"
+    )  # fmt: skip
+    found = explain(bound, dataset, weak)
+    assert found.related["category"].unique().to_list() == [found.item["category"]]
+    assert found.related["source_events"].is_sorted(descending=True)
+    assert 0 < found.gate < 1
+    strong = explain(bound, dataset, dataset.item_table["item_id"][0])
+    assert strong.related["item_id"].to_list() == ["i000"]
+    gates = gates_by_category(bound, dataset)
+    assert gates["category"].sort().to_list() == [f"c{n}" for n in range(CATEGORIES)]
+    with pytest.raises(UsageError, match="'none'"):
+        explain(bound, dataset, "none")
+    with pytest.raises(UsageError, match="no log"):
+        explain(model, dataset, "i000")
+
+
+def test_the_guard_says_whether_transfer_pays_and_falls_back(dataset, setting, tmp_path):
+    """Without a prior that tells anything and hardly any steps, the target alone is not beaten by so much."""
+    config = replace(
+        setting.config, steps_per_epoch=10, relations="shuffled", guard="fall_back", alignment="none"
+    )
+    options = replace(setting.options, epochs=1)
+    monkey = pytest.MonkeyPatch()
+    monkey.setitem(pgtl.fit.__globals__, "LEAST_GAIN", 1.0)  # no gain is enough
+    try:
+        model = pgtl.fit(dataset, tmp_path / "model", config, options)
+    finally:
+        monkey.undo()
+    guard = model.manifest.meta["guard"]
+    assert guard["pays"] is False
+    assert model.config.method == "target"
+    assert model.manifest.meta["validation"] == guard["target_alone"]
+    assert "Transfer does not pay" in (tmp_path / "model" / "card.md").read_text("utf-8")
+    warned = pgtl.fit(dataset, tmp_path / "warned", replace(config, guard="warn"), options)
+    assert warned.config.method == "pgtl"
+    assert set(warned.manifest.meta["guard"]) == {"validation", "target_alone", "pays"}
+
+
+def test_what_is_covered_is_told(model):
+    coverage = model.manifest.meta["coverage"]
+    assert coverage["items"] == coverage["strong"] + coverage["weak"] + coverage["unrelated"]
+    assert coverage["strong"] > coverage["weak"] > 0
+    assert coverage["negatives"] == {"source": "drawn", "target": "drawn"}
+    assert coverage["pairs"]["source"] > coverage["pairs"]["target"]
+
+
+def test_refit_trains_on_everything_for_the_best_epochs(dataset, setting, tmp_path):
+    config = replace(setting.config, steps_per_epoch=5)
+    model = pgtl.fit(dataset, tmp_path / "m", config, replace(setting.options, epochs=2), refit=True)
+    told = model.manifest.meta
+    assert told["steps"] == 5 * (told["best_epoch"] + 1)
+    assert (tmp_path / "m" / "refit" / "training.jsonl").exists()
+    assert told["trained_until"] == dataset.time_span[1] + 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"source": ""}, UsageError, "source market is not named"),
+        ({"target": "smal"}, UsageError, "'smal'"),
+        ({"action": "click"}, UsageError, "'click'"),
+        ({"history_days": 0.001}, DataError, "no pairs"),
+        ({"target_days": 0.001}, DataError, "validate on"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused(dataset, setting, tmp_path, changes, error, words):
+    with pytest.raises(error, match=words):
+        pgtl.fit(dataset, tmp_path / "m", replace(setting.config, **changes), setting.options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_market_twice_is_refused():
+    with pytest.raises(ValueError, match="same market"):
+        pgtl.PGTLConfig(source="a", target="a")
+
+
+def test_other_numbers_than_those_trained_on_are_named(model, dataset):
+    other = replace(dataset, item_table=dataset.item_table.drop("price"))
+    with pytest.raises(UsageError, match="without price"):
+        model.at(other)
+
+
+def test_a_plan_tells_what_a_run_takes(dataset, setting):
+    found = pgtl.plan(dataset, setting.config, setting.options)
+    assert found.steps_per_epoch == 40
+    assert found.model.total == sum(4 * n for n in [found.parameters])
+
+
+def test_alignment_makes_the_markets_hard_to_tell_apart(folder):
+    journal = [json.loads(line) for line in (folder / "training.jsonl").read_text("utf-8").splitlines()]
+    told = [one["told_apart"] for one in journal if one["event"] == "epoch"]
+    assert 0.4 < told[-1] < 0.9
+
+
+def test_agreeing_categories_take_more_prior_than_those_that_differ(tmp_path, setting, plant):
+    dataset = plant({"big": 300, "small": 60}, seed=3)
+    config = replace(setting.config, gate="number")
+    model = pgtl.fit(dataset, tmp_path / "m", config, replace(setting.options, epochs=5))
+    gates = gates_by_category(model.at(dataset), dataset).sort("category")["gate"].to_numpy()
+    alike = np.arange(CATEGORIES) < 4
+    assert gates[alike].mean() > gates[~alike].mean()
