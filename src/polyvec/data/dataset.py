@@ -119,9 +119,13 @@ class Dataset:
                 column="action",
                 expected=nearest_name(action, self.codes["action"]),
             )
-        return self._keep(np.asarray(self.columns["action"] == self.codes["action"].index(action)))
+        return self.keep(np.asarray(self.columns["action"] == self.codes["action"].index(action)))
 
-    def _keep(self, kept: npt.NDArray[np.bool_]) -> Dataset:
+    def keep(self, kept: npt.NDArray[np.bool_]) -> Dataset:
+        """Dataset of some events, bool ``[E]``, copied into memory; users and items stay.
+
+        The Dataset itself if all are kept.
+        """
         if kept.all():
             return self
         before = np.concatenate([[0], np.cumsum(kept)])

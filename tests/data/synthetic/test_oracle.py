@@ -136,7 +136,7 @@ def test_users_and_items_are_joined_by_id_whatever_their_order(tiny: Path) -> No
 def test_nothing_after_the_cut_off_changes_the_ranking(tiny: Path) -> None:
     whole = shop_dataset(tiny)
     cutoff = FIRST + days(60)
-    known = whole._keep(whole.times < cutoff)
+    known = whole.keep(whole.times < cutoff)
     rows = np.arange(whole.num_users)
     np.testing.assert_array_equal(
         Oracle(tiny, whole, cutoff).rank(rows, 20), Oracle(tiny, known, cutoff).rank(rows, 20)

@@ -156,7 +156,7 @@ def test_free_and_unknown_prices_are_not_looked_at(planted):
     asked = answers(with_prices(dataset, prices))
     dropped = np.ones(dataset.num_events, np.bool_)
     dropped[first_target[:120]] = False
-    rest = with_prices(dataset, own_prices(dataset))._keep(dropped)
+    rest = with_prices(dataset, own_prices(dataset)).keep(dropped)
     assert asked == answers(rest)
     prices[dataset.times >= T] = 0
     assert questions(with_prices(dataset, prices), T).problems == []
@@ -189,7 +189,7 @@ def test_small_categories_are_left_out(planted):
         f"u{user:03d}"
         for user in np.flatnonzero(np.add.reduceat(rows & (some.times >= T), some.user_offsets[:-1]))
     }
-    told, without = answers(some), answers(some._keep(~rows))
+    told, without = answers(some), answers(some.keep(~rows))
     assert bought
     assert told == without
 

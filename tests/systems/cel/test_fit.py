@@ -155,7 +155,7 @@ def test_validation_asks_nothing_of_users_that_are_new(tmp_path):
 def test_clicks_are_learned_against_drawn_items(tmp_path):
     liked = rated()
     kept = liked.columns["rating"] > 3
-    clicks = replace(liked._keep(kept), columns={})
+    clicks = replace(liked.keep(kept), columns={})
     config = replace(CONFIG, target="click", nonnegative=False, user_table="clustered", user_clusters=4)
     made = fit(clicks, tmp_path / "m", config, options(epochs=30, learning_rate=0.02), validation="none")
     table = made.encode_items(clicks.item_table)[:-1]

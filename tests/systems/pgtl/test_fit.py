@@ -126,7 +126,7 @@ def test_new_items_are_encoded_from_profile_and_relations(model, dataset):
 
 def test_nothing_after_the_moment_changes_a_vector(model, dataset):
     until = 40 * MICROSECONDS_PER_DAY + 12345
-    early = dataset._keep(np.asarray(dataset.times < until))
+    early = dataset.keep(np.asarray(dataset.times < until))
     np.testing.assert_array_equal(
         model.at(dataset, until).encode_items(dataset.item_table),
         model.at(early, until).encode_items(dataset.item_table),

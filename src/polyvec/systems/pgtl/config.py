@@ -49,6 +49,12 @@ class PGTLConfig:
         Share of a generator's hidden numbers that are dropped.
     gate
         g of equation 7: a ``vector``, one ``number``, or ``open`` (g = 1).
+    lead
+        Share of the steps, from the first on, in which the target's pairs are not learned from: the small
+        market's few pairs are soon known by heart, long before the large one's are learned. 0 in the paper.
+    own_start
+        Factor on the initial weights of the last layer of the target's own generator: below 1, an item
+        begins as what its prior says. 1 in the paper.
     alignment
         What draws the markets' features together: ``adversarial`` (gradient reversal), ``mmd`` or ``none``.
     trade_off
@@ -95,6 +101,8 @@ class PGTLConfig:
     width: Annotated[int, Field(ge=0)] = 64
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     gate: Literal["vector", "number", "open"] = "vector"
+    lead: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    own_start: Annotated[float, Field(gt=0)] = 0.1
     alignment: Literal["adversarial", "mmd", "none"] = "adversarial"
     trade_off: Weight = 0.1
     discriminator: tuple[Count, ...] = (64,)
@@ -107,7 +115,7 @@ class PGTLConfig:
     history_days: Annotated[float, Field(gt=0)] = 90
     max_pairs: Count = 400_000
     target_days: Annotated[float, Field(gt=0)] = 14
-    steps_per_epoch: Annotated[int, Field(ge=0)] = 0
+    steps_per_epoch: Annotated[int, Field(ge=0)] = 50
     guard: Literal["warn", "fall_back", "off"] = "warn"
 
     @model_validator(mode="after")
@@ -124,8 +132,8 @@ def default() -> tuple[PGTLConfig, TrainingOptions]:
     dropout the large market's network alone is hardly better than chance there.
     """
     options = TrainingOptions(
-        epochs=30, batch_size=512, learning_rate=5e-3, warmup=0.02, final_rate=0.1, clip=1.0,
-        weight_decay=0, patience=5, precision="float32",
+        epochs=40, batch_size=256, learning_rate=5e-3, warmup=0.02, final_rate=0.1, clip=1.0,
+        weight_decay=0, patience=0, precision="float32",
     )  # fmt: skip
     return PGTLConfig(), options
 
@@ -133,7 +141,15 @@ def default() -> tuple[PGTLConfig, TrainingOptions]:
 def paper() -> tuple[PGTLConfig, TrainingOptions]:
     """As published: windows of 1, 7 and 30 days, width = number of features, Adam at 1e-4."""
     config = PGTLConfig(
-        windows=(1, 7, 30), field_width=8, hidden=(256, 128), width=0, learns_scale=False, trade_off=1.0
+        windows=(1, 7, 30),
+        field_width=8,
+        hidden=(256, 128),
+        width=0,
+        lead=0,
+        own_start=1,
+        learns_scale=False,
+        trade_off=1.0,
+        steps_per_epoch=0,
     )
     options = TrainingOptions(
         epochs=30, batch_size=512, learning_rate=1e-4, warmup=0, final_rate=1, clip=0,

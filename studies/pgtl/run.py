@@ -1,0 +1,254 @@
+"""Whether a large market helps a small one, and whether PGTL helps it best.
+
+    python studies/pgtl/run.py DATA --runs FOLDER [--sets …] [--methods …] [--seeds 5] [--workers 2] [--quick]
+    python studies/pgtl/run.py DATA --runs FOLDER --collect --out studies/pgtl
+    python studies/pgtl/page.py studies/pgtl
+
+DATA holds ``uci_online_retail`` (UCI Online Retail II, D. Chen, CC BY 4.0) and ``xmarket_electronics``
+(XMarket, Bonab et al. 2021), each with events.parquet. The set ``planted`` is made by sets.py. Every run is
+one file in FOLDER: the study can be stopped and started again, and run in parts.
+
+Protocol: pairs before the cut-off are learned from, those of the last days before it choose the epoch, those
+after it are the test. A pair is an event's item and an earlier item of the same user; dissimilar ones are
+drawn by popularity on the same day in the same market. All methods have the same pairs, features, widths,
+learning rate and steps, those of ``--preset default``, and of ``--preset paper`` where named so. The last
+line printed is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sets import AGREEING, SETS
+from sklearn.metrics import roc_auc_score
+
+import polyvec
+from polyvec.data.dataset import parse_date
+from polyvec.data.market import SCENARIO, Market
+from polyvec.evaluation.runs import over_runs
+from polyvec.systems import pgtl
+from polyvec.systems.pgtl.explain import gates_by_category
+from polyvec.systems.pgtl.fit import score
+from polyvec.systems.pgtl.network import TARGET
+from polyvec.systems.pgtl.pairs import draw_pairs
+from polyvec.systems.pgtl.view import Samples
+
+TEST_SEED = 2_000_000
+TEST_PAIRS = 100_000
+PARTS = {"0": (0, 0), "1–5": (1, 5), "over 5": (6, 2**31)}
+SHARES = (0.05, 0.1, 0.25, 0.5)
+QUICK = ("target alone", "PGTL")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One method: changes to a preset, and the share of the target's users that is learned from."""
+
+    changes: dict[str, Any] = field(default_factory=dict)
+    preset: str = "default"
+    share: float = 1.0
+
+
+METHODS = {
+    "target alone": Variant({"method": "target"}),
+    "PGTL": Variant(),
+    "source alone": Variant({"method": "source"}),
+    "fine-tune": Variant({"method": "fine_tune"}),
+    "FShare, adversarial": Variant({"method": "fshare"}),
+    "FShare, MMD": Variant({"method": "fshare", "alignment": "mmd"}),
+    "SShare": Variant({"method": "sshare"}),
+    "PGTL, no specific embedding": Variant({"method": "pgtl_no_specific"}),
+    "PGTL, no prior feature": Variant({"method": "pgtl_no_prior"}),
+    "PGTL, relations shuffled": Variant({"relations": "shuffled"}),
+    "PGTL, gate of one number": Variant({"gate": "number"}),
+    "PGTL, gate open": Variant({"gate": "open"}),
+    "PGTL, no alignment": Variant({"alignment": "none"}),
+    "target alone, paper's constants": Variant({"method": "target"}, "paper"),
+    "PGTL, paper's constants": Variant({}, "paper"),
+    **{
+        f"{name}, {share:.0%} of the target": Variant(changes, share=share)
+        for share in SHARES
+        for name, changes in (
+            ("target alone", {"method": "target"}),
+            ("PGTL", {}),
+            ("fine-tune", {"method": "fine_tune"}),
+        )
+    },
+}
+
+
+def run_once(
+    scratch: Path, runs: Path, name: str, small: str, method: str, seed: int, *, quick: bool
+) -> float:
+    """Train one method, ask the test, write its figures. On one thread."""
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    one, variant = SETS[name], METHODS[method]
+    dataset = polyvec.Dataset.open(scratch / name)
+    config, options = pgtl.PRESETS[variant.preset]()
+    changes = {**one.changes, **variant.changes, "source": one.big, "target": small, "guard": "off"}
+    if variant.preset == "paper":
+        changes.pop("windows", None)
+    config = replace(config, **changes)
+    options = replace(options, seed=seed, epochs=1 if quick else options.epochs)
+    if quick:
+        config = replace(config, steps_per_epoch=20, max_pairs=4000)
+    cutoff, end = parse_date(one.cutoff), parse_date(one.end)
+    learned = fewer(dataset, small, variant.share, seed) if variant.share < 1 else dataset
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        model = pgtl.fit(learned, Path(folder) / "model", config, options, until=cutoff)
+        meta = model.manifest.meta if model.manifest else {}
+        journal = (Path(folder) / "model" / "training.jsonl").read_text("utf-8").splitlines()
+    epochs = [found for found in map(json.loads, journal) if found["event"] == "epoch"]
+    figures = {
+        **ask(model, dataset, cutoff, end),
+        **{key: meta[key] for key in ("validation", "best_epoch", "steps", "parameters", "training_seconds")},
+        "coverage": meta["coverage"],
+        **{key: epochs[meta["best_epoch"]].get(key) for key in ("told_apart", "gate")},
+    }
+    if name == "planted" and method.startswith("PGTL"):
+        gates = gates_by_category(model.at(dataset, cutoff), dataset).sort("category")["gate"].to_numpy()
+        figures["gate_agreeing"], figures["gate_opposed"] = gates[:AGREEING].mean(), gates[AGREEING:].mean()
+    place = place_of(runs, name, small, method, seed)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = place.with_suffix(".writing")
+    unfinished.write_text(json.dumps(figures, default=float), "utf-8")
+    unfinished.rename(place)
+    return time.perf_counter() - started
+
+
+def ask(model: pgtl.PGTL, dataset: polyvec.Dataset, cutoff: int, end: int) -> dict[str, Any]:
+    """AUC of the target's test pairs, in all and by training events of the current item.
+
+    Features of a pair are those of its day: what happened before it, in the test's time, too.
+    """
+    config = model.config
+    market = Market.of(dataset, config.target, end)
+    pairs = draw_pairs(
+        market, cutoff, end, positive=config.action, partners=config.partners,
+        history_days=config.history_days, most=TEST_PAIRS, seed=TEST_SEED,
+    )  # fmt: skip
+    view = model.at(dataset, end).to_log().view
+    scores = score(model.network, Samples.of(pairs, view, TARGET, config), TARGET)
+    events = model.training_events(dataset.item_table, TARGET)[pairs.items_2P[0]]
+    found: dict[str, Any] = {"auc": float(roc_auc_score(pairs.labels_P, scores)), "pairs": len(pairs)}
+    found["by_events"] = {}
+    for part, (least, most) in PARTS.items():
+        chosen = (events >= least) & (events <= most)
+        if len(np.unique(pairs.labels_P[chosen])) == 2:
+            area = float(roc_auc_score(pairs.labels_P[chosen], scores[chosen]))
+            found["by_events"][part] = {"auc": area, "pairs": int(chosen.sum())}
+    return found
+
+
+def fewer(dataset: polyvec.Dataset, small: str, share: float, seed: int) -> polyvec.Dataset:
+    """Events of all markets, but of so many of the target's users, drawn anew with every seed."""
+    kept_U = np.random.default_rng(seed).random(dataset.num_users) < share
+    owners = np.repeat(np.arange(dataset.num_users), np.diff(dataset.user_offsets))
+    of_target = np.asarray(dataset.columns[SCENARIO] == dataset.codes[SCENARIO].index(small))
+    return dataset.keep(~of_target | kept_U[owners])
+
+
+def place_of(runs: Path, name: str, small: str, method: str, seed: int) -> Path:
+    """File of one run."""
+    return runs / name / small / f"{method}, seed {seed}.json"
+
+
+def collect(runs: Path) -> dict[str, Any]:
+    """By set, target and method: AUC over seeds, relative to the target alone, and what training told."""
+    found: dict[str, Any] = {}
+    for name, one in SETS.items():
+        for small in one.small:
+            methods = {}
+            for method in METHODS:
+                files = sorted((runs / name / small).glob(f"{method}, seed [0-9].json"))
+                if files:
+                    methods[method] = _summary([json.loads(file.read_text("utf-8")) for file in files])
+            if methods:
+                found.setdefault(name, {})[small] = methods
+    return found
+
+
+def _summary(figures: list[dict[str, Any]]) -> dict[str, Any]:
+    summary: dict[str, Any] = {"seeds": len(figures)}
+    keys = ("auc", "validation", "gate", "told_apart", "training_seconds", "gate_agreeing", "gate_opposed")
+    for key in keys:
+        values = [one[key] for one in figures if one.get(key) is not None]
+        if values:
+            summary[key] = over_runs(values, digits=4)
+    summary["by_events"] = {
+        part: over_runs([one["by_events"][part]["auc"] for one in figures], digits=4)
+        | {"pairs": figures[0]["by_events"][part]["pairs"]}
+        for part in PARTS
+        if all(part in one["by_events"] for one in figures)
+    }
+    return summary | {"pairs": figures[0]["pairs"], "coverage": figures[0]["coverage"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="folder with the data sets")
+    parser.add_argument("--runs", type=Path, help="folder of finished runs, kept between calls")
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--markets", nargs="+", help="targets; all without it")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2, help="models trained side by side, a thread each")
+    parser.add_argument("--collect", action="store_true", help="train nothing")
+    parser.add_argument("--out", type=Path, help="folder for results.json")
+    parser.add_argument("--quick", action="store_true", help="what is planted, two methods: under a minute")
+    arguments = parser.parse_args()
+    if arguments.runs is None and not arguments.quick:
+        parser.error("--runs is missing: the folder in which finished runs are kept between calls")
+    with tempfile.TemporaryDirectory() as scratch:
+        runs = arguments.runs or Path(scratch) / "runs"
+        if not arguments.collect:
+            train(arguments, runs, Path(scratch))
+        results = {"command": "python studies/pgtl/run.py DATA --runs FOLDER", "sets": collect(runs)}
+    if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    print(json.dumps(results))
+
+
+def train(arguments: argparse.Namespace, runs: Path, scratch: Path) -> None:
+    """Train what is missing: seed by seed, so that a stopped study has whole comparisons."""
+    names = ["planted"] if arguments.quick else arguments.sets
+    methods = QUICK if arguments.quick else arguments.methods
+    for name in names:
+        file = arguments.data / SETS[name].folder / "events.parquet"
+        if SETS[name].folder and not file.is_file():
+            sys.exit(f"{file} does not exist: DATA holds {SETS[name].folder}/events.parquet")
+        SETS[name].prepare(arguments.data, scratch / name, quick=arguments.quick)
+    tasks = [
+        (name, small, method, seed)
+        for seed in range(1 if arguments.quick else arguments.seeds)
+        for name in names
+        for small in SETS[name].small
+        if arguments.markets is None or small in arguments.markets
+        for method in methods
+        if not place_of(runs, name, small, method, seed).exists()
+    ]
+    tasks = [task for task in tasks if METHODS[task[2]].share == 1 or task[1] == SETS[task[0]].curve]
+    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(run_once, scratch, runs, *one, quick=arguments.quick): one for one in tasks}
+        for number, future in enumerate(as_completed(futures), start=1):
+            about = ", ".join(map(str, futures[future]))
+            print(f"{number} of {len(tasks)}: {about}: {future.result():.0f} s", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
