@@ -49,12 +49,6 @@ class PGTLConfig:
         Share of a generator's hidden numbers that are dropped.
     gate
         g of equation 7: a ``vector``, one ``number``, or ``open`` (g = 1).
-    lead
-        Share of the steps, from the first on, in which the target's pairs are not learned from: the small
-        market's few pairs are soon known by heart, long before the large one's are learned. 0 in the paper.
-    own_start
-        Factor on the initial weights of the last layer of the target's own generator: below 1, an item
-        begins as what its prior says. 1 in the paper.
     alignment
         What draws the markets' features together: ``adversarial`` (gradient reversal), ``mmd`` or ``none``.
     trade_off
@@ -101,8 +95,6 @@ class PGTLConfig:
     width: Annotated[int, Field(ge=0)] = 64
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     gate: Literal["vector", "number", "open"] = "vector"
-    lead: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    own_start: Annotated[float, Field(gt=0)] = 0.1
     alignment: Literal["adversarial", "mmd", "none"] = "adversarial"
     trade_off: Weight = 0.1
     discriminator: tuple[Count, ...] = (64,)
@@ -132,7 +124,7 @@ def default() -> tuple[PGTLConfig, TrainingOptions]:
     dropout the large market's network alone is hardly better than chance there.
     """
     options = TrainingOptions(
-        epochs=40, batch_size=256, learning_rate=5e-3, warmup=0.02, final_rate=0.1, clip=1.0,
+        epochs=25, batch_size=256, learning_rate=5e-3, warmup=0.02, final_rate=0.1, clip=1.0,
         weight_decay=0, patience=0, precision="float32",
     )  # fmt: skip
     return PGTLConfig(), options

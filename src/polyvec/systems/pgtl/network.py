@@ -135,11 +135,6 @@ class PGTLNetwork(nn.Module):
             name: _layers((inputs, *config.hidden, width), config.dropout)
             for name in _generators(config.method)
         })  # fmt: skip
-        if config.method.startswith("pgtl"):
-            weights, biases = list(self.generators["target"].parameters())[-2:]
-            with torch.no_grad():
-                weights.mul_(config.own_start)
-                biases.mul_(config.own_start)
         learns = config.learns_scale
         self.scale = nn.Parameter(torch.tensor(config.scale), requires_grad=learns)
         self.bias = nn.Parameter(torch.tensor(0.0), requires_grad=learns)
