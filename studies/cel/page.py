@@ -152,6 +152,8 @@ def verdicts(results: Results) -> list[str]:
 
 def elsewhere(name: str, methods: Results) -> list[str]:
     """Verdicts on another set of ratings; every method has the settings that are best on validation."""
+    if "full NMF" not in methods:
+        return []
     ours = min(
         (one for one in methods if one.startswith("CEL")), key=lambda one: methods[one]["validation"]["mean"]
     )

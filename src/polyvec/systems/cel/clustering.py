@@ -103,14 +103,16 @@ class Clustering:
         for side in self.sides:
             if side.table.num_clusters < side.table.max_clusters:
                 self._split(side, optimizers, generator, step)
+                self._place_unseen(side)
 
     def _split(self, side: Side, optimizers: list[Optimizer], generator: torch.Generator, step: int) -> None:
         """Split the first cluster by the criterion that can be parted."""
         for cluster in self.ranked(side):
             members_M = side.table.members(cluster)
-            leaving_M = self._leaving(side, members_M, generator)
+            is_seen_M = side.index.counts[members_M] > 0  # others have nothing to part them by
+            leaving_M = self._leaving(side, members_M[is_seen_M], generator)
             if leaving_M is not None:
-                new = side.table.split(cluster, leaving_M, step)
+                new = side.table.split(cluster, is_seen_M.masked_scatter(is_seen_M, leaving_M), step)
                 copy_rows(optimizers, side.table.weight, cluster, new)
                 return
 
@@ -174,7 +176,22 @@ class Clustering:
 
         Users first: items then move by the users' new rows.
         """
-        return [self._reassign(side, generator) for side in self.sides]
+        moves = [self._reassign(side, generator) for side in self.sides]
+        for side in self.sides:
+            self._place_unseen(side)
+        return moves
+
+    def _place_unseen(self, side: Side) -> None:
+        """Put entities without records, of which any cluster is as good, where most interactions are.
+
+        Left behind by splits they would end in whatever became of the first cluster.
+        """
+        entities_M = (side.index.counts == 0).nonzero()[:, 0]
+        most = self._by_interactions(side).argmax()
+        entities_M = entities_M[side.table.clusters_of(entities_M) != most]
+        own_M = side.table.clusters_of(entities_M)
+        losses_M2 = torch.tensor([1.0, 0.0]).expand(len(entities_M), 2)
+        side.table.reassign(entities_M, torch.stack([own_M, most.expand_as(own_M)], dim=1), losses_M2)
 
     def _reassign(self, side: Side, generator: torch.Generator) -> int:
         entities_M = side.index.counts.nonzero()[:, 0]

@@ -137,8 +137,6 @@ def paper() -> tuple[PGTLConfig, TrainingOptions]:
         field_width=8,
         hidden=(256, 128),
         width=0,
-        lead=0,
-        own_start=1,
         learns_scale=False,
         trade_off=1.0,
         steps_per_epoch=0,
