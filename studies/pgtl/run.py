@@ -74,6 +74,8 @@ METHODS = {
     "PGTL, gate of one number": Variant({"gate": "number"}),
     "PGTL, gate open": Variant({"gate": "open"}),
     "PGTL, no alignment": Variant({"alignment": "none"}),
+    "PGTL, generator of the prior's own": Variant({"prior_generator": "own"}),
+    "PGTL, no lead": Variant({"lead": 0.0}),
     "target alone, paper's constants": Variant({"method": "target"}, "paper"),
     "PGTL, paper's constants": Variant({}, "paper"),
     **{

@@ -57,9 +57,10 @@ def test_gradient_reversal_is_the_identity_forward_and_minus_lambda_backward(tra
 
 
 @pytest.mark.parametrize("gate", ["vector", "number"])
-def test_the_targets_vector_is_gate_times_prior_plus_own(gate):
+@pytest.mark.parametrize("generator", ["source", "own"])
+def test_the_targets_vector_is_gate_times_prior_plus_own(gate, generator):
     """Equations 7 and 8, item by item."""
-    made = network(gate=gate)
+    made = network(gate=gate, prior_generator=generator)
     own, prior = features(5, 1), features(5, 2)
     found = made.target(own, prior)
 
@@ -74,7 +75,7 @@ def test_the_targets_vector_is_gate_times_prior_plus_own(gate):
         ])  # fmt: skip
 
     for row in range(5):
-        z_p = made.generators["prior"](seen(prior, "source", row))
+        z_p = made.generators["prior" if generator == "own" else "source"](seen(prior, "source", row))
         z_t = made.generators["target"](seen(own, "target", row))
         g = torch.sigmoid(made.gate.weight @ torch.cat([z_p, z_t]) + made.gate.bias)
         assert g.shape == ((4,) if gate == "vector" else (1,))
@@ -188,6 +189,7 @@ def test_the_papers_constants():
     assert (config.field_width, config.attention, config.hidden) == (8, (6, 4), (256, 128))
     assert (config.windows, config.dropout, config.scale) == ((1, 7, 30), 0.5, 1.0)
     assert options.learning_rate == 1e-4
+    assert config.prior_generator == "own"
     made = PGTLNetwork(config, num_features=36, num_buckets=10, num_texts=6)
     assert made.width == 36
     layers = [m for m in made.perspectives["source"].attention if isinstance(m, torch.nn.Linear)]

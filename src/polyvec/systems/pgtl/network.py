@@ -133,7 +133,7 @@ class PGTLNetwork(nn.Module):
                 self.perspectives[market] = Perspective(config.field_width, config.attention)
         self.generators = nn.ModuleDict({
             name: _layers((inputs, *config.hidden, width), config.dropout)
-            for name in _generators(config.method)
+            for name in _generators(config)
         })  # fmt: skip
         learns = config.learns_scale
         self.scale = nn.Parameter(torch.tensor(config.scale), requires_grad=learns)
@@ -183,7 +183,8 @@ class PGTLNetwork(nn.Module):
             return Encoded((shared, own), shared)
         if prior is None:
             raise ValueError("a method with prior knowledge needs it")
-        transferred = self._generate("prior", prior, SOURCE)  # the prior is seen as the source is
+        generator = "source" if self.config.prior_generator == "source" else "prior"
+        transferred = self._generate(generator, prior, SOURCE)  # the prior is seen as the source is
         gate = self._gate(transferred, own)
         return Encoded((gate * transferred + own,), transferred, gate)
 
@@ -214,12 +215,14 @@ class PGTLNetwork(nn.Module):
         return torch.sigmoid(self.gate(torch.cat([prior, own], dim=1)))
 
 
-def _generators(method: str) -> tuple[str, ...]:
-    if method in SINGLE:
+def _generators(config: PGTLConfig) -> tuple[str, ...]:
+    if config.method in SINGLE:
         return ("single",)
-    if method == "fshare":
+    if config.method == "fshare":
         return ("shared",)
-    return ("shared", "source", "target") if method == "sshare" else ("source", "prior", "target")
+    if config.method == "sshare":
+        return ("shared", "source", "target")
+    return ("source", "target") if config.prior_generator == "source" else ("source", "prior", "target")
 
 
 def similarity(one: Encoded, other: Encoded) -> Tensor:

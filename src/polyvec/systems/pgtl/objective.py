@@ -157,8 +157,10 @@ class Objective:
             aligned["source"] = encoded.aligned
         if batch.target is not None:
             encoded = network.target(batch.target.features, batch.target.prior)
-            losses.append(self._task(encoded, batch.target.labels))
-            figures["target"] = losses[-1].detach()
+            loss = self._task(encoded, batch.target.labels)
+            figures["target"] = loss.detach()
+            if batch.source is None or batch.progress >= config.lead:
+                losses.append(loss)
             aligned["target"] = encoded.aligned
             if encoded.gate is not None:
                 figures["gate"] = encoded.gate.detach().mean()
