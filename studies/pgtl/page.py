@@ -1,0 +1,161 @@
+"""Make README.md of results.json.
+
+    python studies/pgtl/page.py studies/pgtl
+
+Every number and every verdict on the page comes from results.json by the rules written here.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polyvec.evaluation.markdown import NOTHING, cell, table
+
+Results = dict[str, Any]
+ALONE, OURS = "target alone", "PGTL"
+RIVALS = ("fine-tune", "FShare, adversarial", "FShare, MMD", "SShare")
+PARTS = ("0", "1–5", "over 5")
+TARGET = 0.055  # RelaImpr, mean over all pairs of markets
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    folder = Path(sys.argv[1])
+    results = json.loads((folder / "results.json").read_text("utf-8"))
+    (folder / "README.md").write_text(page(results), "utf-8")
+
+
+def page(results: Results) -> str:
+    """The whole page."""
+    sections = [
+        (Path(__file__).parent / "about.md").read_text("utf-8").rstrip(),
+        "## Verdicts\n\n" + "\n".join(f"- {line}" for line in verdicts(results["sets"])),
+    ]
+    for name, targets in results["sets"].items():
+        sections += [_market(name, small, methods) for small, methods in targets.items()]
+    return "\n\n".join(sections) + "\n"
+
+
+# --- verdicts ----------------------------------------------------------------------------------------------
+
+
+def verdicts(sets: Results) -> list[str]:
+    """One line per claim whose methods have been run."""
+    lines = []
+    both = {
+        f"{name}, {small}": methods
+        for name, targets in sets.items()
+        for small, methods in targets.items()
+        if OURS in methods and ALONE in methods
+    }
+    for name, methods in both.items():
+        lines.append(_better(f"{name}: PGTL beats the target alone", methods, OURS, ALONE))
+        rivals = [one for one in RIVALS if one in methods]
+        if rivals:
+            best = max(rivals, key=lambda one: methods[one]["auc"]["mean"])
+            lines.append(_better(f"{name}: and the best of its rivals, {best}", methods, OURS, best))
+    real = [relative(methods, OURS) for name, methods in both.items() if not name.startswith("planted")]
+    if real:
+        mean = float(np.mean(real))
+        lines.append(
+            f"**RelaImpr of at least {TARGET:+.1%} on average over the real pairs of markets**: "
+            f"{_verdict([mean >= TARGET])} ({mean:+.1%}, {len(real)} pairs)."
+        )
+    planted = both.get("planted, small", {})
+    gates = planted.get("PGTL, gate of one number", {})
+    if "gate_agreeing" in gates:
+        by_seed = np.subtract(gates["gate_agreeing"]["values"], gates["gate_opposed"]["values"])
+        lines.append(
+            "**the gate is wider open for the categories in which the markets agree**: "
+            f"{_verdict([value > 0 for value in by_seed])}. {cell(gates['gate_agreeing'], 3)} against "
+            f"{cell(gates['gate_opposed'], 3)}."
+        )
+    if "PGTL, relations shuffled" in planted:
+        lines.append(
+            _better("shuffled relations are worse than true ones", planted, OURS, "PGTL, relations shuffled")
+        )
+    told = [
+        (one["told_apart"]["mean"], f"{name}, {method}")
+        for name, methods in both.items()
+        for method, one in methods.items()
+        if "told_apart" in one
+    ]
+    if told:
+        (least, _), (most, where) = min(told), max(told)
+        lines.append(
+            "**the adversarial part stays stable: the discriminator tells 50 to 90 % of the samples**: "
+            f"{_verdict([least >= 0.5 and most <= 0.9])} ({least:.2f} to {most:.2f}, the latter in {where})."
+        )
+    return lines
+
+
+def relative(methods: Results, one: str) -> float:
+    """RelaImpr against the target alone, of the mean AUCs."""
+    return float((methods[one]["auc"]["mean"] - 0.5) / (methods[ALONE]["auc"]["mean"] - 0.5) - 1)
+
+
+def _better(words: str, methods: Results, one: str, other: str) -> str:
+    """Verdict on the difference of two AUCs, seed by seed, of the seeds that both have."""
+    pairs = list(zip(methods[one]["auc"]["values"], methods[other]["auc"]["values"], strict=False))
+    holds = _verdict([mine > theirs for mine, theirs in pairs])
+    return (
+        f"**{words}**: {holds}. {cell(methods[one]['auc'])} against {cell(methods[other]['auc'])} "
+        f"(seeds: {len(pairs)})."
+    )
+
+
+def _verdict(by_seed: Sequence[bool]) -> str:
+    if all(by_seed):
+        return "yes"
+    return "undecided" if any(by_seed) else "no"
+
+
+# --- tables ------------------------------------------------------------------------------------------------
+
+
+def _market(name: str, small: str, methods: Results) -> str:
+    first = next(iter(methods.values()))
+    coverage = first["coverage"]
+    words = (
+        f"## {name}: {small}\n\n{coverage['items']:,} items of the target were sold before the cut-off: "
+        f"{coverage['strong']:,} in the source, too, {coverage['weak']:,} have others of their category "
+        f"there. {coverage['pairs']['source']:,} pairs of the source and {coverage['pairs']['target']:,} of "
+        f"the target to learn from, {first['pairs']:,} in the test. AUC by training events of the current "
+        "item, gate and discriminator at the chosen epoch."
+    )
+    parts = [part for part in PARTS if part in first["by_events"]]
+    rows = [
+        [
+            method,
+            str(one["seeds"]),
+            cell(one["auc"]),
+            f"{relative(methods, method):+.1%}" if ALONE in methods else NOTHING,
+            *[cell(one["by_events"].get(part), 3) for part in parts],
+            cell(one.get("gate"), 2),
+            cell(one.get("told_apart"), 2),
+            cell(one["training_seconds"], 0),
+        ]
+        for method, one in methods.items()
+    ]
+    header = [
+        "",
+        "seeds",
+        "AUC",
+        "RelaImpr",
+        *[f"{part} events" for part in parts],
+        "gate",
+        "told apart",
+        "s",
+    ]
+    return f"{words}\n\n" + table(header, rows)
+
+
+if __name__ == "__main__":
+    main()
