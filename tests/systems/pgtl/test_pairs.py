@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY, Dataset
-from polyvec.data.market import Market
+from polyvec.data.market import Market, Statistics
 from polyvec.systems.pgtl.pairs import draw_pairs
 
 DAY = MICROSECONDS_PER_DAY
@@ -104,13 +105,37 @@ def test_drawn_items_are_as_frequent_as_they_are_popular():
     assert np.abs(shares[0] - shares[1]).max() < 0.05  # a user's own are not drawn
 
 
-def test_days_of_few_events_take_in_those_before():
-    rows = [(f"u{n % 7}", f"i{n % 5}", n * DAY) for n in range(100)]
+def sparse() -> Market:
+    """Three events a day, of 60 items and 30 users."""
+    random = np.random.default_rng(2)
+    rows = [(f"u{random.integers(30)}", f"i{random.integers(60):02}", n * DAY // 3) for n in range(1500)]
     made = replace(
-        Dataset.from_rows(rows), columns={"scenario": np.zeros(100, np.int32)}, codes={"scenario": ["de"]}
+        Dataset.from_rows(rows), columns={"scenario": np.zeros(1500, np.int32)}, codes={"scenario": ["de"]}
     )
-    pairs = draw_pairs(Market.of(made, "de"), 50 * DAY, 100 * DAY, **ASKED)
-    assert (~pairs.labels_P).sum() > 0
+    return Market.of(made, "de")
+
+
+def test_days_of_few_events_take_in_those_after_and_nothing_from_the_stop_on():
+    log = sparse()
+    asked = ASKED | {"history_days": 500.0}
+    pairs = draw_pairs(log, 200 * DAY, 400 * DAY, **asked)
+    assert (~pairs.labels_P).sum() > 0.9 * pairs.labels_P.sum()
+    later = [log.days[log.items == item] for item in range(log.num_items)]
+    for item, day in zip(pairs.items_2P[0], pairs.days_P, strict=True):
+        assert ((later[item] >= day) & (later[item] < day + 8)).any()
+    early = log.take(log.times < 400 * DAY)
+    np.testing.assert_array_equal(draw_pairs(early, 200 * DAY, 400 * DAY, **asked).items_2P, pairs.items_2P)
+
+
+def test_statistics_of_the_day_cannot_tell_what_was_drawn():
+    """An item that was drawn because it had just been sold would be known by its recency."""
+    log = sparse()
+    pairs = draw_pairs(log, 100 * DAY, 490 * DAY, **ASKED | {"history_days": 500.0})
+    statistics = Statistics(log, np.arange(log.num_items), "purchase", (7, 30))
+    values = statistics.at(pairs.items_2P[0], pairs.days_P)
+    for column, name in enumerate(statistics.names):
+        known = np.nan_to_num(values[:, column], nan=-1)
+        assert roc_auc_score(pairs.labels_P, known) == pytest.approx(0.5, abs=0.06), name
 
 
 def test_pairs_follow_from_the_seed_and_are_no_more_than_asked_for():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EXPOSURE = "impression"
 LATEST = 50  # events of a user that partners are drawn from
-CROWD = 20  # events of a day, at least, that negatives are drawn among; else days before are taken in
+CROWD = 20  # events of a day, at least, that negatives are drawn among; else days after are taken in
 ATTEMPTS = 8
 
 
@@ -71,13 +71,14 @@ def draw_pairs(
     A clicked item and an earlier clicked item of the same user are similar. An exposed item that its user did
     not click on that day, and an earlier clicked one, are dissimilar. Without exposures, dissimilar items are
     those of other users' events of the same day in the same market, so that an item is drawn as often as it
-    is popular; days of fewer than 20 events take in the events before. There are as many dissimilar as
+    is popular; days of fewer than 20 events take in the events after, up to ``stop``. Those before would
+    betray themselves: statistics of the day tell that they have just been. There are as many dissimilar as
     similar pairs, or fewer where too little was exposed.
 
     Parameters
     ----------
     market
-        The log, at least up to ``stop``; nothing later than an event is looked at for its pairs.
+        The log, at least up to ``stop``; nothing from there on is looked at.
     start, stop
         Times of the current events: at or after ``start``, before ``stop``.
     positive
@@ -106,7 +107,7 @@ def draw_pairs(
         rows, earlier = history.draw(shown.users, shown.times, partners, random)
         dissimilar = _pairs(shown, rows, earlier, history, is_similar=False)
     else:
-        drawn = _drawn_others(clicked, current, random)
+        drawn = _drawn_others(clicked, current, stop, random)
         kept = drawn[rows] >= 0
         dissimilar = Pairs(
             np.stack([drawn[rows[kept]], clicked.items[earlier[kept]]]),
@@ -177,12 +178,13 @@ def _not_clicked(market: Market, clicked: Market, start: int, stop: int) -> Mark
     return shown.take(~_is_in(_user_items(shown.users, shown.items, shown.days), done))
 
 
-def _drawn_others(clicked: Market, current: Ints, random: np.random.Generator) -> Ints:
+def _drawn_others(clicked: Market, current: Ints, stop: int, random: np.random.Generator) -> Ints:
     """Item of an event of the same day, not one that the user has that day; −1 where none is found."""
     by_day = np.argsort(clicked.days, kind="stable")
+    by_day = by_day[clicked.times[by_day] < stop]
     days, asked = clicked.days[by_day], clicked.days[current]
-    end = np.searchsorted(days, asked, side="right")
-    begin = np.maximum(np.minimum(np.searchsorted(days, asked), end - CROWD), 0)
+    begin = np.searchsorted(days, asked)
+    end = np.minimum(np.maximum(np.searchsorted(days, asked, side="right"), begin + CROWD), len(days))
     own = _user_items(clicked.users, clicked.items, clicked.days)
     drawn = np.full(len(current), -1)
     for _ in range(ATTEMPTS):
