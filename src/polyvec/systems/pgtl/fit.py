@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -97,16 +96,18 @@ def fit(
     lessons = Lessons.of(dataset, config, options, until, validates=validation != "none")
     workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
     model, progress = _train(lessons, config, options, workspace)
-    guard = _guard(lessons, config, options, workspace, progress.best)
-    if guard.falls_back:
-        config = replace(config, method="target")
-        model, progress = guard.model, guard.progress
+    guard = None
+    if config.guard != "off" and config.method not in ("source", "target") and progress.best is not None:
+        alone, alone_progress = _train(lessons, replace(config, method="target"), options, workspace / ALONE)
+        guard = _guard(progress.best, alone_progress.best or 0.0)
+        if config.guard == "fall_back" and not guard["pays"]:
+            config, model, progress = alone.config, alone, alone_progress
     runs = [progress]
     if refit:
         everything = Lessons.of(dataset, config, options, until, validates=False)
         model, again = _train(everything, config, options, workspace / REFIT, progress.best_epoch + 1)
         runs.append(again)
-    meta = model.meta | told_by(runs) | {"coverage": lessons.coverage, "guard": guard.told}
+    meta = model.meta | told_by(runs) | {"coverage": lessons.coverage, "guard": guard}
     card = _card(meta, lessons)
     write_model(out, model, dataset, workspace, meta, card=card, overwrite=overwrite)
     return PGTL.open(out)
@@ -278,39 +279,9 @@ def score(
     return scores
 
 
-@dataclass(frozen=True)
-class Guard:
-    """Whether transfer pays: validation AUC of a method and of the target alone."""
-
-    told: dict[str, Any] | None = None
-    falls_back: bool = False
-    run: tuple[PGTL, Progress] | None = None
-
-    @cached_property
-    def model(self) -> PGTL:
-        """The model of the target alone."""
-        assert self.run is not None  # noqa: S101
-        return self.run[0]
-
-    @cached_property
-    def progress(self) -> Progress:
-        """Its run."""
-        assert self.run is not None  # noqa: S101
-        return self.run[1]
-
-
-def _guard(
-    lessons: Lessons, config: PGTLConfig, options: TrainingOptions, workspace: Path, reached: float | None
-) -> Guard:
-    """Train the target alone and compare, where that is asked for and there is something to compare."""
-    if config.guard == "off" or config.method in ("source", "target") or reached is None:
-        return Guard()
-    alone = replace(config, method="target")
-    model, progress = _train(lessons, alone, options, workspace / ALONE)
-    assert progress.best is not None  # noqa: S101  # both are validated
-    pays = reached >= progress.best + LEAST_GAIN
-    told = {"validation": reached, "target_alone": progress.best, "pays": pays}
-    return Guard(told, not pays and config.guard == "fall_back", (model, progress))
+def _guard(reached: float, alone: float) -> dict[str, Any]:
+    """Whether transfer pays: validation AUC of a method beside that of the target alone."""
+    return {"validation": reached, "target_alone": alone, "pays": reached >= alone + LEAST_GAIN}
 
 
 def _train(

@@ -149,19 +149,22 @@ class Objective:
         """Loss, and what it is made of."""
         network, config = self.network, self.network.config
         figures: dict[str, Tensor] = {}
-        losses, aligned = [], {}
+        losses: list[Tensor] = []
+        aligned: list[Tensor] = []
         if batch.source is not None:
             encoded = network.source(batch.source.features)
             losses.append(self._task(encoded, batch.source.labels))
             figures["source"] = losses[-1].detach()
-            aligned["source"] = encoded.aligned
+            if encoded.aligned is not None:
+                aligned.append(encoded.aligned)
         if batch.target is not None:
             encoded = network.target(batch.target.features, batch.target.prior)
             loss = self._task(encoded, batch.target.labels)
             figures["target"] = loss.detach()
             if batch.source is None or batch.progress >= config.lead:
                 losses.append(loss)
-            aligned["target"] = encoded.aligned
+            if encoded.aligned is not None:
+                aligned.append(encoded.aligned)
             if encoded.gate is not None:
                 figures["gate"] = encoded.gate.detach().mean()
         if network.aligns and config.trade_off:
@@ -175,13 +178,9 @@ class Objective:
         """Equation 1 of one market, without regularisation: equations 4 and 9."""
         return nn.functional.binary_cross_entropy_with_logits(self.network.logits(*halves(encoded)), labels_P)
 
-    def _align(
-        self, aligned: dict[str, Tensor | None], progress: float, figures: dict[str, Tensor]
-    ) -> Tensor:
+    def _align(self, aligned: list[Tensor], progress: float, figures: dict[str, Tensor]) -> Tensor:
         """What draws the markets together: the second part of equation 6, or of equation 3."""
-        source, target = aligned["source"], aligned["target"]
-        assert source is not None  # noqa: S101  # the methods that align encode both
-        assert target is not None  # noqa: S101
+        source, target = aligned
         config = self.network.config
         if config.alignment == "mmd":
             found = mean_discrepancy(source, target)
