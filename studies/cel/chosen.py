@@ -31,7 +31,7 @@ import torch
 from run import EVERY, POPULARITY, by_popularity, part, pooled
 
 from polyvec.errors import TrainingError
-from polyvec.evaluation.runs import over_runs
+from polyvec.evaluation.runs import over_runs, write_run
 from polyvec.systems.cel.config import paper
 from polyvec.systems.cel.network import CELNetwork
 from polyvec.systems.cel.train import make_trainer, mean_error
@@ -126,10 +126,7 @@ def run_missing(arguments: argparse.Namespace, runs: Path, tasks: list[tuple[str
         }
         for future in as_completed(futures):
             file = place(runs, *futures[future])
-            file.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = file.with_suffix(".writing")
-            unfinished.write_text(json.dumps(future.result()), "utf-8")
-            unfinished.rename(file)
+            write_run(file, future.result())
             print(f"{file.parent.name}: {file.stem}", file=sys.stderr, flush=True)
 
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from polyvec.evaluation.markdown import NOTHING, cell, table
-from polyvec.evaluation.plots import curves
-from polyvec.evaluation.runs import over_runs
+from polyvec.evaluation.plots import curves, on_white
+from polyvec.evaluation.runs import over_runs, verdict
 
 Results = dict[str, Any]
 SPLIT, STREAM, CLICKS = "movielens_100k", "movielens_100k, one pass", "movielens_100k, clicks"
@@ -172,7 +172,7 @@ def elsewhere(name: str, methods: Results) -> list[str]:
             mine, full = (one["error"] for one in errors)
             lines.append(
                 f"**{name}: {side}s of {RARE} training ratings have a lower error than with full tables**: "
-                f"{_verdict([mine < full])}. {ours} {mine:.3f}, full NMF {full:.3f} "
+                f"{verdict([mine < full])}. {ours} {mine:.3f}, full NMF {full:.3f} "
                 f"({errors[0]['ratings']:,} ratings of all seeds)."
             )
     return [line for line in lines if line]
@@ -187,7 +187,7 @@ def _found(planted: Results) -> list[str]:
     good = sum(value >= 0.95 for value in agreement)
     lines = [
         "**planted clusters are found again (adjusted Rand index of 0.95 in at least 8 of 9 runs)**: "
-        f"{_verdict([good >= 8 / 9 * len(agreement)])}. {good} of {len(agreement)} runs, the least "
+        f"{verdict([good >= 8 / 9 * len(agreement)])}. {good} of {len(agreement)} runs, the least "
         f"{min(agreement):.3f}."
     ]
     errors = dict(_number(planted))
@@ -196,7 +196,7 @@ def _found(planted: Results) -> list[str]:
         most = max(errors, key=lambda count: errors[count]["mean"])
         lines.append(
             "**their number is the best, within 0.002 of the least error, and too few are the worst**: "
-            f"{_verdict([right <= least + 0.002 and most == min(errors)])}. Error of the {KINDS} that were "
+            f"{verdict([right <= least + 0.002 and most == min(errors)])}. Error of the {KINDS} that were "
             f"planted {right:.4f}, least {least:.4f}, of {most} {errors[most]['mean']:.4f}."
         )
     return lines
@@ -229,9 +229,7 @@ def _difference(
         f"{method} {cell(methods[method][figure])}" for method, figure in ((name, key), (against, other_key))
     )
     found = over_runs(by_seed, digits=4)
-    return (
-        f"**{words}**: {_verdict([holds(value) for value in by_seed])}. {values}; difference {cell(found)}."
-    )
+    return f"**{words}**: {verdict([holds(value) for value in by_seed])}. {values}; difference {cell(found)}."
 
 
 def _test(limit: Limit, *, is_less: bool) -> Callable[[float], bool]:
@@ -240,12 +238,6 @@ def _test(limit: Limit, *, is_less: bool) -> Callable[[float], bool]:
     if limit < 0 or is_less:
         return lambda value: value <= limit
     return lambda value: value >= limit
-
-
-def _verdict(by_seed: Sequence[bool]) -> str:
-    if all(by_seed):
-        return "yes"
-    return "undecided" if any(by_seed) else "no"
 
 
 def _cold(split: Results, full: str) -> str:
@@ -257,10 +249,10 @@ def _cold(split: Results, full: str) -> str:
     ratio = errors["CEL"][RARE] / errors[full][RARE]
     cost = errors["CEL"][POPULAR] - errors[full][POPULAR]
     count = split["CEL"]["by_popularity"][RARE]["ratings"]
-    verdict = _verdict([ratio <= 0.8 and cost <= 0.01])
+    holds = verdict([ratio <= 0.8 and cost <= 0.01])
     return (
         "**items of 1–4 training ratings have at most 0.8 times the full table's error, and those of 100 and "
-        f"more lose at most 0.01**: {verdict}. {errors['CEL'][RARE]:.3f} against {errors[full][RARE]:.3f} "
+        f"more lose at most 0.01**: {holds}. {errors['CEL'][RARE]:.3f} against {errors[full][RARE]:.3f} "
         f"({count} ratings of all seeds; {ratio:.2f} times), {errors['CEL'][POPULAR]:.3f} against "
         f"{errors[full][POPULAR]:.3f}."
     )
@@ -316,8 +308,7 @@ def _plot(file: Path, points: list[tuple[int, Results]]) -> None:
         for count, one in points
     ]
     text = curves("mean squared error", {"CEL": series}, "K, clusters of items")
-    white = text.replace("<svg ", '<svg style="background: white" ', 1)  # pages may be dark around it
-    file.write_text(white, "utf-8")
+    file.write_text(on_white(text), "utf-8")
 
 
 def _clusters(split: Results) -> str:

@@ -36,7 +36,7 @@ import torch
 from clicks import CLICKS, run_clicks
 from stream import METHODS, run_stream
 
-from polyvec.evaluation.runs import over_runs
+from polyvec.evaluation.runs import over_runs, write_run
 from polyvec.ids import Vocabulary
 from polyvec.systems.cel.config import paper
 from polyvec.systems.cel.network import CELNetwork
@@ -244,9 +244,7 @@ def run_missing(
         futures = {pool.submit(run_method, file, *one, quick=quick): one for one in missing}
         for future in as_completed(futures):
             name, seed = futures[future]
-            unfinished = place(folder, name, seed).with_suffix(".writing")
-            unfinished.write_text(json.dumps(future.result()), "utf-8")
-            unfinished.rename(place(folder, name, seed))
+            write_run(place(folder, name, seed), future.result())
             print(f"{name}, seed {seed}: done", file=sys.stderr, flush=True)
 
 

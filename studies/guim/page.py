@@ -15,7 +15,7 @@ from typing import Any
 from sets import SETS
 
 from polyvec.evaluation.markdown import NOTHING, cell, table
-from polyvec.evaluation.plots import curves
+from polyvec.evaluation.plots import curves, on_white
 
 LIST = "CMP-L recall@100 all"
 TASKS = ("CMP-L recall@100 all", "CMP-S recall@100 all", "CMP-N recall@100 all")
@@ -221,8 +221,7 @@ def _plot(file: Path, name: str, models: Results) -> None:
         {kind: points for kind, points in series.items() if points},
         "C, vectors per user",
     )
-    white = text.replace("<svg ", '<svg style="background: white" ', 1)  # pages may be dark around it
-    file.write_text(white, "utf-8")
+    file.write_text(on_white(text), "utf-8")
 
 
 def _points(kind: str, models: Results) -> list[tuple[int, float, float, float]]:

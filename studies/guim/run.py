@@ -43,6 +43,7 @@ import polyvec
 from polyvec.evaluation.benchmark import per_user
 from polyvec.evaluation.probes import NETWORK, Features, FeedForward
 from polyvec.evaluation.rankers import EmbeddingsRanker
+from polyvec.evaluation.runs import write_run
 from polyvec.evaluation.tasks.comparison import answer
 from polyvec.evaluation.tasks.next_item import without_seen
 from polyvec.evaluation.tasks.profile import label_column, profile
@@ -257,9 +258,7 @@ def _write(folder: Path, table: pl.DataFrame, figures: dict[str, Any]) -> None:
     """Write the table first: a folder with a run.json is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     table.write_parquet(folder / "users.parquet")
-    unfinished = folder / "run.json.writing"
-    unfinished.write_text(json.dumps(figures), "utf-8")
-    unfinished.rename(folder / "run.json")
+    write_run(folder / "run.json", figures)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from polyvec.data.options import PrepareOptions
 from polyvec.data.split import leave_last_out
 from polyvec.errors import UsageError
 from polyvec.evaluation.rankers import EmbeddingsRanker
-from polyvec.evaluation.runs import over_runs
+from polyvec.evaluation.runs import over_runs, write_run
 from polyvec.evaluation.tasks.comparison import ITEM_EVENTS, Question, answer
 from polyvec.evaluation.tasks.matching import ask, questions
 from polyvec.evaluation.tasks.next_item import without_seen
@@ -179,17 +179,17 @@ def run_once(scratch: Path, runs: Path, name: str, table: str, seed: int, *, qui
     try:
         config = replace(config, **settings(table, dataset.num_items, width))
     except UsageError as error:
-        _write(runs / name / table / str(seed), {"refused": error.what})
+        write_run(_place(runs, name, table, seed), {"refused": error.what})
         return time.perf_counter() - started
     moment = one.moment(dataset)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         model = system.fit(dataset, Path(folder) / "model", config, options, validation="none", **moment)
         figures = _ask(model, dataset, one, Path(folder) / "emb")
-        _write(runs / name / table / str(seed), figures)
+        write_run(_place(runs, name, table, seed), figures)
         if table == "full":
             rounded = replace(model, config=replace(model.config, item_table="int8"))
             rounded.finish()
-            _write(runs / name / "int8" / str(seed), _ask(rounded, dataset, one, Path(folder) / "int8"))
+            write_run(_place(runs, name, "int8", seed), _ask(rounded, dataset, one, Path(folder) / "int8"))
     return time.perf_counter() - started
 
 
@@ -214,11 +214,8 @@ def _ask(model: Any, dataset: polyvec.Dataset, one: DataSet, out: Path) -> dict[
     }
 
 
-def _write(folder: Path, figures: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / "run.json.writing"
-    unfinished.write_text(json.dumps(figures), "utf-8")
-    unfinished.rename(folder / "run.json")
+def _place(runs: Path, name: str, table: str, seed: int) -> Path:
+    return runs / name / table / str(seed) / "run.json"
 
 
 def collect(runs: Path) -> dict[str, Any]:
@@ -283,7 +280,7 @@ def train(arguments: argparse.Namespace, runs: Path, scratch: Path) -> None:
         for seed in range(1 if arguments.quick else arguments.seeds)
         for name in names
         for table in (QUICK_TABLES if arguments.quick else arguments.tables or tables_of(SETS[name]))
-        if not (runs / name / table / str(seed) / "run.json").exists()
+        if not _place(runs, name, table, seed).exists()
     ]
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(run_once, scratch, runs, *one, quick=arguments.quick): one for one in tasks}

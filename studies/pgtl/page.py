@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from polyvec.evaluation.markdown import NOTHING, cell, table
+from polyvec.evaluation.runs import verdict
 
 Results = dict[str, Any]
 ALONE, OURS = "target alone", "PGTL"
@@ -66,7 +66,7 @@ def verdicts(sets: Results) -> list[str]:
         mean = float(np.mean(real))
         lines.append(
             f"**RelaImpr of at least {TARGET:+.1%} on average over the real pairs of markets**: "
-            f"{_verdict([mean >= TARGET])} ({mean:+.1%}, {len(real)} pairs)."
+            f"{verdict([mean >= TARGET])} ({mean:+.1%}, {len(real)} pairs)."
         )
     planted = both.get("planted, small", {})
     gates = planted.get("PGTL, gate of one number", {})
@@ -74,7 +74,7 @@ def verdicts(sets: Results) -> list[str]:
         by_seed = np.subtract(gates["gate_agreeing"]["values"], gates["gate_opposed"]["values"])
         lines.append(
             "**the gate is wider open for the categories in which the markets agree**: "
-            f"{_verdict([value > 0 for value in by_seed])}. {cell(gates['gate_agreeing'], 3)} against "
+            f"{verdict([value > 0 for value in by_seed])}. {cell(gates['gate_agreeing'], 3)} against "
             f"{cell(gates['gate_opposed'], 3)}."
         )
     if "PGTL, relations shuffled" in planted:
@@ -91,7 +91,7 @@ def verdicts(sets: Results) -> list[str]:
         (least, _), (most, where) = min(told), max(told)
         lines.append(
             "**the adversarial part stays stable: the discriminator tells 50 to 90 % of the samples**: "
-            f"{_verdict([least >= 0.5 and most <= 0.9])} ({least:.2f} to {most:.2f}, the latter in {where})."
+            f"{verdict([least >= 0.5 and most <= 0.9])} ({least:.2f} to {most:.2f}, the latter in {where})."
         )
     return lines
 
@@ -104,17 +104,11 @@ def relative(methods: Results, one: str) -> float:
 def _better(words: str, methods: Results, one: str, other: str) -> str:
     """Verdict on the difference of two AUCs, seed by seed, of the seeds that both have."""
     pairs = list(zip(methods[one]["auc"]["values"], methods[other]["auc"]["values"], strict=False))
-    holds = _verdict([mine > theirs for mine, theirs in pairs])
+    holds = verdict([mine > theirs for mine, theirs in pairs])
     return (
         f"**{words}**: {holds}. {cell(methods[one]['auc'])} against {cell(methods[other]['auc'])} "
         f"(seeds: {len(pairs)})."
     )
-
-
-def _verdict(by_seed: Sequence[bool]) -> str:
-    if all(by_seed):
-        return "yes"
-    return "undecided" if any(by_seed) else "no"
 
 
 # --- tables ------------------------------------------------------------------------------------------------

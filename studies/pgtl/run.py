@@ -35,8 +35,8 @@ from sklearn.metrics import roc_auc_score
 
 import polyvec
 from polyvec.data.dataset import parse_date
-from polyvec.data.market import SCENARIO, Market
-from polyvec.evaluation.runs import over_runs
+from polyvec.data.market import Market, is_of_market
+from polyvec.evaluation.runs import over_runs, write_run
 from polyvec.systems import pgtl
 from polyvec.systems.pgtl.explain import gates_by_category
 from polyvec.systems.pgtl.fit import score
@@ -122,11 +122,7 @@ def run_once(
     if name == "planted" and method.startswith("PGTL"):
         gates = gates_by_category(model.at(dataset, cutoff), dataset).sort("category")["gate"].to_numpy()
         figures["gate_agreeing"], figures["gate_opposed"] = gates[:AGREEING].mean(), gates[AGREEING:].mean()
-    place = place_of(runs, name, small, method, seed)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = place.with_suffix(".writing")
-    unfinished.write_text(json.dumps(figures, default=float), "utf-8")
-    unfinished.rename(place)
+    write_run(place_of(runs, name, small, method, seed), figures)
     return time.perf_counter() - started
 
 
@@ -142,7 +138,7 @@ def ask(model: pgtl.PGTL, dataset: polyvec.Dataset, cutoff: int, end: int) -> di
         history_days=config.history_days, most=TEST_PAIRS, seed=TEST_SEED,
     )  # fmt: skip
     view = model.at(dataset, end).to_log().view
-    scores = score(model.network, Samples.of(pairs, view, TARGET, config), TARGET)
+    scores = score(model.network, Samples.of(pairs, view, TARGET).with_prior(view, config), TARGET)
     events = model.training_events(dataset.item_table, TARGET)[pairs.items_2P[0]]
     found: dict[str, Any] = {"auc": float(roc_auc_score(pairs.labels_P, scores)), "pairs": len(pairs)}
     found["by_events"] = {}
@@ -158,8 +154,7 @@ def fewer(dataset: polyvec.Dataset, small: str, share: float, seed: int) -> poly
     """Events of all markets, but of so many of the target's users, drawn anew with every seed."""
     kept_U = np.random.default_rng(seed).random(dataset.num_users) < share
     owners = np.repeat(np.arange(dataset.num_users), np.diff(dataset.user_offsets))
-    of_target = np.asarray(dataset.columns[SCENARIO] == dataset.codes[SCENARIO].index(small))
-    return dataset.keep(~of_target | kept_U[owners])
+    return dataset.keep(~is_of_market(dataset, small) | kept_U[owners])
 
 
 def place_of(runs: Path, name: str, small: str, method: str, seed: int) -> Path:

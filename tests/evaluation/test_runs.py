@@ -1,10 +1,12 @@
 """Several runs of one method."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from polyvec.evaluation.runs import means_of_runs, runs_of, spread
+from polyvec.evaluation.runs import means_of_runs, runs_of, spread, verdict, write_run
 
 
 def test_a_method_by_itself_is_one_run():
@@ -24,3 +26,19 @@ def test_the_spread_is_half_of_student_s_interval():
     assert spread(values) == pytest.approx((expected.high - expected.low) / 2)
     assert spread([0.5]) is None
     assert spread([]) is None
+
+
+def test_a_claim_holds_in_all_runs_in_none_or_is_undecided():
+    assert verdict([True, True]) == "yes"
+    assert verdict([False, False]) == "no"
+    assert verdict([True, False]) == "undecided"
+
+
+def test_what_a_run_found_is_whole_or_absent(tmp_path):
+    file = tmp_path / "new" / "GUIM C=4, D=32.json"
+    write_run(file, {"auc": np.float32(0.5)})
+    assert json.loads(file.read_text()) == {"auc": 0.5}
+    with pytest.raises((TypeError, ValueError)):
+        write_run(file, {"auc": object()})
+    assert json.loads(file.read_text()) == {"auc": 0.5}
+    assert list(file.parent.iterdir()) == [file]

@@ -11,8 +11,9 @@ import click
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from polyvec.data.market import Role
     from polyvec.embeddings import Embeddings
-    from polyvec.systems.embed import Market, NumberType
+    from polyvec.systems.embed import NumberType
 
 
 class Options(TypedDict):
@@ -21,7 +22,7 @@ class Options(TypedDict):
     until: str | None
     held_back: int
     number_type: NumberType
-    market: Market
+    market: Role
     resume: bool
     overwrite: bool
     as_json: bool

@@ -89,28 +89,19 @@ class FieldVocabulary:
         popular = item_table["item_id"].gather(order[counts[order] > 0])
         return cls(
             Vocabulary(popular, "item_id"),
-            Vocabulary(_texts(item_table, "category").drop_nulls().unique().sort(), "category"),
+            Vocabulary(texts_of(item_table, "category").drop_nulls().unique().sort(), "category"),
             Vocabulary(frequent_words(item_table, max_words), "word"),
         )
 
     def encode(self, item_table: pl.DataFrame) -> ItemFields:
         """Fields of any catalogue ``[N]``; ids, categories and words without a row fall back to none."""
-        words, word_offsets = self._words(item_table)
+        words, word_offsets = rows_of_lists(self.words, titles_as_words(item_table))
         return ItemFields(
             slots=self.popular.rows(item_table["item_id"]) + 1,
-            categories=self.categories.rows(_texts(item_table, "category")) + 1,
+            categories=self.categories.rows(texts_of(item_table, "category")) + 1,
             words=words,
             word_offsets=word_offsets,
         )
-
-    def _words(self, item_table: pl.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        lists = titles_as_words(item_table)
-        per_item = lists.list.len().fill_null(0).to_numpy()
-        item_of_word = np.repeat(np.arange(len(lists)), per_item)
-        rows = self.words.rows(lists.explode(empty_as_null=False, keep_nulls=False))
-        known = rows >= 0
-        kept = np.bincount(item_of_word[known], minlength=len(lists))
-        return rows[known], np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
 
     def save(self, folder: Path) -> None:
         """Write three Parquet files."""
@@ -134,15 +125,28 @@ def ranges(starts: npt.NDArray[Any], stops: npt.NDArray[Any]) -> npt.NDArray[np.
     return expand_ranges(starts, stops)[1]
 
 
-def _texts(item_table: pl.DataFrame, column: str) -> pl.Series:
+def texts_of(item_table: pl.DataFrame, column: str) -> pl.Series:
+    """A column of the catalogue as texts ``[N]``; nulls where there is none."""
     if column not in item_table.columns:
         return pl.Series(column, [None] * len(item_table), dtype=pl.String)
     return item_table[column].cast(pl.String)
 
 
+def rows_of_lists(
+    vocabulary: Vocabulary, lists: pl.Series
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Known rows of what lists ``[N]`` hold, one list after the other, and their offsets ``[N + 1]``."""
+    per_list = lists.list.len().fill_null(0).to_numpy()
+    list_of = np.repeat(np.arange(len(lists)), per_list)
+    rows = vocabulary.rows(lists.explode(empty_as_null=False, keep_nulls=False))
+    known = rows >= 0
+    kept = np.bincount(list_of[known], minlength=len(lists))
+    return rows[known], np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
+
+
 def titles_as_words(item_table: pl.DataFrame) -> pl.Series:
     """Lower-case words of every title, lists ``[N]``; null without a title."""
-    return _texts(item_table, "title").str.to_lowercase().str.extract_all(WORD)
+    return texts_of(item_table, "title").str.to_lowercase().str.extract_all(WORD)
 
 
 def frequent_words(item_table: pl.DataFrame, max_words: int) -> pl.Series:

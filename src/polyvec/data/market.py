@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.int64]
 
 SCENARIO = "scenario"
+Role = Literal["source", "target"]
+"""Of two markets, that which another learns from, and the one that learns."""
 EVER = 0
 """Length of the window that begins with the log."""
 NEVER = np.iinfo(np.int64).max
@@ -43,7 +45,7 @@ class Market:
     actions
         Which events are of an action, bool ``[E]`` by its name; ``{"purchase": all}`` without actions.
     columns
-        Numbers of events, float64 ``[E]``: ``price``, ``quantity``, ``rating``, ``label``, those there are.
+        Numbers of events, float64 ``[E]``: ``price``, ``quantity`` and ``rating``, those there are.
     num_items
         N of the Dataset.
     """
@@ -88,7 +90,7 @@ class Market:
             actions,
             {
                 column: np.asarray(dataset.columns[column])[rows].astype(np.float64)
-                for column in ("price", "quantity", "rating", "label")
+                for column in ("price", "quantity", "rating")
                 if column in dataset.columns and column not in dataset.codes
             },
             dataset.num_items,

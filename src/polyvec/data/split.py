@@ -214,16 +214,27 @@ def item_counts_within(
 
 
 def first_at_or_after(dataset: Dataset, time: int) -> npt.NDArray[np.int64]:
-    """For every user the index of the first event at or after ``time`` (its end if there is none).
+    """For every user the index of the first event at or after ``time`` (its end if there is none)."""
+    begin, end = dataset.user_offsets[:-1], dataset.user_offsets[1:]
+    return first_in_ranges(dataset.times, begin, end, np.full(len(begin), time))
 
-    A binary search in all histories at once: O(U log L) work and O(U) memory.
+
+def first_in_ranges(
+    times: npt.NDArray[np.int64],
+    begin: npt.NDArray[np.int64],
+    end: npt.NDArray[np.int64],
+    wanted: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]:
+    """In every range ``times[begin[r] : end[r]]``, ascending, the index of the first time ≥ ``wanted[r]``.
+
+    A binary search in all ranges at once: O(R log L) work and O(R) memory. The end of a range without any.
     """
-    low, high = dataset.user_offsets[:-1].copy(), dataset.user_offsets[1:].copy()
+    low, high = begin.copy(), end.copy()
     while True:
         open_rows = np.flatnonzero(low < high)
         if not len(open_rows):
             return low
         middle = (low[open_rows] + high[open_rows]) // 2
-        before = dataset.times[middle] < time
+        before = times[middle] < wanted[open_rows]
         low[open_rows[before]] = middle[before] + 1
         high[open_rows[~before]] = middle[~before]

@@ -192,6 +192,11 @@ def _figure(title: str, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def on_white(picture: str) -> str:
+    """Give a picture a ground of its own, for a page that may be dark around it."""
+    return picture.replace("<svg ", '<svg style="background: white" ', 1)
+
+
 def _svg(figure: Figure) -> str:
     """Return the picture without the XML prologue, as wide as its place on the page."""
     stream = io.StringIO()

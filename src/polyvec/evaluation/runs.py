@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +12,8 @@ from scipy.stats import t
 from polyvec.evaluation.metrics import LEVEL
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy.typing as npt
 
 Run = TypeVar("Run")
@@ -44,3 +47,18 @@ def over_runs(per_run: Sequence[float], digits: int = 5) -> dict[str, Any]:
     if half_width is not None:
         found["half_width"] = round(half_width, digits)
     return found | {"values": [round(float(value), digits) for value in per_run]}
+
+
+def verdict(by_run: Sequence[bool]) -> str:
+    """Whether a claim holds: ``yes`` in every run, ``no`` in none, else ``undecided``."""
+    if all(by_run):
+        return "yes"
+    return "undecided" if any(by_run) else "no"
+
+
+def write_run(file: Path, figures: dict[str, Any]) -> None:
+    """Write what a run found, whole or not at all, so that a study that was stopped knows what is done."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f"{file.name}.writing")
+    unfinished.write_text(json.dumps(figures, default=float), "utf-8")
+    unfinished.rename(file)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from polyvec.artifact import Manifest
     from polyvec.data.dataset import Dataset, TimeKind
+    from polyvec.data.market import Role
     from polyvec.embeddings import Score
 
 NumberType = Literal["float32", "float16"]
-Market = Literal["source", "target"]
 FROM_THE_MODEL = (
     "variant",
     "parameters",
@@ -98,7 +98,7 @@ class Encoder(Protocol):
 class ReadsTheLog(Protocol):
     """A model whose items change with the log."""
 
-    def at(self, dataset: Dataset, until: int | None, side: Market) -> Encoder:
+    def at(self, dataset: Dataset, until: int | None, role: Role) -> Encoder:
         """Bind it to what happened before a moment; items are encoded as those of one of its markets."""
         ...
 
@@ -111,7 +111,7 @@ def embed(
     until: int | None = None,
     held_back: int = 0,
     number_type: NumberType = "float32",
-    market: Market = "target",
+    market: Role = "target",
     resume: bool = False,
     overwrite: bool = False,
     on_part: Callable[[int, int], None] | None = None,

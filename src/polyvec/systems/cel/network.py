@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from polyvec.layers.tables import ClusteredTable
 from polyvec.systems.cel.interactions import INTERACTIONS, Interaction
+from polyvec.training.rehearsal import num_bytes
 
 if TYPE_CHECKING:
     from polyvec.systems.cel.config import CELConfig, TableKind
@@ -67,7 +68,7 @@ class CELNetwork(nn.Module):
         own = [self.personal, self.follows_N] if self.personal is not None else []
         return {
             "users": self.users.bytes(),
-            "items": self.items.bytes() + sum(one.numel() * one.element_size() for one in own),
+            "items": self.items.bytes() + num_bytes(own),
         }
 
     def item_vectors(self) -> Tensor:

@@ -60,22 +60,21 @@ def explain(model: PGTL, dataset: Dataset, item: str) -> Explanation:
     ------
     UsageError
         If the model is not bound, its method knows no prior, or there is no such item.
+    DataError
+        If ids are integers and this is none.
     """
     bound = _with_gate(model)
-    matches = dataset.item_table["item_id"].cast(pl.String) == item
-    if not matches.any():
-        raise UsageError(f"item_id '{item}' is not in the catalogue", column="item_id")
-    row = int(matches.arg_max() or 0)
+    row = int(bound.rows(pl.Series([dataset.items.parse(item)]))[0])
     relations, table = bound.view.relations, dataset.item_table
     related = relations.items.take(np.array([row])).codes
-    events = {side: model.training_events(table, side) for side in (SOURCE, TARGET)}
+    events = {role: model.training_events(table, role) for role in (SOURCE, TARGET)}
     shown = table[related].with_columns(source_events=pl.Series(events[SOURCE][related], dtype=pl.Int64))
     return Explanation(
         item=table.row(row, named=True),
         relation=WORDS[int(relations.kind_N[row])],
         related=shown.sort("source_events", descending=True, maintain_order=True),
         gate=float(bound.gates(np.array([row]))[0]),
-        events={side: int(count[row]) for side, count in events.items()},
+        events={role: int(count[row]) for role, count in events.items()},
     )
 
 

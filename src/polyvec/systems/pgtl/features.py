@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from polyvec.data.fields import frequent_words, ranges, titles_as_words
+from polyvec.data.fields import frequent_words, ranges, rows_of_lists, texts_of, titles_as_words
 from polyvec.data.market import Market, Statistics, entities
 from polyvec.ids import Vocabulary
 
@@ -148,7 +148,7 @@ class Texts:
         known = {"item_id": Vocabulary(item_table["item_id"].gather(order[events_N[order] > 0]), "item_id")}
         for name in TEXTS:
             if name in item_table.columns:
-                texts = item_table[name].cast(pl.String).drop_nulls().unique().sort()
+                texts = texts_of(item_table, name).drop_nulls().unique().sort()
                 known[name] = Vocabulary(texts, name)
         if "title" in item_table.columns and config.max_words:
             known["title"] = Vocabulary(frequent_words(item_table, config.max_words), "word")
@@ -164,16 +164,11 @@ class Texts:
         found, first = [], 0
         for name, vocabulary in self.known.items():
             if name == "title":
-                lists = titles_as_words(item_table) if name in item_table.columns else None
-                found.append(_bags(vocabulary, lists, len(item_table), first))
+                rows, offsets = rows_of_lists(vocabulary, titles_as_words(item_table))
             else:
-                texts = item_table[name] if name in item_table.columns else None
-                if texts is not None and name != "item_id":
-                    texts = texts.cast(pl.String)
-                lists = (
-                    None if texts is None else texts.to_frame().select(pl.concat_list(texts.name))[texts.name]
-                )
-                found.append(_bags(vocabulary, lists, len(item_table), first))
+                rows = vocabulary.rows(item_table[name] if name == "item_id" else texts_of(item_table, name))
+                rows, offsets = rows[rows >= 0], _offsets((rows >= 0).astype(np.int64))
+            found.append(Bags(rows + first, offsets))
             first += len(vocabulary)
         return found
 
@@ -190,16 +185,6 @@ class Texts:
             name: Vocabulary.load(folder / f"{name}.parquet", "word" if name == "title" else name)
             for name in names
         })  # fmt: skip
-
-
-def _bags(vocabulary: Vocabulary, lists: pl.Series | None, num_items: int, first: int) -> Bags:
-    if lists is None:
-        return Bags(np.empty(0, np.int64), np.zeros(num_items + 1, np.int64))
-    per_item = lists.list.len().fill_null(0).to_numpy()
-    rows = vocabulary.rows(lists.explode(empty_as_null=False, keep_nulls=False))
-    item_of = np.repeat(np.arange(num_items), per_item)
-    kept = np.bincount(item_of[rows >= 0], minlength=num_items)
-    return Bags(rows[rows >= 0] + first, _offsets(kept))
 
 
 def _offsets(sizes_M: Ints) -> Ints:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from polyvec.data.dataset import Dataset
+    from polyvec.data.market import Role
     from polyvec.systems.pgtl.pairs import Pairs
     from polyvec.training.checkpoint import Progress
 
@@ -161,8 +162,8 @@ class Lessons:
         Features, their buckets learned from the training samples.
     texts
         Which texts have a row.
-    pairs
-        Training pairs by market.
+    training
+        Training pairs by market, with the features of their items; without prior.
     held_out
         Validation pairs by market; empty without validation.
     items
@@ -176,7 +177,7 @@ class Lessons:
     config: PGTLConfig
     view: View
     texts: Texts
-    pairs: dict[str, Pairs]
+    training: dict[str, Samples]
     held_out: dict[str, Pairs]
     items: pl.DataFrame
     coverage: dict[str, Any]
@@ -212,36 +213,29 @@ class Lessons:
         texts = Texts.learn(dataset.item_table, events[SOURCE] + events[TARGET], config)
         relations = relations_of(dataset.item_table, events[SOURCE], config)
         view = View.of(dataset, markets, config, texts, relations)
-        view.learn_buckets(
-            config.buckets,
-            {name: (some.items_2P.reshape(-1), np.tile(some.days_P, 2)) for name, some in pairs.items()},
-        )
+        training = {name: view.learn(name, some, config.buckets) for name, some in pairs.items()}
         known = dataset.item_table.select("item_id").with_columns(
             *(pl.Series(name, counts) for name, counts in events.items())
         )
-        sold = events[TARGET] > 0
-        coverage = {
-            "items": int(sold.sum()),
-            "strong": int((relations.kind_N[sold] == STRONG).sum()),
-            "weak": int((relations.kind_N[sold] == WEAK).sum()),
-            "unrelated": int((relations.kind_N[sold] == UNRELATED).sum()),
-            "pairs": {name: len(some) for name, some in pairs.items()},
-            "negatives": {
-                name: "exposed" if has_exposures(market, config.action) else "drawn"
-                for name, market in markets.items()
-            },
-        }
         known = known.filter((pl.col(SOURCE) > 0) | (pl.col(TARGET) > 0))
-        return cls(config, view, texts, pairs, held_out, known, coverage, cut)
+        coverage = _coverage(markets, config.action, relations.kind_N[events[TARGET] > 0], training)
+        return cls(config, view, texts, training, held_out, known, coverage, cut)
 
     def untrained(self, config: PGTLConfig, options: TrainingOptions) -> PGTL:
         """A new model of a method."""
         names = self.view.sights[SOURCE].names
         return PGTL.new(config, options, self.texts, self.view.buckets, names, self.items, self.until)
 
-    def samples(self, config: PGTLConfig, market: str) -> Samples:
+    def samples(self, config: PGTLConfig, role: Role) -> Samples:
         """Training samples of a market, with what a method knows beforehand."""
-        return Samples.of(self.pairs[market], self.view, market, config)
+        return self._complete(self.training[role], config, role)
+
+    def validation_samples(self, config: PGTLConfig, role: Role) -> Samples:
+        """Those that are held out."""
+        return self._complete(Samples.of(self.held_out[role], self.view, role), config, role)
+
+    def _complete(self, samples: Samples, config: PGTLConfig, role: Role) -> Samples:
+        return samples.with_prior(self.view, config) if role == TARGET else samples
 
 
 @dataclass(frozen=True)
@@ -254,25 +248,23 @@ class Validator:
         May go on training between calls.
     samples
         The pairs.
-    market
-        ``source`` or ``target``.
+    role
+        Of the market that they are of.
     """
 
     network: PGTLNetwork
     samples: Samples
-    market: Literal["source", "target"]
+    role: Role
 
     def __call__(self) -> float:
         """Chance that a similar pair is closer than a dissimilar one."""
-        scores = score(self.network, self.samples, self.market)
+        scores = score(self.network, self.samples, self.role)
         return float(auc(self.samples.labels_P[:, None], scores[:, None]).mean())
 
 
-def score(
-    network: PGTLNetwork, samples: Samples, market: Literal["source", "target"]
-) -> npt.NDArray[np.float32]:
+def score(network: PGTLNetwork, samples: Samples, role: Role) -> npt.NDArray[np.float32]:
     """Mean cosine of the items of every pair, ``[P]``."""
-    vectors = encode(network, samples.instances, samples.prior, market)
+    vectors = encode(network, samples.instances, samples.prior, role)
     scores: npt.NDArray[np.float32] = np.einsum(
         "pd,pd->p", vectors[samples.rows_2P[0]], vectors[samples.rows_2P[1]]
     )
@@ -307,23 +299,24 @@ def _trainer(
 ) -> Trainer:
     device = choose_device(options.device)
     model.network.to(device)
-    wanted = {
-        SOURCE: config.method in {"source"} or config.method not in SINGLE,
-        TARGET: config.method != "source",
-    }
-    samples = {
-        name: lessons.samples(config, name) if is_wanted else None for name, is_wanted in wanted.items()
-    }
-    largest = max(len(found) for found in samples.values() if found is not None)
-    steps = config.steps_per_epoch or -(-largest // options.batch_size)
+    learned: tuple[Role, ...] = (SOURCE, TARGET)
+    if config.method in SINGLE:
+        learned = (SOURCE,) if config.method == "source" else (TARGET,)
+    samples = {role: lessons.samples(config, role) for role in learned}
+    steps = config.steps_per_epoch or -(-max(map(len, samples.values())) // options.batch_size)
     pairs = PairPlan(
-        samples[SOURCE], samples[TARGET], options.batch_size, steps, options.epochs, options.seed, device
+        samples.get(SOURCE),
+        samples.get(TARGET),
+        options.batch_size,
+        steps,
+        options.epochs,
+        options.seed,
+        device,
     )
     validator = None
     if lessons.held_out:
-        market: Literal["source", "target"] = SOURCE if config.method == "source" else TARGET
-        held_out = Samples.of(lessons.held_out[market], lessons.view, market, config)
-        validator = Validator(model.network, held_out, market)
+        asked = learned[-1]
+        validator = Validator(model.network, lessons.validation_samples(config, asked), asked)
     return Trainer(
         model.network,
         Objective(model.network),
@@ -334,6 +327,22 @@ def _trainer(
         stop_after,
         f"{run_name(workspace)}: {config.method}",
     )
+
+
+def _coverage(
+    markets: dict[str, Market], action: str, kind_S: npt.NDArray[np.int64], training: dict[str, Samples]
+) -> dict[str, Any]:
+    """For the report: relations of the S items sold in the target, and what there is to learn from."""
+    return {
+        "items": len(kind_S),
+        "strong": int((kind_S == STRONG).sum()),
+        "weak": int((kind_S == WEAK).sum()),
+        "unrelated": int((kind_S == UNRELATED).sum()),
+        "pairs": {name: len(samples) for name, samples in training.items()},
+        "negatives": {
+            name: "exposed" if has_exposures(market, action) else "drawn" for name, market in markets.items()
+        },
+    }
 
 
 def _draw(market: Market, config: PGTLConfig, start: int | None, stop: int, seed: int) -> Pairs:

@@ -19,7 +19,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -43,12 +43,14 @@ from polyvec.systems.pgtl.view import Instances, View
 from polyvec.systems.sizes import Sizes
 from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
+from polyvec.training.rehearsal import num_bytes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from polyvec.artifact import Manifest
     from polyvec.data.dataset import Dataset, TimeKind
+    from polyvec.data.market import Role
     from polyvec.data.split import Windows
     from polyvec.embeddings import Score
 
@@ -56,7 +58,6 @@ if TYPE_CHECKING:
 
 SYSTEM = "pgtl"
 AT_ONCE = 8192  # items that are encoded together
-Side = Literal["source", "target"]
 
 
 @dataclass(frozen=True)
@@ -162,12 +163,11 @@ class PGTL:
     def sizes(self) -> Sizes:
         """Bytes of the weights."""
         tables = self.network.embedding
-        texts, numbers = (4 * table.weight.numel() for table in (tables.texts, tables.numbers))
-        total = sum(tensor.numel() * tensor.element_size() for tensor in self.network.state_dict().values())
-        return Sizes(texts, numbers, total - texts - numbers)
+        texts, numbers = (num_bytes(table.parameters()) for table in (tables.texts, tables.numbers))
+        return Sizes(texts, numbers, num_bytes(self.network.state_dict().values()) - texts - numbers)
 
-    def at(self, dataset: Dataset, until: int | None = None, side: Side = TARGET) -> PGTL:
-        """Bind the model to the log of a Dataset before a moment; ``side`` says as what items are encoded.
+    def at(self, dataset: Dataset, until: int | None = None, role: Role = TARGET) -> PGTL:
+        """Bind the model to the log of a Dataset before a moment; ``role`` says as what items are encoded.
 
         Raises
         ------
@@ -177,7 +177,7 @@ class PGTL:
             If it lacks one of the two markets, or its numbers are others than those trained on.
         """
         until = dataset.time_span[1] + 1 if until is None else until
-        return replace(self, bound=Bound.to(self, dataset, until, side))
+        return replace(self, bound=Bound.to(self, dataset, until, role))
 
     def save_into(self, stage: Path) -> None:
         """Write the model's files into a staging folder."""
@@ -241,7 +241,7 @@ class PGTL:
         """
         bound = self.to_log()
         rows = bound.rows(item_table["item_id"])
-        events = self.training_events(item_table, bound.side)
+        events = self.training_events(item_table, bound.role)
         state = np.where(events > 0, WARM, np.where(bound.is_known[rows], COLD, EMPTY))
         return state.astype(np.uint8), events
 
@@ -255,15 +255,15 @@ class PGTL:
         sums = np.zeros((len(windows), self.width), np.float32)
         np.add.at(sums, owners, vectors_ND[np.asarray(dataset.item_rows)[events]])
         empty = windows.history_end == windows.history_start
-        events_N = self.training_events(dataset.item_table, self.to_log().side)
+        events_N = self.training_events(dataset.item_table, self.to_log().role)
         sums[empty] = (events_N[:, None] * vectors_ND).sum(axis=0)
         norms = np.linalg.norm(sums, axis=1, keepdims=True)
         return (sums / np.maximum(norms, 1e-12))[:, None].astype(np.float32)
 
-    def training_events(self, item_table: pl.DataFrame, side: Side) -> Ints:
+    def training_events(self, item_table: pl.DataFrame, role: Role) -> Ints:
         """Training events of every item of a catalogue in a market, int64 ``[N]``."""
         rows = Vocabulary(self.trained_items["item_id"], "item_id").rows(item_table["item_id"])
-        return np.append(self.trained_items[side].to_numpy(), 0)[rows].astype(np.int64)
+        return np.append(self.trained_items[role].to_numpy(), 0)[rows].astype(np.int64)
 
     def to_log(self) -> Bound:
         """The log that the model is bound to.
@@ -295,7 +295,7 @@ class Bound:
         The Dataset's vocabulary.
     day
         Of which the statistics are: all that happened before the moment.
-    side
+    role
         As items of which market they are encoded.
     """
 
@@ -303,10 +303,10 @@ class Bound:
     view: View
     items: Vocabulary
     day: int
-    side: Side
+    role: Role
 
     @classmethod
-    def to(cls, model: PGTL, dataset: Dataset, until: int, side: Side) -> Bound:
+    def to(cls, model: PGTL, dataset: Dataset, until: int, role: Role) -> Bound:
         """Bind: see :meth:`PGTL.at`."""
         config = model.config
         markets = {
@@ -330,7 +330,7 @@ class Bound:
                 ),
                 expected="the columns and actions of the training data",
             )
-        return cls(model.network, view, dataset.items, (until - 1) // MICROSECONDS_PER_DAY + 1, side)
+        return cls(model.network, view, dataset.items, (until - 1) // MICROSECONDS_PER_DAY + 1, role)
 
     def rows(self, ids: pl.Series) -> Ints:
         """Rows of items of the catalogue.
@@ -343,13 +343,17 @@ class Bound:
         rows = self.items.rows(ids)
         if (rows < 0).any():
             item = ids[int(np.argmax(rows < 0))]
-            raise UsageError(f"item_id {item!r} is not in the catalogue", column="item_id")
+            raise UsageError(
+                f"item_id {item!r} is not in the catalogue",
+                column="item_id",
+                mend="look at item_id in the items that the data was prepared with",
+            )
         return rows.astype(np.int64)
 
     @cached_property
     def vectors(self) -> npt.NDArray[np.float32]:
         """Vectors of all items of the catalogue, of length 1."""
-        return encode(self.network, *self._instances(np.arange(len(self.items))), self.side)
+        return encode(self.network, *self._instances(np.arange(len(self.items))), self.role)
 
     @cached_property
     def is_known(self) -> npt.NDArray[np.bool_]:
@@ -372,10 +376,10 @@ class Bound:
 
     def _instances(self, rows: Ints) -> tuple[Instances, Instances | None]:
         days = np.full(len(rows), self.day)
-        instances = self.view.instances(self.side, rows, days)
-        if self.side == SOURCE:
+        instances = self.view.instances(self.role, rows, days)
+        if self.role == SOURCE:
             return instances, None
-        return instances, self.view.prior_for(self.network.config, instances, days)
+        return instances, self.view.prior_for(self.network.config, instances)
 
 
 def relations_of(item_table: pl.DataFrame, source_events_N: Ints, config: PGTLConfig) -> Relations:
@@ -385,11 +389,11 @@ def relations_of(item_table: pl.DataFrame, source_events_N: Ints, config: PGTLCo
 
 
 def encode(
-    network: PGTLNetwork, instances: Instances, prior: Instances | None, side: Side
+    network: PGTLNetwork, instances: Instances, prior: Instances | None, role: Role
 ) -> npt.NDArray[np.float32]:
     """Vectors of length 1, ``[M, D]``: blocks of length 1 side by side, whose dot product is mean cosine."""
     parts = []
-    for one in _each_part(network, instances, prior, side):
+    for one in _each_part(network, instances, prior, role):
         blocks = [nn.functional.normalize(block, dim=1) for block in one.blocks]
         parts.append((torch.cat(blocks, dim=1) / len(blocks) ** 0.5).float().cpu().numpy())
     width = network.width * network.num_blocks
@@ -399,7 +403,7 @@ def encode(
 
 @torch.no_grad()
 def _each_part(
-    network: PGTLNetwork, instances: Instances, prior: Instances | None, side: Side
+    network: PGTLNetwork, instances: Instances, prior: Instances | None, role: Role
 ) -> list[Encoded]:
     network.eval()
     device = next(network.parameters()).device
@@ -407,7 +411,7 @@ def _each_part(
     for start in range(0, len(instances), AT_ONCE):
         rows = np.arange(start, min(start + AT_ONCE, len(instances)))
         features = instances.take(rows, device)
-        if side == SOURCE:
+        if role == SOURCE:
             found.append(network.source(features))
         else:
             found.append(network.target(features, None if prior is None else prior.take(rows, device)))

@@ -157,36 +157,34 @@ class PGTLNetwork(nn.Module):
 
     def source(self, features: Features) -> Encoded:
         """Encode items of the source."""
-        method = self.config.method
-        if method in SINGLE:
-            return Encoded((self._generate("single", features, SOURCE),))
-        if method == "fshare":
-            shared = self._generate("shared", features, SOURCE)
-            return Encoded((shared,), shared)
-        own = self._generate("source", features, SOURCE)
-        if method == "sshare":
-            shared = self._generate("shared", features, SOURCE)
-            return Encoded((shared, own), shared)
-        return Encoded((own,), own)
+        return self._encode(features, SOURCE)
 
     def target(self, features: Features, prior: Features | None) -> Encoded:
         """Encode items of the target, of which a prior is known where the method has one."""
-        method = self.config.method
-        if method in SINGLE:
-            return Encoded((self._generate("single", features, TARGET),))
-        if method == "fshare":
-            shared = self._generate("shared", features, TARGET)
-            return Encoded((shared,), shared)
-        own = self._generate("target", features, TARGET)
-        if method == "sshare":
-            shared = self._generate("shared", features, TARGET)
-            return Encoded((shared, own), shared)
+        encoded = self._encode(features, TARGET)
+        if not self.config.method.startswith("pgtl"):
+            return encoded
         if prior is None:
             raise ValueError("a method with prior knowledge needs it")
+        own = encoded.blocks[0]
         generator = "source" if self.config.prior_generator == "source" else "prior"
         transferred = self._generate(generator, prior, SOURCE)  # the prior is seen as the source is
         gate = self._gate(transferred, own)
         return Encoded((gate * transferred + own,), transferred, gate)
+
+    def _encode(self, features: Features, market: str) -> Encoded:
+        """What is made of a market's own features."""
+        method = self.config.method
+        if method in SINGLE:
+            return Encoded((self._generate("single", features, market),))
+        if method == "fshare":
+            shared = self._generate("shared", features, market)
+            return Encoded((shared,), shared)
+        own = self._generate(market, features, market)
+        if method == "sshare":
+            shared = self._generate("shared", features, market)
+            return Encoded((shared, own), shared)
+        return Encoded((own,), own)
 
     def logits(self, one: Encoded, other: Encoded) -> Tensor:
         """Scores of pairs for being similar, before the sigmoid (equation 1), ``[P]``."""

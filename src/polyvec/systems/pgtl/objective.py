@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,12 +92,9 @@ class PairPlan:
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[PairBatch]:
         """Batches of an epoch from number ``skip`` on."""
-        orders: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
         for step in range(epoch * self.steps + skip, (epoch + 1) * self.steps):
             parts = [
-                None
-                if samples is None
-                else part_of(samples, self._rows(samples, step, market, orders), self.device)
+                None if samples is None else part_of(samples, self._rows(samples, step, market), self.device)
                 for market, samples in enumerate((self.source, self.target))
             ]
             yield PairBatch(parts[0], parts[1], step / (self.steps * self.epochs))
@@ -105,24 +103,22 @@ class PairPlan:
         """The first batch: all are alike."""
         return next(self.epoch(0))
 
-    def _rows(
-        self,
-        samples: Samples,
-        step: int,
-        market: int,
-        orders: dict[tuple[int, int], npt.NDArray[np.int64]],
-    ) -> npt.NDArray[np.int64]:
-        size = min(self.batch_size, len(samples))
-        turns, places = np.divmod(np.arange(step * size, (step + 1) * size), len(samples))
-        for turn in {int(turns[0]), int(turns[-1])}:
-            if (market, turn) not in orders:
-                for old in [key for key in orders if key[0] == market and key[1] < turn - 1]:
-                    del orders[old]
-                random = np.random.default_rng((self.seed * SEED_STRIDE + turn, market))
-                orders[market, turn] = random.permutation(len(samples))
-        return np.array(
-            [orders[market, int(turn)][place] for turn, place in zip(turns, places, strict=True)], np.int64
-        )
+    def _rows(self, samples: Samples, step: int, market: int) -> npt.NDArray[np.int64]:
+        """Pairs of a step: part of one turn through them all, or the end of one and the begin of the next."""
+        count = len(samples)
+        size = min(self.batch_size, count)
+        turn, place = divmod(step * size, count)
+        found = _order(self.seed * SEED_STRIDE + turn, market, count)[place : place + size]
+        if len(found) == size:
+            return found
+        more = _order(self.seed * SEED_STRIDE + turn + 1, market, count)[: size - len(found)]
+        return np.concatenate([found, more])
+
+
+@lru_cache(maxsize=4)  # this turn's and the next one's of both markets
+def _order(seed: int, market: int, count: int) -> npt.NDArray[np.int64]:
+    """Order of one turn through the pairs of a market."""
+    return np.random.default_rng((seed, market)).permutation(count)
 
 
 def part_of(samples: Samples, rows: npt.NDArray[np.int64], device: torch.device) -> Part:

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY
+from polyvec.data.split import first_in_ranges
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -126,15 +127,13 @@ class _History:
     def __init__(self, clicked: Market, history_days: float) -> None:
         self.clicked = clicked
         self._reach = round(history_days * MICROSECONDS_PER_DAY)
-        self._base = int(clicked.times.min(initial=0))
-        self._span = int(clicked.times.max(initial=0)) - self._base + 2
-        self._ends = np.searchsorted(clicked.users, np.arange(int(clicked.users.max(initial=-1)) + 2))
 
     def draw(
         self, users_Q: Ints, times_Q: Ints, number: int, random: np.random.Generator
     ) -> tuple[Ints, Ints]:
         """Up to so many distinct earlier events of each asked (user, time): rows asked, and events."""
-        begin, end = self._before(users_Q, times_Q)
+        begin, end = (np.searchsorted(self.clicked.users, users_Q, side=side) for side in ("left", "right"))
+        end = first_in_ranges(self.clicked.times, begin, end, times_Q)
         begin = np.maximum(begin, end - LATEST)
         size = end - begin
         asked = np.repeat(np.flatnonzero(size > 0), np.minimum(size[size > 0], number))
@@ -144,22 +143,6 @@ class _History:
         events = begin[asked] + (shift[asked] + place * step) % size[asked]
         recent = self.clicked.times[events] >= times_Q[asked] - self._reach
         return asked[recent], events[recent]
-
-    def _before(self, users_Q: Ints, times_Q: Ints) -> tuple[Ints, Ints]:
-        """Range of each user's events strictly before a time."""
-        last = len(self._ends) - 2
-        known = users_Q <= last
-        users = np.minimum(users_Q, max(last, 0))
-        low = np.where(known, self._ends[users], 0)
-        high = np.where(known, self._ends[users + 1], 0) if last >= 0 else low
-        begin = low.copy()
-        while (low < high).any():
-            middle = (low + high) // 2
-            open_rows = low < high
-            before = open_rows & (self.clicked.times[np.minimum(middle, len(self.clicked) - 1)] < times_Q)
-            low = np.where(before, middle + 1, low)
-            high = np.where(open_rows & ~before, middle, high)
-        return begin, low
 
 
 def _pairs(current: Market, rows: Ints, earlier: Ints, history: _History, *, is_similar: bool) -> Pairs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 
 from polyvec.data.market import Market
 from polyvec.systems.pgtl.features import Bags, Buckets, Relations, Sight, Texts
-from polyvec.systems.pgtl.network import SOURCE, TARGET, Features
+from polyvec.systems.pgtl.network import SOURCE, Features
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,14 +33,15 @@ class Instances:
     ----------
     numbers_MF
         Buckets, rows of the table of numbers, ``[M, F_n]``.
-    items_M
-        Items, rows of the catalogue.
+    items_M, days_M
+        Items, rows of the catalogue, and days.
     bags_N
         Texts of all items of the catalogue, by field.
     """
 
     numbers_MF: npt.NDArray[np.int32]
     items_M: Ints
+    days_M: Ints
     bags_N: list[Bags]
 
     def __len__(self) -> int:
@@ -93,25 +94,23 @@ class View:
         sights = {name: Sight(market, dataset.item_table, config) for name, market in markets.items()}
         return cls(sights, texts.encode(dataset.item_table), relations, buckets or {})
 
-    @property
-    def num_features(self) -> int:
-        """F, numbers and texts."""
-        return len(self.sights[SOURCE].names) + len(self.bags_N)
-
-    def learn_buckets(self, most: int, samples: dict[str, tuple[Ints, Ints]]) -> None:
-        """Learn the buckets of both markets from their training samples: items and days."""
-        for market, (items, days) in samples.items():
-            self.buckets[market] = Buckets.learn(self._values(market, items, days), most)
+    def learn(self, market: str, pairs: Pairs, most: int) -> Samples:
+        """Learn the buckets of a market from the items of training pairs; these as samples, without prior."""
+        items, days, rows_2P = distinct(pairs)
+        values = self._values(market, items, days)
+        self.buckets[market] = Buckets.learn(values[rows_2P.reshape(-1)], most)
+        instances = Instances(self.buckets[market].codes(values), items, days, self.bags_N)
+        return Samples(instances, None, rows_2P, pairs.labels_P)
 
     def instances(self, market: str, items_M: Ints, days_M: Ints) -> Instances:
         """Features of items in a market on days."""
         codes = self.buckets[market].codes(self._values(market, items_M, days_M))
-        return Instances(codes, items_M, self.bags_N)
+        return Instances(codes, items_M, days_M, self.bags_N)
 
-    def prior_for(self, config: PGTLConfig, instances: Instances, days_M: Ints) -> Instances | None:
+    def prior_for(self, config: PGTLConfig, instances: Instances) -> Instances | None:
         """Prior features that a method has: the related items', the target's own, or none."""
         if config.method in {"pgtl", "pgtl_no_specific"}:
-            return self.prior(instances.items_M, days_M)
+            return self.prior(instances.items_M, instances.days_M)
         return instances if config.method == "pgtl_no_prior" else None
 
     def prior(self, items_M: Ints, days_M: Ints) -> Instances:
@@ -121,7 +120,7 @@ class View:
             for part in _parts(len(items_M))
         ]
         bags = [bag.joined(self.relations.items) for bag in self.bags_N]
-        return Instances(self.buckets[SOURCE].codes(_stack(parts, self)), items_M, bags)
+        return Instances(self.buckets[SOURCE].codes(_stack(parts, self)), items_M, days_M, bags)
 
     def _values(self, market: str, items_M: Ints, days_M: Ints) -> Floats:
         sight = self.sights[market]
@@ -146,7 +145,7 @@ class Samples:
     instances
         Distinct (item, day) of the pairs.
     prior
-        Their prior features, in the same order; None in the source.
+        Their prior features, in the same order; None in the source, and of methods without.
     rows_2P
         Instances of every pair, int64 ``[2, P]``.
     labels_P
@@ -162,12 +161,14 @@ class Samples:
         return len(self.labels_P)
 
     @classmethod
-    def of(cls, pairs: Pairs, view: View, market: str, config: PGTLConfig) -> Samples:
-        """Look up the features of pairs."""
+    def of(cls, pairs: Pairs, view: View, market: str) -> Samples:
+        """Look up the features of pairs, without prior."""
         items, days, rows_2P = distinct(pairs)
-        instances = view.instances(market, items, days)
-        prior = view.prior_for(config, instances, days) if market == TARGET else None
-        return cls(instances, prior, rows_2P, pairs.labels_P)
+        return cls(view.instances(market, items, days), None, rows_2P, pairs.labels_P)
+
+    def with_prior(self, view: View, config: PGTLConfig) -> Samples:
+        """The same pairs, of the target, with what a method knows beforehand."""
+        return replace(self, prior=view.prior_for(config, self.instances))
 
 
 def distinct(pairs: Pairs) -> tuple[Ints, Ints, Ints]:
