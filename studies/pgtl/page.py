@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from polyvec.evaluation.markdown import NOTHING, cell, table
-from polyvec.evaluation.runs import verdict
+from polyvec.evaluation.runs import over_runs, verdict
 
 Results = dict[str, Any]
-ALONE, OURS = "target alone", "PGTL"
+ALONE, OURS, SHUFFLED = "target alone", "PGTL", "PGTL, relations shuffled"
 RIVALS = ("fine-tune", "FShare, adversarial", "FShare, MMD", "SShare")
 PARTS = ("0", "1–5", "over 5")
 TARGET = 0.055  # RelaImpr, mean over all pairs of markets
@@ -69,7 +69,7 @@ def verdicts(sets: Results) -> list[str]:
             f"{verdict([mean >= TARGET])} ({mean:+.1%}, {len(real)} pairs)."
         )
     planted = both.get("planted, small", {})
-    gates = planted.get("PGTL, gate of one number", {})
+    gates = planted.get(OURS, {})
     if "gate_agreeing" in gates:
         by_seed = np.subtract(gates["gate_agreeing"]["values"], gates["gate_opposed"]["values"])
         lines.append(
@@ -77,10 +77,8 @@ def verdicts(sets: Results) -> list[str]:
             f"{verdict([value > 0 for value in by_seed])}. {cell(gates['gate_agreeing'], 3)} against "
             f"{cell(gates['gate_opposed'], 3)}."
         )
-    if "PGTL, relations shuffled" in planted:
-        lines.append(
-            _better("shuffled relations are worse than true ones", planted, OURS, "PGTL, relations shuffled")
-        )
+    if SHUFFLED in planted:
+        lines += _shuffled(planted)
     told = [
         (one["told_apart"]["mean"], f"{name}, {method}")
         for name, methods in both.items()
@@ -101,13 +99,30 @@ def relative(methods: Results, one: str) -> float:
     return float((methods[one]["auc"]["mean"] - 0.5) / (methods[ALONE]["auc"]["mean"] - 0.5) - 1)
 
 
+def _shuffled(planted: Results) -> list[str]:
+    """What a prior that tells nothing does."""
+    lines = [
+        _better("shuffled relations are worse than true ones", planted, OURS, SHUFFLED),
+        _better("and no worse than the target alone", planted, SHUFFLED, ALONE),
+    ]
+    both = [planted[name].get("gate") for name in (SHUFFLED, OURS)]
+    if all(both):
+        closer = [one < other for one, other in zip(*(one["values"] for one in both), strict=False)]
+        lines.append(
+            "**with shuffled relations the gate is closer to closed**: "
+            f"{verdict(closer)}. {cell(both[0], 3)} against {cell(both[1], 3)}."
+        )
+    return lines
+
+
 def _better(words: str, methods: Results, one: str, other: str) -> str:
     """Verdict on the difference of two AUCs, seed by seed, of the seeds that both have."""
     pairs = list(zip(methods[one]["auc"]["values"], methods[other]["auc"]["values"], strict=False))
     holds = verdict([mine > theirs for mine, theirs in pairs])
+    difference = cell(over_runs([mine - theirs for mine, theirs in pairs], digits=4))
     return (
-        f"**{words}**: {holds}. {cell(methods[one]['auc'])} against {cell(methods[other]['auc'])} "
-        f"(seeds: {len(pairs)})."
+        f"**{words}**: {holds}. {cell(methods[one]['auc'])} against {cell(methods[other]['auc'])}; "
+        f"difference {difference} (seeds: {len(pairs)})."
     )
 
 

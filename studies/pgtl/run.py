@@ -71,11 +71,12 @@ METHODS = {
     "PGTL, no specific embedding": Variant({"method": "pgtl_no_specific"}),
     "PGTL, no prior feature": Variant({"method": "pgtl_no_prior"}),
     "PGTL, relations shuffled": Variant({"relations": "shuffled"}),
-    "PGTL, gate of one number": Variant({"gate": "number"}),
+    "PGTL, gate of a vector": Variant({"gate": "vector"}),
     "PGTL, gate open": Variant({"gate": "open"}),
     "PGTL, no alignment": Variant({"alignment": "none"}),
     "PGTL, generator of the prior's own": Variant({"prior_generator": "own"}),
     "PGTL, no lead": Variant({"lead": 0.0}),
+    "PGTL, no dropout": Variant({"input_dropout": 0.0}),
     "target alone, paper's constants": Variant({"method": "target"}, "paper"),
     "PGTL, paper's constants": Variant({}, "paper"),
     **{

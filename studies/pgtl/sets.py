@@ -13,9 +13,9 @@ import polyvec
 from polyvec.data.options import PrepareOptions
 
 DAY = 86_400
-CATEGORIES, KINDS_EACH, ITEMS_EACH, DAYS = 8, 3, 30, 120
+CATEGORIES, TASTES, ITEMS_EACH, DAYS = 8, 4, 30, 120
 AGREEING = 4
-"""Categories, from the first on, whose items are of the same kinds in both markets; else of others."""
+"""Categories, from the first on, whose items are to the same tastes in both markets; else to others."""
 
 
 @dataclass(frozen=True)
@@ -87,31 +87,32 @@ SETS = {
 
 
 def plant(seed: int = 0, users: tuple[int, int, int] = (2000, 60, 500)) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Events and catalogue: each user buys items of two kinds, now and then any item.
+    """Events and catalogue: each user buys items to one taste, of all categories, now and then any item.
 
     ``users`` are those of the big market, of the small one, and of the small one after the cut-off alone, so
     that the test has more pairs than the training.
 
-    A category's items are of three kinds that the catalogue does not tell. In half of the categories they are
-    of the same kinds in both markets. A tenth of the items is not sold in each.
+    Each item is to one of four tastes, which the catalogue does not tell. In half of the categories it is the
+    same one in both markets, in the other half what the big market says of an item is false in the small one.
+    A tenth of the items is not sold in each.
     """
     random = np.random.default_rng(seed)
-    count, kinds = CATEGORIES * ITEMS_EACH, CATEGORIES * KINDS_EACH
+    count = CATEGORIES * ITEMS_EACH
     category = np.arange(count) // ITEMS_EACH
-    kind_of = {"big": KINDS_EACH * category + np.arange(count) % KINDS_EACH}
-    others = kind_of["big"].copy()
+    taste_of = {"big": np.arange(count) % TASTES}
+    others = taste_of["big"].copy()
     for opposed in range(AGREEING, CATEGORIES):
         others[category == opposed] = random.permutation(others[category == opposed])
-    kind_of["small"] = others
+    taste_of["small"] = others
     rows = []
-    on_sale = {market: np.flatnonzero(random.random(count) < 0.9) for market in kind_of}
+    on_sale = {market: np.flatnonzero(random.random(count) < 0.9) for market in taste_of}
     for market, number, first_day in zip(("big", "small", "small"), users, (0, 0, 100), strict=True):
         sold = on_sale[market]
-        by_kind = [sold[kind_of[market][sold] == kind] for kind in range(kinds)]
+        by_taste = [sold[taste_of[market][sold] == taste] for taste in range(TASTES)]
         for user in range(number):
-            liked = random.choice(kinds, 2, replace=False)
+            liked = by_taste[random.integers(TASTES)]
             for moment in random.integers(first_day * DAY, DAYS * DAY, 20):
-                shelf = sold if random.random() < 0.15 else by_kind[liked[random.integers(2)]]
+                shelf = liked if random.random() < 0.85 else sold
                 name = f"{market}{user:04} from {first_day}"
                 rows.append((name, f"i{random.choice(shelf):03}", int(moment), market))
     events = pl.DataFrame(rows, schema=["user_id", "item_id", "second", "market"], orient="row")

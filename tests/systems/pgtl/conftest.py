@@ -69,7 +69,8 @@ def dataset() -> Dataset:
 def setting() -> Setting:
     config = PGTLConfig(
         source="big", target="small", windows=(7, 0), buckets=4, field_width=4, attention=(3,), width=8,
-        discriminator=(8,), dropout=0.1, steps_per_epoch=40, target_days=10, max_pairs=6000, guard="off",
+        discriminator=(8,), dropout=0.1, input_dropout=0, steps_per_epoch=40, target_days=10,
+        max_pairs=6000, guard="off",
     )  # fmt: skip
     options = TrainingOptions(
         epochs=3,

@@ -135,6 +135,7 @@ class PGTLNetwork(nn.Module):
             name: _layers((inputs, *config.hidden, width), config.dropout)
             for name in _generators(config)
         })  # fmt: skip
+        self.dropout = nn.Dropout(config.input_dropout)
         learns = config.learns_scale
         self.scale = nn.Parameter(torch.tensor(config.scale), requires_grad=learns)
         self.bias = nn.Parameter(torch.tensor(0.0), requires_grad=learns)
@@ -203,7 +204,7 @@ class PGTLNetwork(nn.Module):
         vectors = self.embedding(features)
         if market in self.perspectives:
             vectors = self.perspectives[market](vectors)
-        generated: Tensor = self.generators[name](vectors.flatten(1))
+        generated: Tensor = self.generators[name](self.dropout(vectors.flatten(1)))
         return generated
 
     def _gate(self, prior: Tensor, own: Tensor) -> Tensor:
