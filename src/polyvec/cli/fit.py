@@ -70,8 +70,10 @@ def _say(out: Path, meta: dict[str, object], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"path": str(out), **meta}))
         return
+    from polyvec.systems.folder import told_best
+
     click.echo(
         f"{out}: {meta['system']}, {meta['C']} vector{'s' * (meta['C'] != 1)} of {meta['D']} per user, "
         f"{meta['parameters']:,} weights in {meta['bytes']:,} bytes, {meta['steps']:,} steps; "
-        f"best on validation: {meta['validation']}"
+        f"{told_best(meta)}"
     )

@@ -66,7 +66,7 @@ def run_name(workspace: Path) -> str:
     return "training again" if workspace.name == REFIT else "training"
 
 
-def told_by(runs: Sequence[Progress]) -> dict[str, Any]:
+def told_by(runs: Sequence[Progress], measure: str) -> dict[str, Any]:
     """Manifest entries on how a Model was trained.
 
     Parameters
@@ -74,13 +74,30 @@ def told_by(runs: Sequence[Progress]) -> dict[str, Any]:
     runs
         The run, and with ``refit`` the second one, whose weights are kept: the first says what was best on
         validation, the last how many steps made the weights, and both took their time.
+    measure
+        What validation measures; with a minus before it where less is better, and the values are negative.
     """
     return {
         "validation": runs[0].best,
+        "validation_measure": measure,
         "best_epoch": runs[0].best_epoch,
         "steps": runs[-1].step,
         "training_seconds": round(sum(run.seconds for run in runs), 3),
     }
+
+
+def told_best(meta: dict[str, Any]) -> str:
+    """Say what :func:`told_by` tells of validation.
+
+    >>> told_best({"validation": -0.87, "validation_measure": "-error", "best_epoch": 3})
+    'best on validation after epoch 4: error 0.8700'
+    """
+    value, measure = meta["validation"], meta["validation_measure"]
+    if value is None:
+        return "nothing was validated"
+    if measure.startswith("-"):
+        measure, value = measure[1:], -value
+    return f"best on validation after epoch {meta['best_epoch'] + 1}: {measure} {value:.4f}"
 
 
 def told_budget(budget: int) -> str:

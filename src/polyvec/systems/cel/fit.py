@@ -19,7 +19,15 @@ from polyvec.systems.cel.model import CEL, SYSTEM
 from polyvec.systems.cel.past import before_each
 from polyvec.systems.cel.records import Records
 from polyvec.systems.cel.train import make_trainer, mean_error
-from polyvec.systems.folder import REFIT, check_refit, claim_workspace, run_name, told_by, write_model
+from polyvec.systems.folder import (
+    REFIT,
+    check_refit,
+    claim_workspace,
+    run_name,
+    told_best,
+    told_by,
+    write_model,
+)
 from polyvec.systems.plan import Plan
 from polyvec.systems.sizes import Sizes
 
@@ -100,7 +108,7 @@ def fit(
         again, epochs = workspace / REFIT, progress.best_epoch + 1
         model, progress = _train(dataset, everything, config, options, again, epochs)
         runs.append(progress)
-    meta = model.meta | told_by(runs)
+    meta = model.meta | told_by(runs, "-error")
     write_model(out, model, dataset, workspace, meta, card=_card(model, meta), overwrite=overwrite)
     return CEL.open(out)
 
@@ -308,10 +316,7 @@ def _counted(
 
 def _card(model: CEL, meta: dict[str, Any]) -> str:
     """Say in Markdown what was trained on what."""
-    best = "nothing was validated"
     joined = "a deep interest network over rows" if model.config.interaction == "din" else "the dot product"
-    if meta["validation"] is not None:
-        best = f"best on validation after epoch {meta['best_epoch'] + 1}: error {-meta['validation']:.4f}"
     sizes = ", ".join(
         f"{len(table):,} {name} in {meta['clusters'][name]:,} rows ({meta['table_bytes'][name]:,} bytes)"
         for name, table in (("users", model.trained_users), ("items", model.trained_items))
@@ -322,7 +327,7 @@ def _card(model: CEL, meta: dict[str, Any]) -> str:
             "",
             f"{sizes}; joined by {joined} of {meta['D']} numbers.",
             "",
-            f"* {meta['parameters']:,} weights, {meta['steps']:,} steps; {best}",
+            f"* {meta['parameters']:,} weights, {meta['steps']:,} steps; {told_best(meta)}",
             "* users and items that were not trained on have the vector of the largest cluster",
             "",
         ]

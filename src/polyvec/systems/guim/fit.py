@@ -106,7 +106,7 @@ def fit(
         model, _, progress = _train(purchases, windows, config, options, again, epochs)
         runs.append(progress)
     model.finish()
-    meta = {**model.meta, **told_by(runs), "habits": habits}
+    meta = {**model.meta, **told_by(runs, "recall"), "habits": habits}
     card = model_card(model, meta, purchases, windows, validation, refit=refit)
     write_model(out, model, dataset, workspace, meta, card=card, overwrite=overwrite)
     return GUIM.open(out)

@@ -13,7 +13,15 @@ from polyvec.data.dataset import days
 from polyvec.data.market import Market
 from polyvec.errors import DataError, UsageError
 from polyvec.evaluation.classification import auc
-from polyvec.systems.folder import REFIT, check_refit, claim_workspace, run_name, told_by, write_model
+from polyvec.systems.folder import (
+    REFIT,
+    check_refit,
+    claim_workspace,
+    run_name,
+    told_best,
+    told_by,
+    write_model,
+)
 from polyvec.systems.pgtl.config import PGTLConfig
 from polyvec.systems.pgtl.features import STRONG, UNRELATED, WEAK, Texts
 from polyvec.systems.pgtl.model import PGTL, SYSTEM, encode, relations_of
@@ -108,7 +116,7 @@ def fit(
         everything = Lessons.of(dataset, config, options, until, validates=False)
         model, again = _train(everything, config, options, workspace / REFIT, progress.best_epoch + 1)
         runs.append(again)
-    meta = model.meta | told_by(runs) | {"coverage": lessons.coverage, "guard": guard}
+    meta = model.meta | told_by(runs, "AUC") | {"coverage": lessons.coverage, "guard": guard}
     card = _card(meta, lessons)
     write_model(out, model, dataset, workspace, meta, card=card, overwrite=overwrite)
     return PGTL.open(out)
@@ -377,9 +385,6 @@ def _events(market: Market, action: str, until: int) -> npt.NDArray[np.int64]:
 def _card(meta: dict[str, Any], lessons: Lessons) -> str:
     """Say in Markdown what was trained on what, and whether transfer pays."""
     coverage, config = meta["coverage"], lessons.config
-    best = "nothing was validated"
-    if meta["validation"] is not None:
-        best = f"best on validation after epoch {meta['best_epoch'] + 1}: AUC {meta['validation']:.4f}"
     lines = [
         "# PGTL model",
         "",
@@ -398,7 +403,7 @@ def _card(meta: dict[str, Any], lessons: Lessons) -> str:
             )
             for name in (SOURCE, TARGET)
         ],
-        f"* {meta['parameters']:,} weights, {meta['steps']:,} steps; {best}",
+        f"* {meta['parameters']:,} weights, {meta['steps']:,} steps; {told_best(meta)}",
         f"* {meta['features']} features, numbers in {config.buckets} buckets",
         "",
     ]

@@ -24,6 +24,7 @@ from polyvec.systems.folder import (
     check_refit,
     claim_workspace,
     run_name,
+    told_best,
     told_budget,
     told_by,
     write_model,
@@ -112,7 +113,7 @@ def fit(
         model, progress = _train(purchases, everything, config, options, again, epochs)
         runs.append(progress)
     model.finish()
-    meta = model.meta | told_by(runs)
+    meta = model.meta | told_by(runs, f"NDCG@{TOP}")
     write_model(out, model, dataset, workspace, meta, card=_card(meta, purchases), overwrite=overwrite)
     return SASRec.open(out)
 
@@ -317,9 +318,6 @@ def _counted(dataset: Dataset, windows: Windows) -> pl.DataFrame:
 
 def _card(meta: dict[str, Any], dataset: Dataset) -> str:
     """Say in Markdown what was trained on what."""
-    best = "nothing was validated"
-    if meta["validation"] is not None:
-        best = f"best on validation after epoch {meta['best_epoch'] + 1}: NDCG@{TOP} {meta['validation']:.4f}"
     return "\n".join(
         [
             "# SASRec model",
@@ -327,7 +325,7 @@ def _card(meta: dict[str, Any], dataset: Dataset) -> str:
             f"One vector of {meta['D']} numbers per user and item, joined by the dot product.",
             "",
             f"* {dataset.num_events:,} events, {dataset.num_users:,} users, {dataset.num_items:,} items",
-            f"* {meta['parameters']:,} weights, {meta['steps']:,} steps; {best}",
+            f"* {meta['parameters']:,} weights, {meta['steps']:,} steps; {told_best(meta)}",
             f"* {meta['bytes']:,} bytes, {meta['item_table_bytes']:,} of them the item table"
             f"{told_budget(meta['budget'])}",
             "* items that were not trained on share one vector (state `empty`); users without purchases get "
