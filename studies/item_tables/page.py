@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from polyvec.evaluation.markdown import NOTHING, cell, table
+from polyvec.evaluation.runs import verdict
 
 Results = dict[str, Any]
+RARE = "recall@100 item 1–5"
 MEASURES = {
     "recall@100": "recall@100 all",
     "NDCG@10": "ndcg@10 all",
-    "recall@100, items of 1–5 events": "recall@100 item 1–5",
+    "recall@100, items of 1–5 events": RARE,
     "6–20": "recall@100 item 6–20",
     "over 20": "recall@100 item over 20",
 }
@@ -55,13 +57,29 @@ def verdicts(name: str, tables: Results) -> list[str]:
         change = _mean(clustered[best]) / _mean(full) - 1
         rivals = {one: _mean(figures) for one, figures in here.items() if one not in CLUSTERED}
         words = "no significant loss" if not loss else f"at most {loss:.0%} lost"
-        holds = "yes" if _is_within(clustered[best], full, loss) else "no"
-        line = f"**{name}, {share} of the bytes, {words}**: {holds} ({best} {change:+.1%}"
+        seeds = min(len(one["seeds"]) for one in (clustered[best], full))
+        line = f"**{name}, {share} of the bytes, {words}**: {_verdict(clustered[best], full, loss)} "
+        line += f"(seeds: {seeds}; {best} {change:+.1%}"
         if rivals:
             rival = max(rivals, key=lambda one: rivals[one])
             line += f"; best of the others: {rival} {rivals[rival] / _mean(full) - 1:+.1%}"
         lines.append(line + ").")
-    return lines
+    return lines + _rare(name, tables)
+
+
+def _rare(name: str, tables: Results) -> list[str]:
+    """Whether clusters find items of few events that a full table does not."""
+    found = {one: figures["measures"].get(RARE) for one, figures in tables.items() if "measures" in figures}
+    clustered = {one: mine for one, mine in found.items() if one.split()[0] in CLUSTERED and mine}
+    full = found.get("full")
+    if not full or not clustered:
+        return []
+    best = max(clustered, key=lambda one: clustered[one]["mean"])
+    holds = verdict([mine["mean"] > full["mean"] for mine in clustered.values()])
+    return [
+        f"**{name}, clusters of any size find items of 1–5 events better than the full table**: {holds} "
+        f"(recall@100 {cell(full)} of the full table, at best {cell(clustered[best])} of {best})."
+    ]
 
 
 def _at(tables: Results, share: str) -> Results:
@@ -77,12 +95,16 @@ def _mean(figures: Results) -> float:
     return float(figures["measures"][LIST]["mean"])
 
 
-def _is_within(figures: Results, full: Results, loss: float) -> bool:
-    """At most so much is lost; without an allowance, the intervals over seeds overlap."""
+def _verdict(figures: Results, full: Results, loss: float) -> str:
+    """Whether at most so much is lost; without an allowance, whether the intervals over seeds overlap."""
     if loss:
-        return _mean(figures) >= (1 - loss) * _mean(full)
-    half = sum(one["measures"][LIST].get("half_width", 0.0) for one in (figures, full))
-    return _mean(figures) + half >= _mean(full)
+        return "yes" if _mean(figures) >= (1 - loss) * _mean(full) else "no"
+    halves = [one["measures"][LIST].get("half_width") for one in (figures, full)]
+    if _mean(figures) >= _mean(full):
+        return "yes"
+    if None in halves:
+        return "undecided"  # one seed has no interval
+    return "yes" if _mean(figures) + sum(halves) >= _mean(full) else "no"
 
 
 def _set(name: str, tables: Results) -> str:

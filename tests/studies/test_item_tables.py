@@ -55,15 +55,24 @@ def test_what_was_run_is_collected_and_judged(modules, tmp_path):
             place = tmp_path / "GUIM, Online Retail" / table / str(seed)
             place.mkdir(parents=True)
             measures = {"recall@100 all": recall + 0.001 * seed, "ndcg@10 all": 0.1}
+            measures["recall@100 item 1–5"] = 0.2 if table == "clustered 1/50" else 0.1
             (place / "run.json").write_text(json.dumps({"measures": measures, "bytes": 100, "rows": 5}))
     results = {"sets": run.collect(tmp_path)}
     assert results["sets"]["GUIM, Online Retail"]["full"]["seeds"] == [0, 1]
     lines = page.verdicts("GUIM, Online Retail", results["sets"]["GUIM, Online Retail"])
     assert (
-        "1/50 of the bytes, no significant loss**: yes (clustered -2.5%; best of the others: hash" in lines[0]
+        "1/50 of the bytes, no significant loss**: yes (seeds: 2; clustered -2.5%; best of the others: hash"
+        in lines[0]
     )
-    assert "1/200 of the bytes, at most 2% lost**: yes (clustered -1.2%)." in lines[1]
-    assert "| clustered 1/50 | 100 | 1 | 2 | 0.3905 ± 0.0063 | 0.1000 ± 0.0000 | – |" in page.page(results)
+    assert "1/200 of the bytes, at most 2% lost**: yes (seeds: 2; clustered -1.2%)." in lines[1]
+    assert "1–5 events better than the full table**: undecided (recall@100 0.1000 ± 0.0000" in lines[2]
+    assert "| clustered 1/50 | 100 | 1 | 2 | 0.3905 ± 0.0063 | 0.1000 ± 0.0000 | 0.2000" in page.page(results)
+
+
+def test_one_seed_tells_nothing_of_a_small_loss(modules):
+    _, page = modules
+    full, clustered = ({"measures": {"recall@100 all": {"mean": mean}}, "seeds": [0]} for mean in (0.4, 0.39))
+    assert "**: undecided (seeds: 1" in page.verdicts("a", {"full": full, "clustered 1/50": clustered})[0]
 
 
 def test_a_table_that_cannot_be_made_is_told(modules, tmp_path):
