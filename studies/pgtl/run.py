@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sets import AGREEING, SETS
 from sklearn.metrics import roc_auc_score
@@ -46,6 +47,7 @@ from polyvec.systems.pgtl.view import Samples
 
 TEST_SEED = 2_000_000
 TEST_PAIRS = 100_000
+NEAREST = 50  # of item-to-item recall
 PARTS = {"0": (0, 0), "1–5": (1, 5), "over 5": (6, 2**31)}
 SHARES = (0.05, 0.1, 0.25, 0.5)
 QUICK = ("target alone", "PGTL")
@@ -128,9 +130,10 @@ def run_once(
 
 
 def ask(model: pgtl.PGTL, dataset: polyvec.Dataset, cutoff: int, end: int) -> dict[str, Any]:
-    """AUC of the target's test pairs, in all and by training events of the current item.
+    """AUC of the target's test pairs, in all and by training events of the current item; item-to-item recall.
 
-    Features of a pair are those of its day: what happened before it, in the test's time, too.
+    Features of a pair are those of its day: what happened before it, in the test's time, too. Neighbours are
+    those of the cut-off.
     """
     config = model.config
     market = Market.of(dataset, config.target, end)
@@ -148,7 +151,22 @@ def ask(model: pgtl.PGTL, dataset: polyvec.Dataset, cutoff: int, end: int) -> di
         if len(np.unique(pairs.labels_P[chosen])) == 2:
             area = float(roc_auc_score(pairs.labels_P[chosen], scores[chosen]))
             found["by_events"][part] = {"auc": area, "pairs": int(chosen.sum())}
-    return found
+    near = model.at(dataset, cutoff).to_log().vectors
+    return found | {f"recall@{NEAREST}": recall(near, pairs.items_2P[:, pairs.labels_P])}
+
+
+def recall(vectors_ND: npt.NDArray[np.float32], items_2P: npt.NDArray[np.int64]) -> float:
+    """Share of pairs whose current item is among the 50 nearest, of all items, to the earlier one."""
+    queries, of_query = np.unique(items_2P[1], return_inverse=True)
+    hits = 0
+    for row, query in enumerate(queries):
+        cosines = vectors_ND @ vectors_ND[query]
+        cosines[query] = -np.inf
+        current = cosines[items_2P[0][of_query == row]]
+        cosines.sort()
+        at_least = len(cosines) - np.searchsorted(cosines, current)  # itself among them
+        hits += int((at_least <= NEAREST).sum())
+    return hits / max(items_2P.shape[1], 1)
 
 
 def fewer(dataset: polyvec.Dataset, small: str, share: float, seed: int) -> polyvec.Dataset:
@@ -180,7 +198,16 @@ def collect(runs: Path) -> dict[str, Any]:
 
 def _summary(figures: list[dict[str, Any]]) -> dict[str, Any]:
     summary: dict[str, Any] = {"seeds": len(figures)}
-    keys = ("auc", "validation", "gate", "told_apart", "training_seconds", "gate_agreeing", "gate_opposed")
+    keys = (
+        "auc",
+        f"recall@{NEAREST}",
+        "validation",
+        "gate",
+        "told_apart",
+        "training_seconds",
+        "gate_agreeing",
+        "gate_opposed",
+    )
     for key in keys:
         values = [one[key] for one in figures if one.get(key) is not None]
         if values:

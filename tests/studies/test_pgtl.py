@@ -67,6 +67,15 @@ def test_fewer_users_are_of_the_target_alone(modules, tmp_path):
     assert 0.1 < counts[1][small] / counts[0][small] < 0.4
 
 
+def test_recall_counts_current_items_among_the_nearest(modules, monkeypatch):
+    run = modules["run"]
+    monkeypatch.setattr(run, "NEAREST", 1)
+    angles = np.radians([0, 10, 30, 90])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    pairs = np.array([[1, 2, 0, 0], [0, 0, 1, 3]])  # current, earlier
+    assert run.recall(vectors, pairs) == 0.5  # of 0 item 1 is the nearest, of 1 item 0, of 3 item 2
+
+
 def method(*values: float, **others: float) -> dict[str, object]:
     figures = {
         "seeds": len(values),
@@ -93,7 +102,7 @@ def test_verdicts_follow_from_the_seeds(modules):
     assert "on average over the real pairs of markets**: yes (+18.2%, 1 pairs)" in lines[2]
     assert "**: no (0.60 to 0.95, the latter in online_retail, EIRE, SShare)" in lines[3]
     text = page.page({"sets": {"online_retail": {"EIRE": methods}}})
-    assert "| PGTL | 2 | 0.5650 | +18.2% | 0.500 | – | 0.60 | 3 |" in text
+    assert "| PGTL | 2 | 0.5650 | +18.2% | 0.500 | – | – | 0.60 | 3 |" in text
 
 
 def test_gates_of_agreeing_categories_are_compared(modules):
