@@ -45,6 +45,17 @@ def shop(tmp_path_factory) -> Path:
     return folder
 
 
+def test_fit_says_what_is_related_and_whether_transfer_pays(shop, capsys):
+    typed = ["source=de", "target=fr", *SMALL, "guard=fall_back"]
+    settings = [word for setting in typed for word in ("--set", setting)]
+    assert run("fit", "pgtl", shop / "two.dataset", "--out", shop / "guarded.model", *settings) == 0
+    told = capsys.readouterr().out
+    assert "best on validation after epoch 1: AUC 0." in told
+    assert "in 'de', too (strong relations)" in told
+    assert "those that are not similar were exposed and not clicked" in told
+    assert " of the target alone" in told.splitlines()[-1]
+
+
 def test_an_items_prior_knowledge_is_told(shop, capsys):
     item = Embeddings.open(embedded(shop, "target")).items.ids.series[0]
     capsys.readouterr()

@@ -77,3 +77,7 @@ def _say(out: Path, meta: dict[str, object], *, as_json: bool) -> None:
         f"{meta['parameters']:,} weights in {meta['bytes']:,} bytes, {meta['steps']:,} steps; "
         f"{told_best(meta)}"
     )
+    if meta["system"] == "pgtl":
+        from polyvec.systems.pgtl.card import told_transfer
+
+        click.echo("\n".join(f"* {line}" for line in told_transfer(meta)))

@@ -184,7 +184,7 @@ def test_the_guard_says_whether_transfer_pays_and_falls_back(dataset, setting, t
     assert guard["pays"] is False
     assert model.config.method == "target"
     assert model.manifest.meta["validation"] == guard["target_alone"]
-    assert "Transfer does not pay" in (tmp_path / "model" / "card.md").read_text("utf-8")
+    assert "transfer does not pay" in (tmp_path / "model" / "card.md").read_text("utf-8")
     warned = pgtl.fit(dataset, tmp_path / "warned", replace(config, guard="warn"), options)
     assert warned.config.method == "pgtl"
     assert set(warned.manifest.meta["guard"]) == {"validation", "target_alone", "pays"}

@@ -18,10 +18,10 @@ from polyvec.systems.folder import (
     check_refit,
     claim_workspace,
     run_name,
-    told_best,
     told_by,
     write_model,
 )
+from polyvec.systems.pgtl.card import model_card
 from polyvec.systems.pgtl.config import PGTLConfig
 from polyvec.systems.pgtl.features import STRONG, UNRELATED, WEAK, Texts
 from polyvec.systems.pgtl.model import PGTL, SYSTEM, encode, relations_of
@@ -117,8 +117,7 @@ def fit(
         model, again = _train(everything, config, options, workspace / REFIT, progress.best_epoch + 1)
         runs.append(again)
     meta = model.meta | told_by(runs, "AUC") | {"coverage": lessons.coverage, "guard": guard}
-    card = _card(meta, lessons)
-    write_model(out, model, dataset, workspace, meta, card=card, overwrite=overwrite)
+    write_model(out, model, dataset, workspace, meta, card=model_card(meta, config), overwrite=overwrite)
     return PGTL.open(out)
 
 
@@ -380,42 +379,3 @@ def _no_pairs(market: str, purpose: str, config: PGTLConfig) -> DataError:
 def _events(market: Market, action: str, until: int) -> npt.NDArray[np.int64]:
     bought = market.of_action(action)
     return np.bincount(bought.items[bought.times < until], minlength=market.num_items).astype(np.int64)
-
-
-def _card(meta: dict[str, Any], lessons: Lessons) -> str:
-    """Say in Markdown what was trained on what, and whether transfer pays."""
-    coverage, config = meta["coverage"], lessons.config
-    lines = [
-        "# PGTL model",
-        "",
-        f"Items of market '{config.target}', learned with the help of market '{config.source}': method "
-        f"`{meta['variant']}`, one vector of {meta['D']} numbers per item.",
-        "",
-        f"* {coverage['items']:,} items were sold in '{config.target}': {coverage['strong']:,} in "
-        f"'{config.source}', too (strong relations), {coverage['weak']:,} have others of their category "
-        f"there (weak), {coverage['unrelated']:,} no relation",
-        *[
-            f"* {coverage['pairs'][name]:,} pairs of items in the {name} market; those that are not similar "
-            + (
-                "were exposed and not clicked"
-                if coverage["negatives"][name] == "exposed"
-                else "were drawn by popularity on the same day, for the log has no exposures"
-            )
-            for name in (SOURCE, TARGET)
-        ],
-        f"* {meta['parameters']:,} weights, {meta['steps']:,} steps; {told_best(meta)}",
-        f"* {meta['features']} features, numbers in {config.buckets} buckets",
-        "",
-    ]
-    if meta["guard"]:
-        lines += [told_guard(meta["guard"], fell_back=meta["variant"] == "target"), ""]
-    return "\n".join(lines)
-
-
-def told_guard(guard: dict[str, Any], *, fell_back: bool) -> str:
-    """Say plainly whether transfer pays."""
-    found = f"AUC {guard['validation']:.4f} against {guard['target_alone']:.4f} of the target alone"
-    if guard["pays"]:
-        return f"Transfer pays on validation: {found}."
-    end = "this model is that of the target alone" if fell_back else "consider --set guard=fall_back"
-    return f"**Transfer does not pay** on validation: {found}; {end}."
