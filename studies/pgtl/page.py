@@ -57,6 +57,9 @@ def verdicts(sets: Results) -> list[str]:
     }
     for name, methods in both.items():
         lines.append(_better(f"{name}: PGTL beats the target alone", methods, OURS, ALONE))
+        cold = [methods[one]["by_events"].get("0") for one in (OURS, ALONE)]
+        if all(cold):
+            lines.append(_compared(f"{name}: items without events in the target profit", *cold))
         rivals = [one for one in RIVALS if one in methods]
         if rivals:
             best = max(rivals, key=lambda one: methods[one]["auc"]["mean"])
@@ -116,17 +119,19 @@ def _shuffled(planted: Results) -> list[str]:
 
 
 def _better(words: str, methods: Results, one: str, other: str) -> str:
-    """Verdict on the difference of two AUCs, seed by seed, of the seeds that both have."""
-    pairs = list(zip(methods[one]["auc"]["values"], methods[other]["auc"]["values"], strict=False))
-    holds = verdict([mine > theirs for mine, theirs in pairs])
-    difference = cell(over_runs([mine - theirs for mine, theirs in pairs], digits=4))
+    """Verdict on the difference of two AUCs of all test pairs."""
+    return _compared(words, methods[one]["auc"], methods[other]["auc"])
+
+
+def _compared(words: str, mine: Results, theirs: Results) -> str:
+    """Verdict on the difference of two values, seed by seed, of the seeds that both have: two at least."""
+    differences = [a - b for a, b in zip(mine["values"], theirs["values"], strict=False)]
+    holds = verdict([value > 0 for value in differences]) if len(differences) > 1 else "undecided"
+    difference = cell(over_runs(differences, digits=4))
     return (
-        f"**{words}**: {holds}. {cell(methods[one]['auc'])} against {cell(methods[other]['auc'])}; "
-        f"difference {difference} (seeds: {len(pairs)})."
+        f"**{words}**: {holds}. {cell(mine)} against {cell(theirs)}; difference {difference} "
+        f"(seeds: {len(differences)})."
     )
-
-
-# --- tables ------------------------------------------------------------------------------------------------
 
 
 def _market(name: str, small: str, methods: Results) -> str:

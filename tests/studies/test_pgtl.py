@@ -80,7 +80,7 @@ def method(*values: float, **others: float) -> dict[str, object]:
     figures = {
         "seeds": len(values),
         "auc": {"mean": float(np.mean(values)), "values": list(values)},
-        "by_events": {"0": {"mean": 0.5, "values": [0.5], "pairs": 7}},
+        "by_events": {"0": {"mean": values[0], "values": list(values), "pairs": 7}},
         "pairs": 100,
         "training_seconds": {"mean": 3.0, "values": [3.0]},
         "coverage": {"items": 9, "strong": 5, "weak": 3, "pairs": {"source": 8, "target": 4}},
@@ -98,22 +98,29 @@ def test_verdicts_follow_from_the_seeds(modules):
     }
     lines = page.verdicts({"online_retail": {"EIRE": methods}})
     assert "PGTL beats the target alone**: yes. 0.5650 against 0.5550; difference" in lines[0]
-    assert "best of its rivals, fine-tune**: undecided" in lines[1]
-    assert "on average over the real pairs of markets**: yes (+18.2%, 1 pairs)" in lines[2]
-    assert "**: no (0.60 to 0.95, the latter in online_retail, EIRE, SShare)" in lines[3]
+    assert "items without events in the target profit**: yes. 0.5600 against 0.5500" in lines[1]
+    assert "best of its rivals, fine-tune**: undecided" in lines[2]
+    assert "on average over the real pairs of markets**: yes (+18.2%, 1 pairs)" in lines[3]
+    assert "**: no (0.60 to 0.95, the latter in online_retail, EIRE, SShare)" in lines[4]
     text = page.page({"sets": {"online_retail": {"EIRE": methods}}})
-    assert "| PGTL | 2 | 0.5650 | +18.2% | 0.500 | – | – | 0.60 | 3 |" in text
+    assert "| PGTL | 2 | 0.5650 | +18.2% | 0.560 | – | – | 0.60 | 3 |" in text
 
 
 def test_gates_of_agreeing_categories_are_compared(modules):
     page = modules["page"]
     planted = {
-        "target alone": method(0.6),
-        "PGTL": method(0.65, gate=0.5, gate_agreeing=0.5, gate_opposed=0.6),
-        "PGTL, relations shuffled": method(0.59, gate=0.1),
+        "target alone": method(0.6, 0.6),
+        "PGTL": method(0.65, 0.66, gate=0.5, gate_agreeing=0.5, gate_opposed=0.6),
+        "PGTL, relations shuffled": method(0.59, 0.59, gate=0.1),
     }
     lines = page.verdicts({"planted": {"small": planted}})
-    assert "agree**: no. 0.500 against 0.600." in lines[1]
-    assert "shuffled relations are worse than true ones**: yes" in lines[2]
-    assert "no worse than the target alone**: no. 0.5900 against 0.6000; difference -0.0100" in lines[3]
-    assert "closer to closed**: yes. 0.100 against 0.500" in lines[4]
+    assert "agree**: no. 0.500 against 0.600." in lines[2]
+    assert "shuffled relations are worse than true ones**: yes" in lines[3]
+    assert "no worse than the target alone**: no. 0.5900 against 0.6000; difference -0.0100" in lines[4]
+    assert "closer to closed**: yes. 0.100 against 0.500" in lines[5]
+
+
+def test_one_seed_decides_nothing(modules):
+    methods = {"target alone": method(0.55), "PGTL": method(0.6)}
+    lines = modules["page"].verdicts({"online_retail": {"EIRE": methods}})
+    assert "PGTL beats the target alone**: undecided. 0.6000 against 0.5500" in lines[0]
