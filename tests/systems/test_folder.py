@@ -1,12 +1,20 @@
-"""What both systems write of their training."""
+"""What all systems write of their training."""
 
-from polyvec.systems.folder import told_by
+from polyvec.systems.folder import told_best, told_by
 from polyvec.training.checkpoint import Progress
 
 
 def test_the_first_run_chooses_the_last_makes_the_weights_and_both_take_their_time():
     chosen = Progress(step=40, best=0.5, best_epoch=2, seconds=3.25)
     expected = {"validation": 0.5, "best_epoch": 2, "steps": 40, "training_seconds": 3.25}
-    assert told_by([chosen]) == expected
+    expected |= {"validation_measure": "AUC"}
+    assert told_by([chosen], "AUC") == expected
     again = Progress(step=30, seconds=2.0)
-    assert told_by([chosen, again]) == expected | {"steps": 30, "training_seconds": 5.25}
+    assert told_by([chosen, again], "AUC") == expected | {"steps": 30, "training_seconds": 5.25}
+
+
+def test_what_was_best_is_told_by_its_name_and_errors_without_their_minus():
+    chosen = Progress(step=40, best=-0.5, best_epoch=2, seconds=3.25)
+    assert told_best(told_by([chosen], "AUC")) == "best on validation after epoch 3: AUC -0.5000"
+    assert told_best(told_by([chosen], "-error")) == "best on validation after epoch 3: error 0.5000"
+    assert told_best(told_by([Progress(step=40)], "AUC")) == "nothing was validated"
