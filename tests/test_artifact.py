@@ -16,6 +16,7 @@ from polyvec.artifact import (
     stage_path,
     unlisted_files,
     verify,
+    write_whole,
     writing,
 )
 from polyvec.embeddings import Embeddings
@@ -164,6 +165,20 @@ def test_with_resume_an_interrupted_writer_finds_its_files_again(tmp_path: Path)
         assert (stage / "part-0").read_text() == "done"
         (stage / "part-1").write_text("done")
     assert set(read_manifest(path, "model").files) == {"part-0", "part-1"}
+
+
+def test_a_file_of_a_staging_folder_is_whole_or_absent(tmp_path: Path) -> None:
+    file = tmp_path / "part.parquet"
+
+    def torn(unfinished: Path) -> None:
+        unfinished.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(file, torn)
+    assert not file.exists()
+    write_whole(file, lambda unfinished: unfinished.write_text("whole"))
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("part.parquet", "whole")]
 
 
 def test_without_resume_the_staging_folder_starts_empty(tmp_path: Path) -> None:

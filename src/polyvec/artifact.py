@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -127,9 +127,14 @@ def claim(folder: Path, request: dict[str, Any], *, resume: bool) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    unfinished = record.with_suffix(".writing")
-    unfinished.write_text(asked, "utf-8")
-    unfinished.rename(record)
+    write_whole(record, lambda unfinished: unfinished.write_text(asked, "utf-8"))
+
+
+def write_whole(file: Path, write: Callable[[Path], object]) -> None:
+    """Have ``write`` write ``file`` under another name, and name it when it is whole."""
+    unfinished = file.with_name(f"{file.name}.writing")
+    write(unfinished)
+    unfinished.rename(file)
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:

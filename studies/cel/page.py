@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from polyvec.evaluation.markdown import NOTHING, cell, table
+from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
 from polyvec.evaluation.plots import curves, on_white
 from polyvec.evaluation.runs import over_runs, verdict
 
@@ -48,12 +48,8 @@ def _read(file: Path) -> Results:
 
 def page(results: Results, chosen: Results) -> str:
     """The whole page; ``chosen`` holds the other sets of ratings, by name."""
-    about = verdicts(results) + [
-        line for name, methods in chosen.items() for line in elsewhere(name, methods)
-    ]
+    told = verdicts(results) + [line for name, methods in chosen.items() for line in elsewhere(name, methods)]
     sections = [
-        (Path(__file__).parent / "about.md").read_text("utf-8").rstrip(),
-        "## Verdicts\n\n" + "\n".join(f"- {line}" for line in about),
         _errors(results[SPLIT]),
         _clusters(results[SPLIT]),
         _popularity(results[SPLIT]),
@@ -62,7 +58,7 @@ def page(results: Results, chosen: Results) -> str:
         _streams(results.get(STREAM, {})),
         _planted(results.get(PLANTED, {})),
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    return study_page(Path(__file__).parent, told, sections)
 
 
 # --- verdicts ----------------------------------------------------------------------------------------------

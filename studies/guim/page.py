@@ -14,7 +14,7 @@ from typing import Any
 
 from sets import SETS
 
-from polyvec.evaluation.markdown import NOTHING, cell, table
+from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
 from polyvec.evaluation.plots import curves, on_white
 
 LIST = "CMP-L recall@100 all"
@@ -39,8 +39,6 @@ def main() -> None:
 def page(results: Results) -> str:
     """The whole page."""
     sections = [
-        (Path(__file__).parent / "about.md").read_text("utf-8").rstrip(),
-        "## Verdicts\n\n" + "\n".join(f"- {line}" for line in verdicts(results)),
         _table_2(results),
         _figures(results),
         _epochs(results),
@@ -49,7 +47,7 @@ def page(results: Results) -> str:
         _equal_bytes(results),
         _diagnostics(results),
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    return study_page(Path(__file__).parent, verdicts(results), sections)
 
 
 # --- verdicts ----------------------------------------------------------------------------------------------

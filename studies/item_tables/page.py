@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from polyvec.evaluation.markdown import NOTHING, cell, table
+from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
 from polyvec.evaluation.runs import verdict
 
 Results = dict[str, Any]
@@ -38,11 +38,9 @@ def main() -> None:
 
 def page(results: Results) -> str:
     """The whole page."""
-    about = (Path(__file__).parent / "about.md").read_text("utf-8").rstrip()
-    lines = [line for name, tables in results["sets"].items() for line in verdicts(name, tables)]
-    sections = [about, "## Verdicts\n\n" + "\n".join(f"- {line}" for line in lines)]
-    sections += [_set(name, tables) for name, tables in results["sets"].items()]
-    return "\n\n".join(sections) + "\n"
+    sets = results["sets"]
+    told = [line for name, tables in sets.items() for line in verdicts(name, tables)]
+    return study_page(Path(__file__).parent, told, [_set(name, tables) for name, tables in sets.items()])
 
 
 def verdicts(name: str, tables: Results) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from polyvec.evaluation.markdown import NOTHING, cell, table
+from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
 from polyvec.evaluation.runs import over_runs, verdict
 
 Results = dict[str, Any]
@@ -34,13 +34,11 @@ def main() -> None:
 
 def page(results: Results) -> str:
     """The whole page."""
+    sets = results["sets"]
     sections = [
-        (Path(__file__).parent / "about.md").read_text("utf-8").rstrip(),
-        "## Verdicts\n\n" + "\n".join(f"- {line}" for line in verdicts(results["sets"])),
+        _market(name, small, methods) for name, targets in sets.items() for small, methods in targets.items()
     ]
-    for name, targets in results["sets"].items():
-        sections += [_market(name, small, methods) for small, methods in targets.items()]
-    return "\n\n".join(sections) + "\n"
+    return study_page(Path(__file__).parent, verdicts(sets), sections)
 
 
 # --- verdicts ----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Tables of pages in Markdown."""
+"""Pages in Markdown, and their tables."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
 NOTHING = "–"
 
@@ -36,6 +37,13 @@ def cell(figures: Mapping[str, Any] | None, digits: int = 4) -> str:
         return NOTHING
     half = f" ± {figures['half_width']:.{digits}f}" if "half_width" in figures else ""
     return f"{figures['mean']:.{digits}f}{half}"
+
+
+def study_page(study: Path, verdicts: Iterable[str], sections: Iterable[str]) -> str:
+    """Page of a study: ``about.md`` of its folder, a list of verdicts, and those sections that hold text."""
+    about = (study / "about.md").read_text("utf-8").rstrip()
+    told = "## Verdicts\n\n" + "\n".join(f"- {line}" for line in verdicts)
+    return "\n\n".join([about, told, *filter(None, sections)]) + "\n"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from scipy.stats import t
 
+from polyvec.artifact import write_whole
 from polyvec.evaluation.metrics import LEVEL
 
 if TYPE_CHECKING:
@@ -59,6 +60,5 @@ def verdict(by_run: Sequence[bool]) -> str:
 def write_run(file: Path, figures: dict[str, Any]) -> None:
     """Write what a run found, whole or not at all, so that a study that was stopped knows what is done."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"{file.name}.writing")
-    unfinished.write_text(json.dumps(figures, default=float), "utf-8")
-    unfinished.rename(file)
+    text = json.dumps(figures, default=float)
+    write_whole(file, lambda unfinished: unfinished.write_text(text, "utf-8"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from polyvec.artifact import claim, writing
+from polyvec.artifact import claim, write_whole, writing
 from polyvec.data.split import Windows, check_moment, cut, leave_last_out
 from polyvec.embeddings import COLD, EMPTY, PART_ROWS, WARM, Embeddings, describe, part_name, write_part
 from polyvec.errors import UsageError
@@ -270,6 +270,5 @@ def _write(
     number_type: NumberType,
 ) -> None:
     """Write a part under another name first, so that a resumed call never takes a torn one for whole."""
-    unfinished = file.with_suffix(".writing")
-    write_part(unfinished, ids, vectors.astype(number_type), events, state)
-    unfinished.rename(file)
+    whole = vectors.astype(number_type)
+    write_whole(file, lambda unfinished: write_part(unfinished, ids, whole, events, state))

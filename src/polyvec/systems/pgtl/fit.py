@@ -13,14 +13,7 @@ from polyvec.data.dataset import days
 from polyvec.data.market import Market
 from polyvec.errors import DataError, UsageError
 from polyvec.evaluation.classification import auc
-from polyvec.systems.folder import (
-    REFIT,
-    check_refit,
-    claim_workspace,
-    run_name,
-    told_by,
-    write_model,
-)
+from polyvec.systems.folder import REFIT, check_refit, claim_workspace, run_name, told_by, write_model
 from polyvec.systems.pgtl.card import model_card
 from polyvec.systems.pgtl.config import PGTLConfig
 from polyvec.systems.pgtl.features import STRONG, UNRELATED, WEAK, Texts
