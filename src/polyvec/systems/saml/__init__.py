@@ -1,0 +1,1 @@
+"""SAML: one ranking model for many scenarios (Chen et al., ICDMW 2020)."""

@@ -1,0 +1,137 @@
+"""What a SAML model is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from polyvec.layers.branches import Gate, Shares
+from polyvec.layers.tables.choice import TableKind, check_rows
+
+Count = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Method = Literal["saml", "mixed", "shared_bottom"]
+Labels = Literal["auto", "label", "rating", "exposed", "drawn"]
+Mutual = Literal["first", "all", "none"]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class SAMLConfig:
+    """SAML (Chen et al., ICDMW 2020) and what it is compared with.
+
+    The paper's full text is not to be had: what is certain of it are the components, their wiring, the
+    equations and the widths of the hidden layers; other defaults are ours.
+
+    Attributes
+    ----------
+    method
+        ``saml``; ``mixed``: one network for all, the scenario a feature; ``shared_bottom``: a network for
+        all, an output for each.
+    scenarios
+        Which to learn from, values of the column ``scenario``; none stands for all.
+    labels
+        Which events are samples. ``label``: those with one, 1 or 0. ``rating``: those with one, 1 above
+        ``like_above``. ``exposed``: impressions, 1 if the user took the item on that day; and what was taken.
+        ``drawn``: what was taken; and, as often, items drawn by their popularity in that scenario on that
+        day. ``auto``: the first of these that the data has columns for.
+    action
+        What "taken" means.
+    like_above
+        Ratings above it are likes.
+    negatives
+        Items drawn for each one taken.
+    context_fields
+        Text columns of events that are features: of the user, the place, the moment.
+    item_fields
+        Text columns of the catalogue that are features, beside the id; those that are missing are left out.
+    specific_fields
+        Fields that have tables of their own in every scenario; ``item_id`` is one of the fields. None stands
+        for the item's fields.
+    user_ids
+        Whether the user's id is a field, too: of users who come again.
+    item_numbers
+        Number columns of the catalogue that are dense features.
+    windows
+        Lengths in days of statistics of items and users that are dense features; 0 is ever. None without
+        timestamps.
+    max_length
+        L, latest events of a history; 0 does without histories.
+    max_ids, max_users
+        Items and users with a row of their own; the most frequent are taken.
+    global_width, specific_width
+        k_g and k_l, numbers of a field's vector.
+    heads, head_width
+        Of both attentions.
+    embeddings
+        ``both`` tables; or the ``global`` ones alone, which branches then read, too.
+    attention
+        ``both`` of them; or the ``global`` one alone, which branches then read, too.
+    values
+        V of the scenario's attention: the ``global`` one as in the paper, or one of its own (``specific``).
+    auxiliary
+        Whether there is the network of shared knowledge; else branches read its features themselves.
+    auxiliary_weight
+        λ of its own loss.
+    hidden
+        Widths of the layers of auxiliary network and branches.
+    mutual
+        After which hidden layers branches consult each other: the ``first``, ``all`` or ``none``.
+    gate, shares, temperature
+        See :class:`polyvec.layers.branches.MutualUnit`.
+    detach_others
+        Whether a sample trains its own branch alone, not those that this one consults.
+    dropout
+        Share of the numbers that are dropped before every layer but the first.
+    item_table, item_rows
+        The global table of item ids: see :func:`polyvec.layers.tables.id_table`.
+    balanced
+        Whether scenarios weigh alike in the loss, rather than samples.
+    validation_days
+        Days at the end that are validated on; of ordered data as many events of every user.
+    """
+
+    method: Method = "saml"
+    scenarios: tuple[str, ...] = ()
+    labels: Labels = "auto"
+    action: str = "purchase"
+    like_above: float = 3
+    negatives: Count = 1
+    context_fields: tuple[str, ...] = ()
+    item_fields: tuple[str, ...] = ("category", "brand", "shop")
+    specific_fields: tuple[str, ...] | None = None
+    user_ids: bool = False
+    item_numbers: tuple[str, ...] = ()
+    windows: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    max_length: Annotated[int, Field(ge=0)] = 50
+    max_ids: Count = 1_000_000
+    max_users: Count = 1_000_000
+    global_width: Count = 16
+    specific_width: Count = 8
+    heads: Count = 4
+    head_width: Count = 8
+    embeddings: Literal["both", "global"] = "both"
+    attention: Literal["both", "global"] = "both"
+    values: Literal["global", "specific"] = "global"
+    auxiliary: bool = True
+    auxiliary_weight: Weight = 1.0
+    hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (512, 256, 128)
+    mutual: Mutual = "first"
+    gate: Gate = "vector"
+    shares: Shares = "ratio_softmax"
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    detach_others: bool = True
+    dropout: Share = 0.1
+    item_table: TableKind = "popular"
+    item_rows: Annotated[int, Field(ge=0)] = 0
+    balanced: bool = False
+    validation_days: Count = 7
+
+    @model_validator(mode="after")
+    def _of_one_mind(self) -> Self:
+        check_rows(self.item_table, self.item_rows)
+        if self.item_table in ("int8", "clustered", "clustered_residual"):
+            raise ValueError(f"saml has no item_table={self.item_table} yet")
+        return self
