@@ -7,6 +7,7 @@ import pytest
 from polyvec.cli.configuration import configure
 from polyvec.errors import UsageError
 from polyvec.systems.guim.config import GUIMConfig
+from polyvec.systems.pgtl.config import PGTLConfig
 from polyvec.training.options import TrainingOptions
 
 DEFAULTS = {"guim": GUIMConfig(), "training": TrainingOptions()}
@@ -41,6 +42,14 @@ def test_a_file_sets_tables_and_single_settings_come_after_it(toml: Path) -> Non
     assert (model.width, model.alpha, model.gelu, model.habits) == (32, 10.0, False, (0.5, 0.0))
     assert (training.epochs, training.learning_rate) == (7, 0.01)
     assert model.num_layers == GUIMConfig().num_layers
+
+
+def test_values_of_a_list_have_commas_between_them() -> None:
+    defaults = {"pgtl": PGTLConfig()}
+    assert configure(defaults, None, ["windows=7, 30,0"])["pgtl"].windows == (7, 30, 0)
+    assert configure(defaults, None, ["hidden="])["pgtl"].hidden == ()
+    with pytest.raises(UsageError, match=r"pgtl\.windows\.1"):
+        configure(defaults, None, ["windows=7,x"])
 
 
 def test_the_last_of_two_equal_settings_counts() -> None:

@@ -96,9 +96,15 @@ def _apply_setting(setting: str, defaults: Mapping[str, DataclassInstance], chan
         return [f"--set {setting} has no value; expected --set key=value"]
     for table, default in defaults.items():
         if key in _names(default):
-            changes[table][key] = text
+            is_list = isinstance(getattr(default, key), tuple)
+            changes[table][key] = _listed(text) if is_list else text
             return []
     return [_unknown("--set", key, [name for default in defaults.values() for name in _names(default)])]
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """Values with commas between them; none of an empty text."""
+    return tuple(part.strip() for part in text.split(",")) if text.strip() else ()
 
 
 def _unknown(place: str, key: str, known: Sequence[str]) -> str:

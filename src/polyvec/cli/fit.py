@@ -12,7 +12,7 @@ import click
 from polyvec.cli.run_options import STREAM, SYSTEMS, RunOptions, resolve, run_options, told_choice
 
 if TYPE_CHECKING:
-    from typing import Unpack
+    from typing import Any, Unpack
 
 
 class Options(RunOptions):
@@ -66,14 +66,14 @@ def command(system: str, dataset: Path, out: Path, **options: Unpack[Options]) -
     _say(out, model.manifest.meta if model.manifest else {}, as_json=options["as_json"])
 
 
-def _say(out: Path, meta: dict[str, object], *, as_json: bool) -> None:
+def _say(out: Path, meta: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"path": str(out), **meta}))
         return
     from polyvec.systems.folder import told_best
 
     click.echo(
-        f"{out}: {meta['system']}, {meta['C']} vector{'s' * (meta['C'] != 1)} of {meta['D']} per user, "
+        f"{out}: {meta['system']}, {_makes(meta)}, "
         f"{meta['parameters']:,} weights in {meta['bytes']:,} bytes, {meta['steps']:,} steps; "
         f"{told_best(meta)}"
     )
@@ -81,3 +81,10 @@ def _say(out: Path, meta: dict[str, object], *, as_json: bool) -> None:
         from polyvec.systems.pgtl.card import told_transfer
 
         click.echo("\n".join(f"* {line}" for line in told_transfer(meta)))
+
+
+def _makes(meta: dict[str, Any]) -> str:
+    """What a model makes: vectors of users, or scores."""
+    if "C" not in meta:
+        return f"scores in {len(meta['scenarios'])} scenario{'s' * (len(meta['scenarios']) != 1)}"
+    return f"{meta['C']} vector{'s' * (meta['C'] != 1)} of {meta['D']} per user"

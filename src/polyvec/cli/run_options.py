@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from polyvec.data.dataset import Dataset
 
-SYSTEMS = ("guim", "sasrec", "cel", "pgtl")
+SYSTEMS = ("guim", "sasrec", "cel", "pgtl", "saml")
 STREAM = "cel-lite"  # learns in one pass: most of these options are none of its
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 CHOSEN_BY_BUDGET = ("item_table", "item_rows")
@@ -63,7 +63,13 @@ OPTIONS = [
         help="Then train again on everything, for the epochs that validation found best.",
     ),
     click.option("--config", "config_file", help="TOML file with tables [SYSTEM] and [training]."),
-    click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting; repeatable."),
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="One setting; repeatable. Lists: KEY=A,B.",
+    ),
     click.option(
         "--budget",
         type=Bytes(),
@@ -189,6 +195,10 @@ def _system(name: str) -> tuple[ModuleType, tuple[str, ...]]:
         from polyvec.systems import pgtl
 
         return pgtl, ("window", "none")
+    if name == "saml":
+        from polyvec.systems import saml
+
+        return saml, ("window", "none")
     from polyvec.systems import cel
 
     return cel, ("window", "none")

@@ -45,9 +45,8 @@ class BranchLinear(nn.Module):
 
     def all(self, inputs: Tensor) -> Tensor:
         """Every sample through all branches. ``[B, I]``, or ``[B, S, I]`` of their own, ``→ [B, S, O]``."""
-        if inputs.ndim == 2:
-            inputs = inputs[:, None].expand(-1, len(self.weight), -1)
-        return torch.einsum("bsi,sio->bso", inputs, self.weight) + self.bias
+        equation = "bi,sio->bso" if inputs.ndim == 2 else "bsi,sio->bso"
+        return torch.einsum(equation, inputs, self.weight) + self.bias
 
 
 class MutualUnit(nn.Module):
@@ -92,7 +91,8 @@ class MutualUnit(nn.Module):
         if self.num_branches == 1:
             return own_BH, torch.zeros_like(all_BSH[..., 0])
         itself_BS = nn.functional.one_hot(branches_B, self.num_branches).bool()
-        cosines_BS = nn.functional.cosine_similarity(own_BH[:, None], all_BSH, dim=-1)
+        lengths_BS = own_BH.norm(dim=-1, keepdim=True) * all_BSH.norm(dim=-1)
+        cosines_BS = torch.einsum("bh,bsh->bs", own_BH, all_BSH) / lengths_BS.clamp(min=EPSILON)
         shares_BS = self.shares_of(cosines_BS, itself_BS)
         mixed_BH = torch.einsum("bs,bsh->bh", shares_BS, all_BSH)
         return own_BH + self._gated(

@@ -42,6 +42,13 @@ def open_model(path: Path) -> Encoder:
         from polyvec.systems.pgtl import PGTL
 
         return PGTL.open(path)
+    if system == "saml":
+        raise ArtifactError(
+            f"{path} holds a ranker (saml), which scores pairs and writes no vectors",
+            file=path,
+            expected="a model of guim, sasrec, cel, cel-lite or pgtl",
+            mend="polyvec score MODEL DATASET --out scores.parquet",
+        )
     raise ArtifactError(
         f"{path} holds a model of system '{system}'",
         file=path,

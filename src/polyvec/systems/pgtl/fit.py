@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from polyvec.data.dataset import days
+from polyvec.data.exposures import has_exposures
 from polyvec.data.market import Market
 from polyvec.errors import DataError, UsageError
 from polyvec.evaluation.classification import auc
@@ -20,7 +21,7 @@ from polyvec.systems.pgtl.features import STRONG, UNRELATED, WEAK, Texts
 from polyvec.systems.pgtl.model import PGTL, SYSTEM, encode, relations_of
 from polyvec.systems.pgtl.network import SINGLE, SOURCE, TARGET, PGTLNetwork
 from polyvec.systems.pgtl.objective import Objective, PairPlan
-from polyvec.systems.pgtl.pairs import draw_pairs, has_exposures
+from polyvec.systems.pgtl.pairs import draw_pairs
 from polyvec.systems.pgtl.view import Samples, View
 from polyvec.systems.plan import Plan
 from polyvec.training.loop import Trainer, choose_device

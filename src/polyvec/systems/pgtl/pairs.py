@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY
+from polyvec.data.exposures import drawn_others, has_exposures, not_taken
 from polyvec.data.split import first_in_ranges
 
 if TYPE_CHECKING:
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.int64]
     Flags = npt.NDArray[np.bool_]
 
-EXPOSURE = "impression"
 LATEST = 50  # events of a user that partners are drawn from
-CROWD = 20  # events of a day, at least, that negatives are drawn among; else days after are taken in
-ATTEMPTS = 8
 
 
 @dataclass(frozen=True)
@@ -49,11 +46,6 @@ class Pairs:
     def take(self, rows: npt.NDArray[np.integer]) -> Pairs:
         """Some pairs."""
         return Pairs(self.items_2P[:, rows], self.days_P[rows], self.labels_P[rows])
-
-
-def has_exposures(market: Market, positive: str) -> bool:
-    """Whether the market tells what was shown and not clicked."""
-    return positive != EXPOSURE and EXPOSURE in market.actions and bool(market.actions[EXPOSURE].any())
 
 
 def draw_pairs(
@@ -103,12 +95,12 @@ def draw_pairs(
     rows, earlier = history.draw(clicked.users[current], clicked.times[current], partners, random)
     similar = _pairs(clicked, current[rows], earlier, history, is_similar=True)
     if has_exposures(market, positive):
-        shown = _not_clicked(market, clicked, start, stop)
+        shown = not_taken(market, clicked, start, stop)
         shown = shown.take(np.sort(random.permutation(len(shown))[:limit]))
         rows, earlier = history.draw(shown.users, shown.times, partners, random)
         dissimilar = _pairs(shown, rows, earlier, history, is_similar=False)
     else:
-        drawn = _drawn_others(clicked, current, stop, random)
+        drawn = drawn_others(clicked, current, stop, random)
         kept = drawn[rows] >= 0
         dissimilar = Pairs(
             np.stack([drawn[rows[kept]], clicked.items[earlier[kept]]]),
@@ -150,44 +142,6 @@ def _pairs(current: Market, rows: Ints, earlier: Ints, history: _History, *, is_
     items_2P = np.stack([current.items[rows], history.clicked.items[earlier]])
     kept = items_2P[0] != items_2P[1]
     return Pairs(items_2P[:, kept], current.days[rows][kept], np.full(int(kept.sum()), is_similar))
-
-
-def _not_clicked(market: Market, clicked: Market, start: int, stop: int) -> Market:
-    """Exposures in the time whose user did nothing else with the item on that day."""
-    shown = market.of_action(EXPOSURE)
-    shown = shown.take((shown.times >= start) & (shown.times < stop))
-    others = market.take(~market.actions[EXPOSURE])
-    done = pl.concat([_user_items(one.users, one.items, one.days) for one in (others, clicked)])
-    return shown.take(~_is_in(_user_items(shown.users, shown.items, shown.days), done))
-
-
-def _drawn_others(clicked: Market, current: Ints, stop: int, random: np.random.Generator) -> Ints:
-    """Item of an event of the same day, not one that the user has that day; −1 where none is found."""
-    by_day = np.argsort(clicked.days, kind="stable")
-    by_day = by_day[clicked.times[by_day] < stop]
-    days, asked = clicked.days[by_day], clicked.days[current]
-    begin = np.searchsorted(days, asked)
-    end = np.minimum(np.maximum(np.searchsorted(days, asked, side="right"), begin + CROWD), len(days))
-    own = _user_items(clicked.users, clicked.items, clicked.days)
-    drawn = np.full(len(current), -1)
-    for _ in range(ATTEMPTS):
-        still = np.flatnonzero(drawn < 0)
-        items = clicked.items[by_day[random.integers(begin[still], end[still])]]
-        others = ~_is_in(_user_items(clicked.users[current[still]], items, asked[still]), own)
-        drawn[still[others]] = items[others]
-    return drawn
-
-
-def _user_items(users: Ints, items: Ints, days: Ints) -> pl.DataFrame:
-    return pl.DataFrame({"user": users, "item": items, "day": days})
-
-
-def _is_in(asked: pl.DataFrame, known: pl.DataFrame) -> Flags:
-    """Whether each row asked for is among those known."""
-    found = asked.join(
-        known.unique().with_columns(found=True), on=known.columns, how="left", maintain_order="left"
-    )
-    return found["found"].fill_null(value=False).to_numpy()
 
 
 def _concatenate(parts: list[Pairs]) -> Pairs:

@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from polyvec.layers.branches import Gate, Shares
 from polyvec.layers.tables.choice import TableKind, check_rows
+from polyvec.training.options import TrainingOptions
 
 Count = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
@@ -44,19 +45,17 @@ class SAMLConfig:
     negatives
         Items drawn for each one taken.
     context_fields
-        Text columns of events that are features: of the user, the place, the moment.
+        Text columns of events (``prepare --keep``) that are features: of the user, the place, the moment;
+        what the latest event of the user says, the offered one among them.
     item_fields
         Text columns of the catalogue that are features, beside the id; those that are missing are left out.
     specific_fields
-        Fields that have tables of their own in every scenario; ``item_id`` is one of the fields. None stands
-        for the item's fields.
+        Fields that have tables of their own in every scenario; ``item_id`` is one of the fields. Nothing
+        stands for the item's fields.
     user_ids
         Whether the user's id is a field, too: of users who come again.
     item_numbers
         Number columns of the catalogue that are dense features.
-    windows
-        Lengths in days of statistics of items and users that are dense features; 0 is ever. None without
-        timestamps.
     max_length
         L, latest events of a history; 0 does without histories.
     max_ids, max_users
@@ -101,10 +100,9 @@ class SAMLConfig:
     negatives: Count = 1
     context_fields: tuple[str, ...] = ()
     item_fields: tuple[str, ...] = ("category", "brand", "shop")
-    specific_fields: tuple[str, ...] | None = None
+    specific_fields: tuple[str, ...] = ()
     user_ids: bool = False
     item_numbers: tuple[str, ...] = ()
-    windows: tuple[Annotated[int, Field(ge=0)], ...] = ()
     max_length: Annotated[int, Field(ge=0)] = 50
     max_ids: Count = 1_000_000
     max_users: Count = 1_000_000
@@ -135,3 +133,15 @@ class SAMLConfig:
         if self.item_table in ("int8", "clustered", "clustered_residual"):
             raise ValueError(f"saml has no item_table={self.item_table} yet")
         return self
+
+
+def default() -> tuple[SAMLConfig, TrainingOptions]:
+    """The paper's network; of training nothing is known of the paper, so this is ours."""
+    options = TrainingOptions(
+        epochs=5, batch_size=2048, learning_rate=1e-3, warmup=0.02, final_rate=0.1, clip=5.0,
+        weight_decay=1e-2, patience=2, precision="float32",
+    )  # fmt: skip
+    return SAMLConfig(), options
+
+
+PRESETS = {"default": default}

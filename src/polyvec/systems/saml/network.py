@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from polyvec.layers.branches import BranchLinear, MutualUnit
+from polyvec.layers.dropout import Dropout
 from polyvec.layers.tables import PopularTable, Table, id_table
 from polyvec.layers.target_attention import TargetAttention
 
@@ -187,7 +188,7 @@ class View(nn.Module):
         self.config = config
         self.context, self.item = tuple(shape.context), tuple(shape.item)
         rows = shape.context | shape.item
-        specific = self.item if config.specific_fields is None else config.specific_fields
+        specific = config.specific_fields or self.item
         own_rows = {name: count for name, count in rows.items() if name in specific}
         self.everyone = Fields(rows, config.global_width, 1, config)
         self.own = None
@@ -314,7 +315,7 @@ class Auxiliary(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(one, other) for one, other in pairwise((inputs, *widths)))
         self.output = nn.Linear(widths[-1], 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor) -> tuple[list[Tensor], Tensor]:
         """V_a of every level, and the logits ``[B, 1]``."""
@@ -359,7 +360,7 @@ class SAMLNetwork(nn.Module):
             for level, (before, width) in enumerate(pairwise((inputs, *widths)))
         )
         self.output = BranchLinear(shape.scenarios, widths[-1] + config.auxiliary, 1)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, batch: Batch) -> Scores:
         """Logits of every sample in its own scenario, and what the auxiliary network says."""

@@ -1,0 +1,273 @@
+"""Train SAML, or a ranker that it is compared with: from a Dataset with scenarios to a Model folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from polyvec.data.dataset import days
+from polyvec.data.split import check_moment
+from polyvec.errors import DataError
+from polyvec.systems.folder import (
+    REFIT,
+    check_refit,
+    claim_workspace,
+    run_name,
+    told_best,
+    told_by,
+    write_model,
+)
+from polyvec.systems.plan import Plan
+from polyvec.systems.saml.config import SAMLConfig
+from polyvec.systems.saml.features import Encoder, Fields, SamplePlan
+from polyvec.systems.saml.model import SAML, SYSTEM
+from polyvec.systems.saml.objective import Objective, Validator
+from polyvec.systems.saml.samples import (
+    EVER,
+    Samples,
+    draw_offers,
+    labels_of,
+    scenarios_of,
+    taken_before,
+)
+from polyvec.training.loop import Trainer, choose_device
+from polyvec.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from polyvec.data.dataset import Dataset
+    from polyvec.systems.saml.samples import Offers
+    from polyvec.training.checkpoint import Progress
+
+Validation = Literal["window", "none"]
+VALIDATION_SEED = 1_000_000
+
+
+def fit(
+    dataset: Dataset,
+    out: Path | str,
+    config: SAMLConfig | None = None,
+    options: TrainingOptions | None = None,
+    *,
+    until: int | None = None,
+    held_back: int = 0,
+    validation: Validation = "window",
+    refit: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> SAML:
+    """Train a ranker of many scenarios and write a Model folder.
+
+    Parameters
+    ----------
+    dataset
+        Data with a column ``scenario``.
+    out
+        The Model folder, whole or absent. While training, all that a resumed run needs lies in a hidden
+        folder beside it.
+    config, options
+        What to train, and how.
+    until
+        For timestamps: nothing at or after this time is read. None reads everything.
+    held_back
+        For ordered data: last events of every user that are not read.
+    validation
+        ``window``: the best epoch is chosen by the AUC, mean over scenarios, of the latest
+        ``validation_days``, of ordered data of as many last events of every user. ``none``: all epochs are
+        trained.
+    refit
+        Train again on everything for the number of epochs that validation found best.
+    resume
+        Go on from the latest checkpoint of an interrupted run of the same configuration.
+    overwrite
+        Replace an existing Model.
+
+    Raises
+    ------
+    DataError
+        If there are no scenarios, no labels, or nothing to learn from.
+    TrainingError
+        If the loss is not finite.
+    ArtifactError
+        If ``out`` exists, or the run to resume was another one.
+    UsageError
+        If the data has no such moment or scenario, or ``refit`` has no validation to follow.
+    """
+    out, config, options = Path(out), config or SAMLConfig(), options or TrainingOptions()
+    check_moment(dataset, until, held_back)
+    check_refit(validation, refit=refit)
+    stop = _stop(dataset, until, held_back)
+    settings = {SYSTEM: asdict(config), "training": asdict(options), "moment": [stop, validation, refit]}
+    lessons = Lessons.of(dataset, config, options, stop, validates=validation != "none")
+    workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
+    model, progress = _train(dataset, lessons, config, options, workspace)
+    runs = [progress]
+    if refit:
+        lessons = Lessons.of(dataset, config, options, stop, validates=False)
+        model, again = _train(dataset, lessons, config, options, workspace / REFIT, progress.best_epoch + 1)
+        runs.append(again)
+    meta = model.meta | told_by(runs, "AUC") | lessons.told
+    write_model(out, model, dataset, workspace, meta, card=_card(meta), overwrite=overwrite)
+    return SAML.open(out)
+
+
+def plan(
+    dataset: Dataset,
+    config: SAMLConfig | None = None,
+    options: TrainingOptions | None = None,
+    *,
+    until: int | None = None,
+    held_back: int = 0,
+    validation: Validation = "window",
+    refit: bool = False,
+) -> Plan:
+    """Tell what :func:`fit` would take; parameters and errors are the same."""
+    config, options = config or SAMLConfig(), options or TrainingOptions()
+    check_moment(dataset, until, held_back)
+    check_refit(validation, refit=refit)
+    validates = validation != "none" and not refit
+    lessons = Lessons.of(dataset, config, options, _stop(dataset, until, held_back), validates=validates)
+    model = lessons.untrained(config, options)
+    return Plan.of(_trainer(dataset, lessons, model, Path(), 0), model.sizes)
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What is learned from, and what is validated on.
+
+    Attributes
+    ----------
+    scenarios
+        In the order that numbers them.
+    fields
+        What has a row in the tables.
+    training
+        Samples.
+    held_out
+        Those to validate on; None without validation.
+    labels
+        How they are labelled.
+    stop
+        End of what is learned from and validated on.
+    """
+
+    scenarios: list[str]
+    fields: Fields
+    training: Samples
+    held_out: Samples | None
+    labels: str
+    stop: int
+
+    @classmethod
+    def of(
+        cls, dataset: Dataset, config: SAMLConfig, options: TrainingOptions, stop: int, *, validates: bool
+    ) -> Lessons:
+        """Draw samples, and learn what has a row.
+
+        Raises
+        ------
+        DataError
+            If there is nothing to learn from, or to validate on.
+        """
+        scenarios, past = scenarios_of(dataset, config), taken_before(dataset, config)
+        is_ordered = dataset.time_kind == "order"
+        length = config.validation_days if is_ordered else days(config.validation_days)
+        cut = stop - length if validates else stop
+
+        def samples(start: int, end: int, seed: int) -> Samples:
+            offers = draw_offers(dataset, config, scenarios, start, end, seed)
+            _check_labels(offers, config)
+            return Samples.of(offers, dataset, past, config.max_length)
+
+        training = samples(EVER, cut, options.seed)
+        held_out = samples(cut, stop, VALIDATION_SEED) if validates else None
+        fields = Fields.learn(dataset, training, config)
+        return cls(scenarios, fields, training, held_out, labels_of(dataset, config), stop)
+
+    def untrained(self, config: SAMLConfig, options: TrainingOptions) -> SAML:
+        """A new model."""
+        return SAML.new(config, options, self.fields, self.scenarios, self.stop)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """Manifest entries: samples and likes of every scenario, and how they are labelled."""
+        offers, count = self.training.offers, len(self.scenarios)
+        samples = np.bincount(offers.scenarios, minlength=count)
+        taken = np.bincount(offers.scenarios, offers.labels, minlength=count)
+        return {
+            "labels": self.labels,
+            "samples": {
+                name: {"all": int(samples[place]), "taken": int(taken[place])}
+                for place, name in enumerate(self.scenarios)
+            },
+        }
+
+
+def _stop(dataset: Dataset, until: int | None, held_back: int) -> int:
+    """End of what is read, as :func:`polyvec.systems.saml.samples.draw_offers` takes it."""
+    if dataset.time_kind == "order":
+        return -held_back
+    return dataset.time_span[1] + 1 if until is None else until
+
+
+def _check_labels(offers: Offers, config: SAMLConfig) -> None:
+    if not (offers.labels.any() and not offers.labels.all()):
+        raise DataError(
+            f"of {len(offers):,} samples of a period {int(offers.labels.sum()):,} were taken",
+            expected="some that were taken and some that were not, in training and in validation",
+            mend=f"see labels and action ('{config.action}') in --show-config, change validation_days "
+            f"({config.validation_days}), or pass --validation none",
+        )
+
+
+def _train(
+    dataset: Dataset,
+    lessons: Lessons,
+    config: SAMLConfig,
+    options: TrainingOptions,
+    workspace: Path,
+    stop_after: int = 0,
+) -> tuple[SAML, Progress]:
+    """Train a new model, or go on with the one in the workspace."""
+    workspace.mkdir(exist_ok=True)
+    model = lessons.untrained(config, options)
+    return model, _trainer(dataset, lessons, model, workspace, stop_after).run()
+
+
+def _trainer(dataset: Dataset, lessons: Lessons, model: SAML, workspace: Path, stop_after: int) -> Trainer:
+    options, device = model.options, choose_device(model.options.device)
+    model.network.to(device)
+    encoder = Encoder.of(dataset, lessons.fields)
+    held_out = lessons.held_out
+    return Trainer(
+        model.network,
+        Objective(model.network, model.config),
+        SamplePlan(lessons.training, encoder, options.batch_size, options.seed, device),
+        None if held_out is None else Validator(model.network, held_out, encoder),
+        options,
+        workspace,
+        stop_after,
+        f"{run_name(workspace)}: {model.config.method}",
+    )
+
+
+def _card(meta: dict[str, Any]) -> str:
+    """Say in Markdown what was trained on what."""
+    return "\n".join(
+        [
+            "# SAML model",
+            "",
+            f"Scores of items for users in {len(meta['scenarios'])} scenarios: method `{meta['variant']}`.",
+            "",
+            f"* labels: {meta['labels']}",
+            *[
+                f"* {name}: {found['all']:,} samples, {found['taken']:,} taken"
+                for name, found in meta["samples"].items()
+            ],
+            f"* {meta['parameters']:,} weights in {meta['bytes']:,} bytes, {meta['steps']:,} steps; "
+            f"{told_best(meta)}",
+            "",
+        ]
+    )

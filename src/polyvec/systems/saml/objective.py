@@ -1,0 +1,105 @@
+"""Loss of SAML and its rivals, their predictions, and what these are worth in validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from polyvec.evaluation.scenarios import area_under_curve
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from polyvec.systems.saml.config import SAMLConfig
+    from polyvec.systems.saml.features import Encoder
+    from polyvec.systems.saml.network import Batch, Scores
+    from polyvec.systems.saml.samples import Samples
+
+    Floats = npt.NDArray[np.float64]
+
+AT_ONCE = 8192  # samples that are scored together
+
+
+@dataclass(frozen=True)
+class Objective:
+    """BCE of every sample's own branch + λ BCE of the auxiliary network.
+
+    Attributes
+    ----------
+    network
+        What is trained.
+    config
+        λ, and what weighs alike: samples or scenarios.
+    """
+
+    network: nn.Module
+    config: SAMLConfig
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss, and what it is made of."""
+        scores: Scores = self.network(batch)
+        weights = self._weights(batch)
+        loss = self._loss(scores.logits, batch, weights)
+        figures = {"own": loss.detach()}
+        if scores.auxiliary is not None and self.config.auxiliary_weight:
+            shared = self._loss(scores.auxiliary, batch, weights)
+            figures["auxiliary"] = shared.detach()
+            loss = loss + self.config.auxiliary_weight * shared
+        return loss, figures
+
+    def _weights(self, batch: Batch) -> Tensor | None:
+        """Weights of mean 1, of the same sum in every scenario of the batch; None if samples weigh alike."""
+        if not self.config.balanced:
+            return None
+        sizes = torch.bincount(batch.scenarios).float()
+        return (len(batch) / (sizes > 0).sum() / sizes)[batch.scenarios]
+
+    @staticmethod
+    def _loss(logits: Tensor, batch: Batch, weights: Tensor | None) -> Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(logits.float(), batch.labels, weights)
+
+
+@dataclass(frozen=True)
+class Validator:
+    """Mean over scenarios of the AUC of held-out samples.
+
+    Attributes
+    ----------
+    network
+        May go on training between calls.
+    samples, encoder
+        What is asked.
+    """
+
+    network: nn.Module
+    samples: Samples
+    encoder: Encoder
+
+    def __call__(self) -> float:
+        """Chance that what was taken scores higher than what was not, in the same scenario."""
+        offers = self.samples.offers
+        scores = predict(self.network, self.samples, self.encoder)[0]
+        areas = [
+            area_under_curve(offers.labels[mine], scores[mine])
+            for mine in (offers.scenarios == one for one in np.unique(offers.scenarios))
+        ]
+        return float(np.nanmean(areas))
+
+
+@torch.no_grad()
+def predict(network: nn.Module, samples: Samples, encoder: Encoder) -> tuple[Floats, Floats]:
+    """Logits of samples ``[P]``, and α ``[P, S]`` of a network that has it (else ``[P, 0]``)."""
+    network.eval()
+    device = next(network.parameters()).device
+    logits, shares = [np.empty(0)], []
+    for start in range(0, len(samples), AT_ONCE):
+        rows = np.arange(start, min(start + AT_ONCE, len(samples)))
+        found: Scores = network(encoder.batch(samples.take(rows), device))
+        logits.append(found.logits.double().cpu().numpy())
+        if found.shares is not None:
+            shares.append(found.shares.double().cpu().numpy())
+    return np.concatenate(logits), np.concatenate(shares) if shares else np.empty((len(samples), 0))

@@ -1,0 +1,92 @@
+"""polyvec fit saml and score, as typed, on a small synthetic shop of several countries."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from polyvec.cli.main import main
+
+SMALL = [
+    "hidden=16,8",
+    "epochs=1",
+    "batch_size=256",
+    "max_length=10",
+    "global_width=4",
+    "specific_width=2",
+]
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    return caught.value.code
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    size = ["--users", 300, "--items", 400, "--events", 15000, "--days", 120, "--countries", 2]
+    assert run("synth", "--out", folder / "tables", *size) == 0
+    events, items = folder / "tables" / "events.parquet", folder / "tables" / "items.parquet"
+    assert run("prepare", events, "--items", items, "--out", folder / "shop.dataset") == 0
+    until = (pl.read_parquet(events)["timestamp"].max() - timedelta(days=20)).date().isoformat()
+    typed = [word for setting in SMALL for word in ("--set", setting)]
+    assert (
+        run("fit", "saml", folder / "shop.dataset", "--out", folder / "shop.saml", "--until", until, *typed)
+        == 0
+    )
+    return folder
+
+
+def test_offers_after_the_training_are_scored_and_measured(shop, capsys):
+    out = shop / "scores.parquet"
+    assert run("score", shop / "shop.saml", shop / "shop.dataset", "--out", out) == 0
+    told = capsys.readouterr().out
+    assert "auc" in told
+    assert "de" in told
+    scores = pl.read_parquet(out)
+    assert scores.columns == ["user_id", "item_id", "scenario", "time", "label", "score"]
+    assert scores["score"].is_between(0, 1).all()
+    assert run("score", shop / "shop.saml", shop / "shop.dataset", "--out", out) == 4
+    assert "--overwrite" in capsys.readouterr().err
+    typed = ["--overwrite", "--json", "--since", "2000-01-01"]
+    assert run("score", shop / "shop.saml", shop / "shop.dataset", "--out", out, *typed) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["rows"] > len(scores)
+    assert set(found["by_scenario"]) == {"de", "fr"}
+    assert found["by_scenario"]["de"]["samples"] > 100
+
+
+def test_pairs_are_scored_in_the_order_of_the_file(shop, capsys):
+    pairs, out = shop / "pairs.csv", shop / "answers.parquet"
+    pairs.write_text("scenario,user_id,item_id\nde,u0000001,i0000002\nfr,nobody,i0000001\n")
+    assert run("score", shop / "shop.saml", shop / "shop.dataset", "--pairs", pairs, "--out", out) == 0
+    assert pl.read_parquet(out)["user_id"].to_list() == ["u0000001", "nobody"]
+    assert "2 scores" in capsys.readouterr().out
+    typed = ["--pairs", pairs, "--since", "2024-01-01", "--out", shop / "other.parquet"]
+    assert run("score", shop / "shop.saml", shop / "shop.dataset", *typed) == 2
+    assert "--since" in capsys.readouterr().err
+
+
+def test_what_is_wrong_with_a_file_of_pairs_is_said_and_nothing_written(shop, capsys):
+    pairs, out = shop / "bad.csv", shop / "bad.parquet"
+    pairs.write_text("scenario,user_id,item_id\nde,a,b\nxx,a,b\n")
+    assert run("score", shop / "shop.saml", shop / "shop.dataset", "--pairs", pairs, "--out", out) == 3
+    told = capsys.readouterr().err
+    assert f"{pairs}, column scenario, row 2" in told
+    assert "'xx'" in told
+    assert not out.exists()
+
+
+def test_fit_says_that_it_makes_scores(shop, capsys):
+    typed = [word for setting in SMALL for word in ("--set", setting)]
+    out = shop / "again.saml"
+    assert run("fit", "saml", shop / "shop.dataset", "--out", out, "--set", "method=mixed", *typed) == 0
+    assert "saml, scores in 2 scenarios" in capsys.readouterr().out
+    assert run("embed", out, shop / "shop.dataset", "--out", shop / "x.emb") == 4
+    assert "polyvec score" in capsys.readouterr().err

@@ -1,0 +1,178 @@
+"""SAML from a log to scores, on three planted scenarios."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+import polars as pl
+import pytest
+from safetensors.numpy import load_file
+
+from polyvec.data.dataset import MICROSECONDS_PER_DAY
+from polyvec.errors import ArtifactError, DataError, UsageError
+from polyvec.systems import saml
+from polyvec.systems.open import open_model
+from polyvec.systems.saml import SAML
+from polyvec.systems.saml.config import Method
+from polyvec.systems.saml.score import score_log, score_pairs
+
+DAY = MICROSECONDS_PER_DAY
+
+
+@pytest.fixture(scope="module")
+def folder(dataset, config, options, last_week, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fit") / "model"
+    saml.fit(dataset, folder, config, options, until=last_week)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(folder) -> SAML:
+    return SAML.open(folder)
+
+
+def test_it_knows_what_is_liked_where(model, dataset):
+    scored = score_log(model, dataset)
+    assert scored.table["time"].min() >= "1970-01-24"  # neither trained nor validated on
+    assert [found["auc"] > 0.75 for found in scored.by_scenario.values()] == [True] * 3  # at best 0.85
+    for name, others in scored.shares.items():
+        assert others[name] == 0
+        assert sum(others.values()) == pytest.approx(1)
+
+
+def test_the_network_for_all_without_scenario_does_not(dataset, config, options, last_week, tmp_path):
+    blind = replace(dataset, columns=dataset.columns | {"scenario": np.zeros(dataset.num_events, np.int32)})
+    model = saml.fit(
+        blind,
+        tmp_path / "model",
+        replace(config, max_length=0, scenarios=("east",)),
+        options,
+        until=last_week,
+    )
+    assert score_log(model, blind).by_scenario["east"]["auc"] < 0.7
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_every_method_goes_from_the_log_to_scores(dataset, config, options, last_week, tmp_path, method):
+    short = replace(options, epochs=3)
+    model = saml.fit(dataset, tmp_path / "model", replace(config, method=method), short, until=last_week)
+    scored = score_log(model, dataset)
+    assert scored.table["score"].is_between(0, 1).all()
+    assert set(scored.by_scenario) == {"east", "north", "south"}
+    assert bool(scored.shares) == (method == "saml")
+
+
+def test_a_second_run_ends_with_the_same_bits_as_one_that_was_resumed(
+    dataset, config, options, folder, last_week, tmp_path, monkeypatch
+):
+    from polyvec.training import loop
+
+    def interrupted(*arguments, **others):
+        save(*arguments, **others)
+        if arguments[3].step > 20:
+            raise KeyboardInterrupt
+
+    save = loop.save_checkpoint
+    monkeypatch.setattr(loop, "save_checkpoint", interrupted)
+    out = tmp_path / "model"
+    with pytest.raises(KeyboardInterrupt):
+        saml.fit(dataset, out, config, options, until=last_week)
+    monkeypatch.undo()
+    assert not out.exists()
+    saml.fit(dataset, out, config, options, until=last_week, resume=True)
+    first, second = (load_file(one / "weights.safetensors") for one in (folder, out))
+    assert all((first[name] == second[name]).all() for name in first)
+
+
+def test_the_manifest_tells_of_samples_and_validation(model, dataset, last_week):
+    meta = model.manifest.meta
+    assert meta["scenarios"] == ["east", "north", "south"]
+    assert meta["labels"] == "label"
+    assert meta["validation"] > 0.75
+    assert meta["read_until"] == last_week
+    assert (
+        sum(found["all"] for found in meta["samples"].values()) == (dataset.times < last_week - 6 * DAY).sum()
+    )
+    assert meta["parameters"] == sum(one.numel() for one in model.network.parameters())
+    fields = meta["parameters"] - sum(
+        one.numel() for name, one in model.network.named_parameters() if ".tables." not in name
+    )
+    assert fields == (41 + 5 + 3) * 8 + 3 * (41 + 5) * 4  # Σ V (k_g + N k_l), specific ones of the item's
+
+
+def test_refit_learns_from_everything(dataset, config, options, last_week, tmp_path):
+    short = replace(options, epochs=2)
+    model = saml.fit(dataset, tmp_path / "model", config, short, until=last_week, refit=True)
+    everything = (dataset.times < last_week).sum()
+    assert sum(found["all"] for found in model.manifest.meta["samples"].values()) == everything
+
+
+def test_pairs_are_scored_after_the_log_and_whoever_is_not_known_gets_an_answer(model, dataset, tmp_path):
+    pairs = pl.DataFrame({
+        "user_id": ["east000", "east000", "nobody", "east000"],
+        "item_id": ["i00", "i02", "i00", "new"],
+        "scenario": ["east", "east", "south", "north"],
+        "remark": ["", "", "", ""],
+    })  # fmt: skip
+    file = tmp_path / "pairs.csv"
+    pairs.write_csv(file)
+    scored = score_pairs(model, dataset, file)
+    assert scored.table.columns == ["user_id", "item_id", "scenario", "score"]
+    likes, dislikes, *_ = scored.table["score"]
+    assert likes > dislikes  # gender f, in the east: categories 0 and 1
+    assert scored.table["score"].is_not_nan().all()
+    assert not scored.by_scenario
+
+
+def test_what_the_model_has_not_learned_is_said_with_its_row(model, dataset, tmp_path):
+    pairs = pl.DataFrame({"user_id": ["a", "b"], "item_id": ["i00"] * 2, "scenario": ["east", "west"]})
+    with pytest.raises(DataError, match="'west'") as raised:
+        score_pairs(model, dataset, pairs)
+    assert (raised.value.row, raised.value.column) == (2, "scenario")
+    file = tmp_path / "pairs.csv"
+    pairs.drop("item_id").write_csv(file)
+    with pytest.raises(DataError, match="item_id") as raised:
+        score_pairs(model, dataset, file)
+    assert raised.value.file == str(file)
+    with pytest.raises(UsageError, match="nothing to score"):
+        score_log(model, dataset, since=1000 * DAY, until=1001 * DAY)
+
+
+def test_a_ranker_writes_no_vectors_and_says_what_it_does(folder):
+    with pytest.raises(ArtifactError, match="ranker") as raised:
+        open_model(folder)
+    assert "polyvec score" in raised.value.mend
+
+
+def test_labels_that_are_all_alike_are_refused(dataset, config, options, tmp_path):
+    liked = replace(dataset, columns=dataset.columns | {"label": np.ones(dataset.num_events, np.float32)})
+    with pytest.raises(DataError, match="were taken"):
+        saml.fit(liked, tmp_path / "model", config, options)
+    assert not (tmp_path / "model").exists()
+
+
+def test_ordered_data_is_validated_on_last_events(dataset, config, options, tmp_path):
+    ordered = replace(dataset, time_kind="order")
+    short = replace(options, epochs=1)
+    model = saml.fit(ordered, tmp_path / "model", replace(config, validation_days=2), short, held_back=3)
+    assert model.read_until == -3
+    scored = score_log(model, ordered)
+    assert len(scored.table) == 3 * dataset.num_users
+
+
+def test_a_plan_tells_the_parameters_of_the_fitted_model(model, dataset, config, options, last_week):
+    plan = saml.plan(dataset, config, options, until=last_week)
+    assert plan.parameters == model.manifest.meta["parameters"]
+    assert plan.model.total == model.manifest.meta["bytes"]
+    assert plan.steps_per_epoch == -(-sum(
+        found["all"] for found in model.manifest.meta["samples"].values()
+    ) // 128)  # fmt: skip
+
+
+def test_configuration_is_saved_resolved(folder, config):
+    saved = json.loads((folder / "config.json").read_text("utf-8"))
+    assert saved["saml"]["hidden"] == list(config.hidden)
+    assert saved["scenarios"] == ["east", "north", "south"]
