@@ -14,7 +14,7 @@ from polyvec.training.options import TrainingOptions
 Count = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Method = Literal["saml", "mixed", "shared_bottom"]
+Method = Literal["saml", "mixed", "shared_bottom", "mmoe", "ple", "star", "pepnet", "hmoe"]
 Labels = Literal["auto", "label", "rating", "exposed", "drawn"]
 Mutual = Literal["first", "all", "none"]
 
@@ -30,7 +30,8 @@ class SAMLConfig:
     ----------
     method
         ``saml``; ``mixed``: one network for all, the scenario a feature; ``shared_bottom``: a network for
-        all, an output for each.
+        all, an output for each; or what others have made of that: see
+        :mod:`polyvec.systems.saml.rivals`.
     scenarios
         Which to learn from, values of the column ``scenario``; none stands for all.
     labels
@@ -82,6 +83,8 @@ class SAMLConfig:
         See :class:`polyvec.layers.branches.MutualUnit`.
     detach_others
         Whether a sample trains its own branch alone, not those that this one consults.
+    experts
+        Of ``mmoe``, and of ``ple``, of which half are shared.
     dropout
         Share of the numbers that are dropped before every layer but the first.
     item_table, item_rows
@@ -121,6 +124,7 @@ class SAMLConfig:
     shares: Shares = "ratio_softmax"
     temperature: Annotated[float, Field(gt=0)] = 1.0
     detach_others: bool = True
+    experts: Count = 4
     dropout: Share = 0.1
     item_table: TableKind = "popular"
     item_rows: Annotated[int, Field(ge=0)] = 0

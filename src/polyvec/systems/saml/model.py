@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from polyvec.systems.folder import read_model_manifest
 from polyvec.systems.saml.config import SAMLConfig
 from polyvec.systems.saml.features import Encoder, Fields
+from polyvec.systems.saml.network import ITEM_ID
 from polyvec.systems.saml.objective import predict
 from polyvec.systems.saml.rivals import make_network
 from polyvec.systems.saml.samples import Samples, taken_before
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
     from polyvec.artifact import Manifest
     from polyvec.data.dataset import Dataset
+    from polyvec.systems.saml.network import SAMLNetwork
+    from polyvec.systems.saml.rivals import Rival
     from polyvec.systems.saml.samples import Offers
 
 SYSTEM = "saml"
@@ -62,7 +65,7 @@ class SAML:
 
     config: SAMLConfig
     options: TrainingOptions
-    network: torch.nn.Module
+    network: SAMLNetwork | Rival
     fields: Fields
     scenarios: list[str]
     read_until: int
@@ -97,7 +100,7 @@ class SAML:
     @property
     def sizes(self) -> Sizes:
         """Bytes of the weights; the item table is the global one of item ids."""
-        return Sizes.of(self.network, self.network.view.everyone.tables["item_id"])  # type: ignore[union-attr,arg-type,index]
+        return Sizes.of(self.network, self.network.view.everyone.table(ITEM_ID))
 
     def score(
         self, dataset: Dataset, offers: Offers

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -161,6 +161,10 @@ class Fields(nn.Module):
                 if scenarios > 1:
                     nn.init.zeros_(table.weight)  # what a scenario has not seen says nothing there
             self.tables[name] = table
+
+    def table(self, name: str) -> Table:
+        """Table of a field."""
+        return cast("Table", self.tables[name])
 
     def forward(self, codes: Tensor, names: Sequence[str], scenarios: Tensor | None = None) -> Tensor:
         """Vectors side by side of those names that have tables. ``[X, len(names)] → [X, …· k]``."""
