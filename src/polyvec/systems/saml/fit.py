@@ -102,11 +102,11 @@ def fit(
     settings = {SYSTEM: asdict(config), "training": asdict(options), "moment": [stop, validation, refit]}
     lessons = Lessons.of(dataset, config, options, stop, validates=validation != "none")
     workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
-    model, progress = _train(dataset, lessons, config, options, workspace)
+    model, progress = train(dataset, lessons, config, options, workspace)
     runs = [progress]
     if refit:
         lessons = Lessons.of(dataset, config, options, stop, validates=False)
-        model, again = _train(dataset, lessons, config, options, workspace / REFIT, progress.best_epoch + 1)
+        model, again = train(dataset, lessons, config, options, workspace / REFIT, progress.best_epoch + 1)
         runs.append(again)
     meta = model.meta | told_by(runs, "AUC") | lessons.told
     write_model(out, model, dataset, workspace, meta, card=_card(meta), overwrite=overwrite)
@@ -222,7 +222,7 @@ def _check_labels(offers: Offers, config: SAMLConfig) -> None:
         )
 
 
-def _train(
+def train(
     dataset: Dataset,
     lessons: Lessons,
     config: SAMLConfig,
@@ -230,7 +230,7 @@ def _train(
     workspace: Path,
     stop_after: int = 0,
 ) -> tuple[SAML, Progress]:
-    """Train a new model, or go on with the one in the workspace."""
+    """Train a new model, or go on with the one in the workspace; ``stop_after`` epochs, or all for 0."""
     workspace.mkdir(exist_ok=True)
     model = lessons.untrained(config, options)
     return model, _trainer(dataset, lessons, model, workspace, stop_after).run()

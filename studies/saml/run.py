@@ -1,0 +1,339 @@
+"""Whether one ranker of many scenarios beats one of each, one of all, and other ways to share.
+
+    python studies/saml/run.py DATA --runs FOLDER [--sets …] [--methods …] [--seeds 5] [--workers 2] [--quick]
+    python studies/saml/run.py DATA --runs FOLDER --collect --out studies/saml
+
+DATA holds ``movielens_1m`` (GroupLens; events, users, items), ``xmarket_electronics`` (XMarket, Bonab et al.
+2021) and ``uci_online_retail`` (UCI Online Retail II, D. Chen, CC BY 4.0), as Parquet. Planted sets are made
+by sets.py. Every run is one file in FOLDER: the study can be stopped and started again, and run in parts.
+
+Protocol: every method has the same samples, features and widths. Learning rate and dropout of each method are
+chosen by seed 0 on validation, out of the same settings; with these every seed is trained, and asked the test
+once. The last line printed is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sets import SETS, DataSet
+
+import polyvec
+from polyvec.data.dataset import days, parse_date
+from polyvec.evaluation.runs import over_runs, write_run
+from polyvec.evaluation.scenarios import area_under_curve, measures
+from polyvec.systems import saml
+from polyvec.systems.saml.features import Encoder, Fields
+from polyvec.systems.saml.fit import VALIDATION_SEED, Lessons, train
+from polyvec.systems.saml.objective import predict
+from polyvec.systems.saml.samples import (
+    EVER,
+    Samples,
+    draw_offers,
+    labels_of,
+    scenarios_of,
+    taken_before,
+)  # fmt: skip
+from polyvec.systems.saml.score import TEST_SEED, mean_shares
+
+SETTINGS = [
+    {"learning_rate": rate, "dropout": dropout} for rate, dropout in product((1e-3, 3e-3), (0.1, 0.4))
+]
+HISTORY = {"0": (0, 0), "1–5": (1, 5), "over 5": (6, 2**31)}
+HELD_OUT = 10  # last events of every user that are the test of ordered data, and as many before that choose
+QUICK = ("mixed", "SAML")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One method: changes to the preset; trained by scenario, or on scenarios that were shuffled."""
+
+    changes: dict[str, Any] = field(default_factory=dict)
+    separate: bool = False
+    shuffled: bool = False
+
+
+METHODS = {
+    "one each": Variant({"method": "mixed"}, separate=True),
+    "mixed": Variant({"method": "mixed"}),
+    "SAML": Variant(),
+    **{
+        words: Variant({"method": name})
+        for words, name in (
+            ("shared bottom", "shared_bottom"), ("MMoE", "mmoe"), ("PLE", "ple"), ("STAR", "star"),
+            ("PEPNet", "pepnet"), ("HMoE", "hmoe"),
+        )
+    },
+    "SAML, no tables of scenarios": Variant({"embeddings": "global"}),
+    "SAML, no tables of scenarios, wider": Variant({"embeddings": "global", "global_width": 24}),
+    "SAML, no attention of scenarios": Variant({"attention": "global"}),
+    "SAML, values of scenarios": Variant({"values": "specific"}),
+    "SAML, no auxiliary network": Variant({"auxiliary": False}),
+    "SAML, no auxiliary loss": Variant({"auxiliary_weight": 0.0}),
+    "SAML, no mutual unit": Variant({"mutual": "none"}),
+    "SAML, mutual on all levels": Variant({"mutual": "all"}),
+    "SAML, gate open": Variant({"gate": "open"}),
+    "SAML, equal shares": Variant({"shares": "uniform"}),
+    "SAML, sharp shares": Variant({"shares": "softmax", "temperature": 0.1}),
+    "SAML, others trained, too": Variant({"detach_others": False}),
+    "SAML, scenarios shuffled": Variant(shuffled=True),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Samples to learn from, to choose by, and the test."""
+
+    training: Samples
+    validation: Samples
+    test: Samples
+
+
+def run_once(
+    scratch: Path, runs: Path, name: str, method: str, number: int, seed: int, *, quick: bool
+) -> float:
+    """Train one method with one setting, ask the test, write its figures. On one thread."""
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    one, variant = SETS[name], METHODS[method]
+    dataset = polyvec.Dataset.open(scratch / name)
+    if variant.shuffled:
+        dataset = shuffled(dataset, seed)
+    config, options = saml.PRESETS["default"]()
+    setting = SETTINGS[number]
+    config = replace(config, **one.changes, **variant.changes, dropout=setting["dropout"])
+    if one.changes.get("max_length") == 0:
+        config = replace(config, max_length=0)
+    epochs = 1 if quick else 10
+    options = replace(
+        options, seed=seed, epochs=epochs, learning_rate=setting["learning_rate"], batch_size=1024
+    )
+    names = scenarios_of(dataset, config)
+    alone = [replace(config, scenarios=(scenario,)) for scenario in names] if variant.separate else [config]
+    found = [trained(dataset, one, each, options, seed) for each in alone]
+    write_run(place_of(runs, name, method, number, seed), joined(names, found))
+    return time.perf_counter() - started
+
+
+def trained(
+    dataset: polyvec.Dataset, one: DataSet, config: saml.SAMLConfig, options: Any, seed: int
+) -> dict[str, Any]:
+    """What a model says of validation and test."""
+    names = scenarios_of(dataset, config)
+    parts = split(dataset, one, config, names, seed)
+    fields = Fields.learn(dataset, parts.training, config)
+    lessons = Lessons(names, fields, parts.training, parts.validation, labels_of(dataset, config), 0)
+    with tempfile.TemporaryDirectory() as folder:
+        model, progress = train(dataset, lessons, config, options, Path(folder) / "run")
+    encoder, offers = Encoder.of(dataset, fields), parts.test.offers
+    logits, shares = predict(model.network, parts.test, encoder)
+    lengths = parts.test.stop - parts.test.start
+    by_scenario: dict[str, dict[str, float]] = {}
+    for place, scenario in enumerate(names):
+        mine = offers.scenarios == place
+        by_scenario[scenario] = measures(offers.labels[mine], logits[mine], offers.users[mine])
+        for part, (least, most) in HISTORY.items():
+            among = mine & (lengths >= least) & (lengths <= most)
+            if len(np.unique(offers.labels[among])) == 2:
+                area = area_under_curve(offers.labels[among], logits[among])
+                by_scenario[scenario][f"auc, history {part}"] = area
+    return {
+        "validation": progress.best,
+        "by_scenario": by_scenario,
+        "together": area_under_curve(offers.labels, logits),
+        "shares": mean_shares(names, offers.scenarios, shares),
+        "parameters": model.meta["parameters"],
+        "epoch": progress.best_epoch,
+        "seconds": progress.seconds,
+    }
+
+
+def joined(names: list[str], found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Figures of one model, or of one for each scenario; and their means over scenarios."""
+    by_scenario = {
+        name: one["by_scenario"][name] for one in found for name in names if name in one["by_scenario"]
+    }
+    weights = [figures["samples"] for figures in by_scenario.values()]
+    areas = [figures["auc"] for figures in by_scenario.values()]
+    return {
+        "validation": float(np.mean([one["validation"] for one in found])),
+        "auc": float(np.nanmean(areas)),
+        "auc by samples": float(np.average(areas, weights=weights)),
+        "gauc": float(np.nanmean([figures["gauc"] for figures in by_scenario.values()])),
+        "log_loss": float(np.mean([figures["log_loss"] for figures in by_scenario.values()])),
+        "by_scenario": by_scenario,
+        "together": found[0]["together"] if len(found) == 1 else None,
+        "shares": found[0]["shares"] if len(found) == 1 else {},
+        "parameters": sum(one["parameters"] for one in found),
+        "epoch": max(one["epoch"] for one in found),
+        "seconds": sum(one["seconds"] for one in found),
+    }
+
+
+def split(
+    dataset: polyvec.Dataset, one: DataSet, config: saml.SAMLConfig, names: list[str], seed: int
+) -> Parts:
+    """Samples of the three parts; rows that are split at random are so anew with every seed."""
+    past = taken_before(dataset, config)
+
+    def samples(start: int, stop: int, drawn: int) -> Samples:
+        offers = draw_offers(dataset, config, names, start, stop, drawn)
+        return Samples.of(offers, dataset, past, config.max_length)
+
+    if one.split == "random":
+        everything = samples(EVER, 0, seed)
+        order = np.random.default_rng(seed).permutation(len(everything))
+        tenth = len(order) // 10
+        return Parts(
+            everything.take(order[2 * tenth :]),
+            everything.take(order[:tenth]),
+            everything.take(order[tenth : 2 * tenth]),
+        )
+    if one.split == "order":
+        bounds = (-2 * HELD_OUT, -HELD_OUT, 0)
+    else:
+        cutoff = parse_date(one.cutoff)
+        bounds = (cutoff - days(config.validation_days), cutoff, parse_date(one.end))
+    first, second, third = bounds
+    return Parts(
+        samples(EVER, first, seed), samples(first, second, VALIDATION_SEED), samples(second, third, TEST_SEED)
+    )
+
+
+def shuffled(dataset: polyvec.Dataset, seed: int) -> polyvec.Dataset:
+    """The same log, every user's events in the scenario of another, drawn at random."""
+    owners = np.repeat(np.arange(dataset.num_users), np.diff(dataset.user_offsets))
+    codes = np.asarray(dataset.columns["scenario"])
+    of_user = codes[dataset.user_offsets[:-1]]
+    other = np.random.default_rng(seed).permutation(of_user)
+    return replace(dataset, columns=dict(dataset.columns) | {"scenario": other[owners]})
+
+
+def place_of(runs: Path, name: str, method: str, number: int, seed: int) -> Path:
+    """File of one run: setting ``number`` of a method."""
+    return runs / name / f"{method}, setting {number}, seed {seed}.json"
+
+
+def best_setting(runs: Path, name: str, method: str) -> int | None:
+    """Setting of the best validation by seed 0, or None before all have been tried."""
+    files = [place_of(runs, name, method, number, 0) for number in range(len(SETTINGS))]
+    if not all(file.exists() for file in files):
+        return None
+    return int(np.argmax([json.loads(file.read_text("utf-8"))["validation"] for file in files]))
+
+
+def collect(runs: Path) -> dict[str, Any]:
+    """By set and method: the chosen setting, and figures over seeds."""
+    found: dict[str, Any] = {}
+    for name, method in product(SETS, METHODS):
+        number = best_setting(runs, name, method)
+        if number is None:
+            continue
+        files = sorted((runs / name).glob(f"{method}, setting {number}, seed [0-9].json"))
+        found.setdefault(name, {})[method] = _summary(
+            [json.loads(file.read_text("utf-8")) for file in files], number
+        )
+    return found
+
+
+def _summary(figures: list[dict[str, Any]], number: int) -> dict[str, Any]:
+    scenarios = figures[0]["by_scenario"]
+    keys = ("auc", "auc by samples", "gauc", "log_loss", "together", "validation", "seconds")
+    return {
+        "seeds": len(figures),
+        "setting": SETTINGS[number],
+        **{key: over_runs([one[key] for one in figures]) for key in keys if figures[0][key] is not None},
+        "by_scenario": {
+            scenario: {
+                key: over_runs([one["by_scenario"][scenario][key] for one in figures])
+                for key in scenarios[scenario]
+                if all(key in one["by_scenario"][scenario] for one in figures)
+            }
+            for scenario in scenarios
+        },
+        "shares": {
+            scenario: {
+                other: over_runs([one["shares"][scenario][other] for one in figures], digits=4)
+                for other in others
+            }
+            for scenario, others in figures[0]["shares"].items()
+        },
+        "parameters": figures[0]["parameters"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="folder with the data sets")
+    parser.add_argument("--runs", type=Path, help="folder of finished runs, kept between calls")
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2, help="models trained side by side, a thread each")
+    parser.add_argument("--collect", action="store_true", help="train nothing")
+    parser.add_argument("--out", type=Path, help="folder for results.json")
+    parser.add_argument("--quick", action="store_true", help="what is planted, two methods: under a minute")
+    arguments = parser.parse_args()
+    if arguments.runs is None and not arguments.quick:
+        parser.error("--runs is missing: the folder in which finished runs are kept between calls")
+    if arguments.quick:
+        arguments.sets, arguments.methods, arguments.seeds = ["planted"], list(QUICK), 1
+        del SETTINGS[1:]
+    with tempfile.TemporaryDirectory() as scratch:
+        runs = arguments.runs or Path(scratch) / "runs"
+        if not arguments.collect:
+            train_missing(arguments, runs, Path(scratch))
+        results = {"command": "python studies/saml/run.py DATA --runs FOLDER", "sets": collect(runs)}
+    if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    print(json.dumps(results))
+
+
+def train_missing(arguments: argparse.Namespace, runs: Path, scratch: Path) -> None:
+    """Try all settings by seed 0; then train the chosen ones by the other seeds."""
+    for name in arguments.sets:
+        file = arguments.data / SETS[name].folder / "events.parquet"
+        if SETS[name].folder and not file.is_file():
+            sys.exit(f"{file} does not exist: DATA holds {SETS[name].folder}/events.parquet")
+        SETS[name].prepare(arguments.data, scratch / name)
+    both = list(product(arguments.sets, arguments.methods))
+    run_all(arguments, runs, scratch, [(*one, number, 0) for one in both for number in range(len(SETTINGS))])
+    chosen = {one: best_setting(runs, *one) for one in both}
+    again = [
+        (*one, number, seed)
+        for seed in range(1, arguments.seeds)
+        for one, number in chosen.items()
+        if number is not None
+    ]
+    run_all(arguments, runs, scratch, again)
+
+
+def run_all(
+    arguments: argparse.Namespace, runs: Path, scratch: Path, tasks: list[tuple[str, str, int, int]]
+) -> None:
+    """Run what has no file yet."""
+    tasks = [task for task in tasks if not place_of(runs, *task).exists()]
+    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(run_once, scratch, runs, *one, quick=arguments.quick): one for one in tasks}
+        for number, future in enumerate(as_completed(futures), start=1):
+            about = ", ".join(map(str, futures[future]))
+            print(f"{number} of {len(tasks)}: {about}: {future.result():.0f} s", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

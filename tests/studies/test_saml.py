@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+
+import polyvec
+
+STUDY = Path(__file__).parents[2] / "studies" / "saml"
+
+
+@pytest.fixture(scope="module")
+def modules() -> Iterator[dict[str, ModuleType]]:
+    sys.path.insert(0, str(STUDY))
+    names = ("sets", "run")
+    yield {name: importlib.import_module(name) for name in names}
+    sys.path.remove(str(STUDY))
+    for name in names:
+        del sys.modules[name]
+
+
+def taken(events: pl.DataFrame, country: str, *keys: str) -> pl.DataFrame:
+    """Share of offers that were taken, by keys, in one country."""
+    return events.filter(pl.col("country") == country).group_by(keys).agg(pl.col("label").mean()).sort(keys)
+
+
+def likeness(events: pl.DataFrame, one: str, other: str, *keys: str) -> float:
+    both = taken(events, one, *keys).join(taken(events, other, *keys), on=keys)
+    return float(np.corrcoef(both["label"], both["label_right"])[0, 1])
+
+
+def test_countries_of_a_group_have_like_tastes(modules):
+    many = {"a1": 40_000, "a2": 40_000, "b1": 40_000}
+    events, items = modules["sets"].plant(effects=False, countries=many)
+    events = events.join(items, on="item_id")
+    keys = ("segment", "category")
+    assert likeness(events, "a1", "a2", *keys) > 0.8 > likeness(events, "a1", "b1", *keys) + 0.2
+
+
+def test_items_are_worth_alike_in_a_group_alone_where_they_differ(modules):
+    many = {"a1": 40_000, "a2": 40_000, "b1": 40_000}
+    found = {}
+    for effects in (False, True):
+        events, _ = modules["sets"].plant(effects=effects, countries=many)
+        found[effects] = [likeness(events, "a1", other, "item_id") for other in ("a2", "b1")]
+    assert found[True][0] > found[True][1] + 0.2
+    assert found[False][1] > found[True][1]
+
+
+@pytest.fixture(scope="module")
+def planted(modules, tmp_path_factory) -> polyvec.Dataset:
+    folder = tmp_path_factory.mktemp("planted")
+    modules["sets"].SETS["planted"].prepare(folder, folder / "planted")
+    return polyvec.Dataset.open(folder / "planted")
+
+
+def test_parts_follow_each_other_in_time(modules, planted):
+    run, one = modules["run"], modules["sets"].SETS["planted"]
+    config = run.saml.SAMLConfig(**one.changes)
+    parts = run.split(planted, one, config, ["a1", "a2", "b1", "b2"], 0)
+    assert parts.training.offers.times.max() < parts.validation.offers.times.min()
+    assert parts.validation.offers.times.max() < parts.test.offers.times.min()
+    assert np.bincount(parts.test.offers.scenarios).tolist() == [4000] * 4
+
+
+def test_rows_split_at_random_are_each_in_one_part(modules, planted):
+    run, one = modules["run"], modules["sets"].SETS["planted"]
+    config = run.saml.SAMLConfig(**one.changes)
+    random = SimpleNamespace(split="random")
+    ordered = run.replace(planted, time_kind="order")
+    parts = run.split(ordered, random, config, ["a1", "a2", "b1", "b2"], 0)
+    sizes = [len(part) for part in (parts.training, parts.validation, parts.test)]
+    assert sum(sizes) == planted.num_events
+    assert sizes[1] == sizes[2] == planted.num_events // 10
+
+
+def test_shuffled_scenarios_are_of_users_and_as_many_as_before(modules, planted):
+    other = modules["run"].shuffled(planted, 0)
+    first = planted.user_offsets[:-1]
+    before, after = (np.asarray(one.columns["scenario"])[first] for one in (planted, other))
+    assert np.sort(before).tolist() == np.sort(after).tolist()
+    assert before.tolist() != after.tolist()
+    for begin, end in zip(planted.user_offsets, planted.user_offsets[1:], strict=False):
+        assert len(np.unique(other.columns["scenario"][begin:end])) == 1
+
+
+def test_a_setting_is_chosen_on_validation_when_all_have_been_tried(modules, tmp_path):
+    run = modules["run"]
+    for number in range(len(run.SETTINGS)):
+        assert run.best_setting(tmp_path, "planted", "SAML") is None
+        figures = {"validation": [0.6, 0.8, 0.7, 0.5][number], "auc": [0.9, 0.7, 0.8, 0.6][number]}
+        run.write_run(run.place_of(tmp_path, "planted", "SAML", number, 0), figures)
+    assert run.best_setting(tmp_path, "planted", "SAML") == 1
+
+
+def test_models_of_one_scenario_each_are_put_together(modules):
+    def one(name: str, auc: float, samples: int) -> dict:
+        figures = {"auc": auc, "gauc": auc, "log_loss": 0.5, "samples": samples}
+        return {
+            "validation": auc, "by_scenario": {name: figures}, "together": auc, "shares": {},
+            "parameters": 10, "epoch": 1, "seconds": 2.0,
+        }  # fmt: skip
+
+    found = modules["run"].joined(["x", "y"], [one("x", 0.8, 100), one("y", 0.6, 300)])
+    assert found["auc"] == pytest.approx(0.7)
+    assert found["auc by samples"] == pytest.approx(0.65)
+    assert (found["parameters"], found["seconds"], found["together"]) == (20, 4.0, None)
+    json.dumps(found, allow_nan=False)
