@@ -88,5 +88,8 @@ def test_fit_says_that_it_makes_scores(shop, capsys):
     out = shop / "again.saml"
     assert run("fit", "saml", shop / "shop.dataset", "--out", out, "--set", "method=mixed", *typed) == 0
     assert "saml, scores in 2 scenarios" in capsys.readouterr().out
+    small = ["--budget", "1KB", "--set", "item_table=hash", "--set", "item_rows=50"]
+    assert run("plan", "saml", shop / "shop.dataset", *small, *typed) == 2
+    assert "is too little" in capsys.readouterr().err
     assert run("embed", out, shop / "shop.dataset", "--out", shop / "x.emb") == 4
     assert "polyvec score" in capsys.readouterr().err

@@ -58,7 +58,7 @@ def command(system: str, dataset: Path, out: Path, **options: Unpack[Options]) -
         return
     data = Dataset.open(dataset)
     config, training, moment = run.config, run.configured["training"], run.moment(data, options)
-    if options["budget"]:
+    if options["budget"] and run.chooses_tables:
         config = run.system.settled(data, config, training, **moment)
         click.echo(told_choice(config), err=True)
     again = {"resume": options["resume"], "overwrite": options["overwrite"]}

@@ -43,7 +43,7 @@ def command(system: str, dataset: Path, **options: Unpack[Options]) -> None:
     run = resolve(system, options)
     data = Dataset.open(dataset)
     config, training, moment = run.config, run.configured["training"], run.moment(data, options)
-    if options["budget"]:
+    if options["budget"] and run.chooses_tables:
         config = run.system.settled(data, config, training, **moment)
         click.echo(told_choice(config), err=True)
     told = _told(run.system.plan(data, config, training, **moment))

@@ -74,7 +74,7 @@ OPTIONS = [
         "--budget",
         type=Bytes(),
         help="Bytes that the model may be kept in, e.g. 200MB; the item table is chosen to fit "
-        "(guim, sasrec).",
+        "(guim, sasrec), or a larger model refused (saml).",
     ),
 ]
 
@@ -122,6 +122,11 @@ class Run:
         """The system's own configuration."""
         return next(iter(self.configured.values()))
 
+    @property
+    def chooses_tables(self) -> bool:
+        """Whether a budget chooses the item table; of other systems it only refuses what is too large."""
+        return hasattr(self.system, "settled")
+
     def moment(self, dataset: Dataset, options: RunOptions) -> dict[str, Any]:
         """What part of a Dataset is learned from, as keyword arguments of ``fit`` and ``plan``."""
         from polyvec.data.dataset import parse_time
@@ -153,9 +158,10 @@ def resolve(name: str, options: RunOptions) -> Run:
         raise UsageError(f"{name} has no validation '{validation}'", expected=", ".join(validations))
     config, training = system.PRESETS[options["preset"]]()
     configured = configure({name: config, "training": training}, options["config_file"], options["settings"])
+    run = Run(system, validation, configured)
     if options["budget"] is not None:
-        configured[name] = _with_budget(name, configured[name], config, options)
-    return Run(system, validation, configured)
+        configured[name] = _with_budget(name, run, config, options)
+    return run
 
 
 def told_choice(config: Any) -> str:
@@ -164,18 +170,19 @@ def told_choice(config: Any) -> str:
     return f"a budget of {config.budget:,} bytes: item_table={config.item_table}{rows}"
 
 
-def _with_budget(name: str, config: Any, preset: Any, options: RunOptions) -> Any:
+def _with_budget(name: str, run: Run, preset: Any, options: RunOptions) -> Any:
     """Set the budget; refuse it beside what it chooses."""
     from polyvec.errors import UsageError
 
+    config = run.config
     if not hasattr(config, "budget"):
         raise UsageError(
             f"{name} has no budget",
-            expected="guim or sasrec",
+            expected="guim, sasrec or saml",
             mend="set the rows of its tables: --show-config",
         )
     named = {setting.partition("=")[0] for setting in options["settings"]}
-    for key in CHOSEN_BY_BUDGET:
+    for key in CHOSEN_BY_BUDGET if run.chooses_tables else ():
         if key in named or getattr(config, key) != getattr(preset, key):
             raise UsageError(f"--budget chooses {key}", mend=f"leave out --budget, or the setting {key}")
     return replace(config, budget=options["budget"])

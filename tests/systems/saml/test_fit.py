@@ -176,3 +176,15 @@ def test_configuration_is_saved_resolved(folder, config):
     saved = json.loads((folder / "config.json").read_text("utf-8"))
     assert saved["saml"]["hidden"] == list(config.hidden)
     assert saved["scenarios"] == ["east", "north", "south"]
+
+
+def test_a_model_over_budget_is_refused_before_it_is_trained(
+    model, dataset, config, options, last_week, tmp_path
+):
+    size = model.manifest.meta["bytes"]
+    with pytest.raises(UsageError, match="too little") as raised:
+        saml.fit(dataset, tmp_path / "model", replace(config, budget=size - 1), options, until=last_week)
+    assert f"{size:,}" in raised.value.expected
+    assert f"{3 * (41 + 5) * 4 * 4:,} of the scenarios" in raised.value.expected
+    assert not list(tmp_path.iterdir())
+    saml.plan(dataset, replace(config, budget=size), options, until=last_week)

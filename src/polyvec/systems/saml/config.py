@@ -89,6 +89,9 @@ class SAMLConfig:
         Share of the numbers that are dropped before every layer but the first.
     item_table, item_rows
         The global table of item ids: see :func:`polyvec.layers.tables.id_table`.
+    budget
+        Bytes that the model may be kept in; 0 sets no limit. Tables of S scenarios are what takes them:
+        Σ V (k_g + S k_l) numbers.
     balanced
         Whether scenarios weigh alike in the loss, rather than samples.
     validation_days
@@ -128,6 +131,7 @@ class SAMLConfig:
     dropout: Share = 0.1
     item_table: TableKind = "popular"
     item_rows: Annotated[int, Field(ge=0)] = 0
+    budget: Annotated[int, Field(ge=0)] = 0
     balanced: bool = False
     validation_days: Count = 7
 

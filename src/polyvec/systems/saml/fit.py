@@ -10,7 +10,7 @@ import numpy as np
 
 from polyvec.data.dataset import days
 from polyvec.data.split import check_moment
-from polyvec.errors import DataError
+from polyvec.errors import DataError, UsageError
 from polyvec.systems.folder import (
     REFIT,
     check_refit,
@@ -93,7 +93,8 @@ def fit(
     ArtifactError
         If ``out`` exists, or the run to resume was another one.
     UsageError
-        If the data has no such moment or scenario, or ``refit`` has no validation to follow.
+        If the data has no such moment or scenario, ``refit`` has no validation to follow, or the model would
+        not keep within ``budget``.
     """
     out, config, options = Path(out), config or SAMLConfig(), options or TrainingOptions()
     check_moment(dataset, until, held_back)
@@ -101,6 +102,7 @@ def fit(
     stop = _stop(dataset, until, held_back)
     settings = {SYSTEM: asdict(config), "training": asdict(options), "moment": [stop, validation, refit]}
     lessons = Lessons.of(dataset, config, options, stop, validates=validation != "none")
+    _refuse_over_budget(lessons.untrained(config, options))
     workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
     model, progress = train(dataset, lessons, config, options, workspace)
     runs = [progress]
@@ -130,6 +132,7 @@ def plan(
     validates = validation != "none" and not refit
     lessons = Lessons.of(dataset, config, options, _stop(dataset, until, held_back), validates=validates)
     model = lessons.untrained(config, options)
+    _refuse_over_budget(model)
     return Plan.of(_trainer(dataset, lessons, model, Path(), 0), model.sizes)
 
 
@@ -210,6 +213,23 @@ def _stop(dataset: Dataset, until: int | None, held_back: int) -> int:
     if dataset.time_kind == "order":
         return -held_back
     return dataset.time_span[1] + 1 if until is None else until
+
+
+def _refuse_over_budget(model: SAML) -> None:
+    """Refuse a model of more bytes than are allowed, before it is trained."""
+    sizes, budget = model.sizes, model.config.budget
+    if not budget or sizes.total <= budget:
+        return
+    own = model.network.view.own
+    of_scenarios = 0 if own is None else sum(own.table(name).bytes() for name in own.rows)
+    raise UsageError(
+        f"a budget of {budget:,} bytes is too little for this model of {len(model.scenarios)} scenarios",
+        expected=f"at least {sizes.total:,} bytes: {of_scenarios:,} of the scenarios' own tables, "
+        f"{sizes.item_table:,} of the items' global one, "
+        f"{sizes.total - of_scenarios - sizes.item_table:,} of the rest",
+        mend="raise the budget, leave item_id out of specific_fields, set item_table=hash and item_rows, or "
+        "lower widths",
+    )
 
 
 def _check_labels(offers: Offers, config: SAMLConfig) -> None:
