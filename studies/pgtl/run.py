@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse import csr_array
 from sets import AGREEING, SETS
 from sklearn.metrics import roc_auc_score
 
@@ -42,7 +43,7 @@ from polyvec.systems import pgtl
 from polyvec.systems.pgtl.explain import gates_by_category
 from polyvec.systems.pgtl.fit import score
 from polyvec.systems.pgtl.network import TARGET
-from polyvec.systems.pgtl.pairs import draw_pairs
+from polyvec.systems.pgtl.pairs import Pairs, draw_pairs
 from polyvec.systems.pgtl.view import Samples
 
 TEST_SEED = 2_000_000
@@ -55,11 +56,24 @@ QUICK = ("target alone", "PGTL")
 
 @dataclass(frozen=True)
 class Variant:
-    """One method: changes to a preset, and the share of the target's users that is learned from."""
+    """One method.
+
+    Attributes
+    ----------
+    changes
+        To a preset.
+    preset
+        Its name.
+    share
+        Of the target's users that are learned from.
+    counted
+        Nothing is learned: markets (``source``, ``target``) whose users are counted that took both items.
+    """
 
     changes: dict[str, Any] = field(default_factory=dict)
     preset: str = "default"
     share: float = 1.0
+    counted: tuple[str, ...] = ()
 
 
 METHODS = {
@@ -70,6 +84,8 @@ METHODS = {
     "FShare, adversarial": Variant({"method": "fshare"}),
     "FShare, MMD": Variant({"method": "fshare", "alignment": "mmd"}),
     "SShare": Variant({"method": "sshare"}),
+    "items taken together, target": Variant(counted=("target",)),
+    "items taken together, both markets": Variant(counted=("source", "target")),
     "PGTL, no specific embedding": Variant({"method": "pgtl_no_specific"}),
     "PGTL, no prior feature": Variant({"method": "pgtl_no_prior"}),
     "PGTL, relations shuffled": Variant({"relations": "shuffled"}),
@@ -110,6 +126,11 @@ def run_once(
     if quick:
         config = replace(config, steps_per_epoch=20, max_pairs=4000)
     cutoff, end = parse_date(one.cutoff), parse_date(one.end)
+    if variant.counted:
+        write_run(
+            place_of(runs, name, small, method, seed), count(dataset, config, variant.counted, cutoff, end)
+        )
+        return time.perf_counter() - started
     learned = fewer(dataset, small, variant.share, seed) if variant.share < 1 else dataset
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         model = pgtl.fit(learned, Path(folder) / "model", config, options, until=cutoff)
@@ -136,14 +157,46 @@ def ask(model: pgtl.PGTL, dataset: polyvec.Dataset, cutoff: int, end: int) -> di
     those of the cut-off.
     """
     config = model.config
-    market = Market.of(dataset, config.target, end)
-    pairs = draw_pairs(
-        market, cutoff, end, positive=config.action, partners=config.partners,
-        history_days=config.history_days, most=TEST_PAIRS, seed=TEST_SEED,
-    )  # fmt: skip
+    pairs = test_pairs(dataset, config, cutoff, end)
     view = model.at(dataset, end).to_log().view
     scores = score(model.network, Samples.of(pairs, view, TARGET).with_prior(view, config), TARGET)
     events = model.training_events(dataset.item_table, TARGET)[pairs.items_2P[0]]
+    near = model.at(dataset, cutoff).to_log().vectors
+    return areas(pairs, scores, events) | {
+        f"recall@{NEAREST}": recall(near, pairs.items_2P[:, pairs.labels_P])
+    }
+
+
+def count(
+    dataset: polyvec.Dataset, config: pgtl.PGTLConfig, markets: tuple[str, ...], cutoff: int, end: int
+) -> dict[str, Any]:
+    """AUC of the target's test pairs by the cosine of the users that took each item before the cut-off."""
+    taken = {
+        role: Market.of(dataset, getattr(config, role), cutoff).of_action(config.action) for role in markets
+    }
+    users, items = (
+        np.concatenate([getattr(one, name) for one in taken.values()]) for name in ("users", "items")
+    )
+    both = csr_array((np.ones(len(users)), (items, users)), (dataset.num_items, dataset.num_users))
+    both.data[:] = 1
+    lengths = np.sqrt(both.sum(axis=1))
+    pairs = test_pairs(dataset, config, cutoff, end)
+    one, other = pairs.items_2P
+    together = both[one].multiply(both[other]).sum(axis=1)
+    events = np.bincount(taken[TARGET].items, minlength=dataset.num_items)[one]
+    return areas(pairs, together / np.maximum(lengths[one] * lengths[other], 1), events)
+
+
+def test_pairs(dataset: polyvec.Dataset, config: pgtl.PGTLConfig, cutoff: int, end: int) -> Pairs:
+    """The same pairs for all methods."""
+    return draw_pairs(
+        Market.of(dataset, config.target, end), cutoff, end, positive=config.action,
+        partners=config.partners, history_days=config.history_days, most=TEST_PAIRS, seed=TEST_SEED,
+    )  # fmt: skip
+
+
+def areas(pairs: Pairs, scores: npt.NDArray[Any], events: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """AUC of pairs, in all and by training events of the current item."""
     found: dict[str, Any] = {"auc": float(roc_auc_score(pairs.labels_P, scores)), "pairs": len(pairs)}
     found["by_events"] = {}
     for part, (least, most) in PARTS.items():
@@ -151,8 +204,7 @@ def ask(model: pgtl.PGTL, dataset: polyvec.Dataset, cutoff: int, end: int) -> di
         if len(np.unique(pairs.labels_P[chosen])) == 2:
             area = float(roc_auc_score(pairs.labels_P[chosen], scores[chosen]))
             found["by_events"][part] = {"auc": area, "pairs": int(chosen.sum())}
-    near = model.at(dataset, cutoff).to_log().vectors
-    return found | {f"recall@{NEAREST}": recall(near, pairs.items_2P[:, pairs.labels_P])}
+    return found
 
 
 def recall(vectors_ND: npt.NDArray[np.float32], items_2P: npt.NDArray[np.int64]) -> float:
@@ -218,7 +270,7 @@ def _summary(figures: list[dict[str, Any]]) -> dict[str, Any]:
         for part in PARTS
         if all(part in one["by_events"] for one in figures)
     }
-    return summary | {"pairs": figures[0]["pairs"], "coverage": figures[0]["coverage"]}
+    return summary | {key: figures[0][key] for key in ("pairs", "coverage") if key in figures[0]}
 
 
 def main() -> None:
@@ -268,6 +320,7 @@ def train(arguments: argparse.Namespace, runs: Path, scratch: Path) -> None:
         if not place_of(runs, name, small, method, seed).exists()
     ]
     tasks = [task for task in tasks if METHODS[task[2]].share == 1 or task[1] == SETS[task[0]].curve]
+    tasks = [task for task in tasks if not METHODS[task[2]].counted or task[3] == 0]  # no seed in it
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(run_once, scratch, runs, *one, quick=arguments.quick): one for one in tasks}
         for number, future in enumerate(as_completed(futures), start=1):

@@ -116,10 +116,8 @@ def run_once(
     config = replace(config, **one.changes, **variant.changes, dropout=setting["dropout"])
     if one.changes.get("max_length") == 0:
         config = replace(config, max_length=0)
-    epochs = 1 if quick else 10
-    options = replace(
-        options, seed=seed, epochs=epochs, learning_rate=setting["learning_rate"], batch_size=1024
-    )
+    epochs = 1 if quick else options.epochs
+    options = replace(options, seed=seed, epochs=epochs, learning_rate=setting["learning_rate"])
     names = scenarios_of(dataset, config)
     alone = [replace(config, scenarios=(scenario,)) for scenario in names] if variant.separate else [config]
     found = [trained(dataset, one, each, options, seed) for each in alone]

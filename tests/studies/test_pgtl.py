@@ -124,3 +124,26 @@ def test_one_seed_decides_nothing(modules):
     methods = {"target alone": method(0.55), "PGTL": method(0.6)}
     lines = modules["page"].verdicts({"online_retail": {"EIRE": methods}})
     assert "PGTL beats the target alone**: undecided. 0.6000 against 0.5500" in lines[0]
+
+
+def test_networks_are_compared_with_counting(modules):
+    methods = {
+        "target alone": method(0.55, 0.55),
+        "PGTL": method(0.6, 0.61),
+        "items taken together, target": {"seeds": 1, "auc": {"mean": 0.605}, "by_events": {}, "pairs": 100},
+    }
+    lines = modules["page"].verdicts({"online_retail": {"EIRE": methods}})
+    assert "counting items taken together, target**: undecided. 0.6050 against 0.6050." in lines[2]
+
+
+def test_items_taken_together_are_counted_by_user(modules, tmp_path):
+    run, sets = modules["run"], modules["sets"]
+    sets.SETS["planted"].prepare(tmp_path, tmp_path / "d", quick=False)
+    dataset = run.polyvec.Dataset.open(tmp_path / "d")
+    config = run.pgtl.PGTLConfig(source="big", target="small", history_days=60)
+    cutoff, end = (run.parse_date(sets.SETS["planted"].cutoff), run.parse_date(sets.SETS["planted"].end))
+    own = run.count(dataset, config, ("target",), cutoff, end)
+    assert own["by_events"]["0"]["auc"] == 0.5  # nobody has taken these
+    assert own["by_events"]["over 5"]["auc"] > 0.6
+    both = run.count(dataset, config, ("source", "target"), cutoff, end)
+    assert own["auc"] > both["auc"]  # half of what the large market says is false

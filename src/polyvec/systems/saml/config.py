@@ -146,8 +146,8 @@ class SAMLConfig:
 def default() -> tuple[SAMLConfig, TrainingOptions]:
     """The paper's network; of training nothing is known of the paper, so this is ours."""
     options = TrainingOptions(
-        epochs=5, batch_size=2048, learning_rate=1e-3, warmup=0.02, final_rate=0.1, clip=5.0,
-        weight_decay=1e-2, patience=2, precision="float32",
+        epochs=20, batch_size=512, learning_rate=2e-3, warmup=0.02, final_rate=0.1, clip=5.0,
+        weight_decay=1e-2, patience=3, precision="float32",
     )  # fmt: skip
     return SAMLConfig(), options
 
