@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
-from polyvec.evaluation.plots import curves, on_white
+from polyvec.evaluation.plots import curves, on_white, point
 from polyvec.evaluation.runs import over_runs, verdict
 
 Results = dict[str, Any]
@@ -294,15 +294,7 @@ def _number(methods: Results) -> list[tuple[int, Results]]:
 
 def _plot(file: Path, points: list[tuple[int, Results]]) -> None:
     """Error against the number of clusters, with intervals over seeds."""
-    series = [
-        (
-            count,
-            one["mean"],
-            one["mean"] - one.get("half_width", 0.0),
-            one["mean"] + one.get("half_width", 0.0),
-        )
-        for count, one in points
-    ]
+    series = [point(count, one) for count, one in points]
     text = curves("mean squared error", {"CEL": series}, "K, clusters of items")
     file.write_text(on_white(text), "utf-8")
 

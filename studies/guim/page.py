@@ -15,7 +15,7 @@ from typing import Any
 from sets import SETS
 
 from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
-from polyvec.evaluation.plots import curves, on_white
+from polyvec.evaluation.plots import curves, on_white, point
 
 LIST = "CMP-L recall@100 all"
 TASKS = ("CMP-L recall@100 all", "CMP-S recall@100 all", "CMP-N recall@100 all")
@@ -227,9 +227,7 @@ def _points(kind: str, models: Results) -> list[tuple[int, float, float, float]]
     points = []
     for c in NUMBERS:
         if f"{kind} C={c}" in models:
-            found = models[f"{kind} C={c}"]["measures"][LIST]
-            mean, half = found["mean"], found.get("half_width", 0.0)
-            points.append((c, mean, mean - half, mean + half))
+            points.append(point(c, models[f"{kind} C={c}"]["measures"][LIST]))
     return points
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
+from polyvec.evaluation.plots import curves, on_white, point
 from polyvec.evaluation.runs import verdict
 
 Results = dict[str, Any]
@@ -33,6 +34,9 @@ def main() -> None:
         sys.exit(__doc__)
     folder = Path(sys.argv[1])
     results = json.loads((folder / "results.json").read_text("utf-8"))
+    for name, tables in results["sets"].items():
+        text = curves(f"{name}: recall@100", by_bytes(tables), "times smaller than the full table")
+        (folder / picture(name)).write_text(on_white(text), "utf-8")
     (folder / "README.md").write_text(page(results), "utf-8")
 
 
@@ -105,6 +109,22 @@ def _verdict(figures: Results, full: Results, loss: float) -> str:
     return "yes" if _mean(figures) + sum(halves) >= _mean(full) else "no"
 
 
+def by_bytes(tables: Results) -> dict[str, list[tuple[int, float, float, float]]]:
+    """Recall by how many times smaller a table was to be, of every kind, or is, with a row for each item."""
+    series: dict[str, list[tuple[int, float, float, float]]] = {}
+    for name, figures in tables.items():
+        if "measures" in figures and "full" in tables:
+            kind, _, share = name.partition(" 1/")
+            times = int(share or round(tables["full"]["bytes"] / figures["bytes"]))
+            series.setdefault(kind, []).append(point(times, figures["measures"][LIST]))
+    return {name: sorted(points) for name, points in series.items()}
+
+
+def picture(name: str) -> str:
+    """File of a set's curves."""
+    return f"{name.replace(', ', '_').replace(' ', '_').lower()}.svg"
+
+
 def _set(name: str, tables: Results) -> str:
     full = tables.get("full")
     rows = []
@@ -116,7 +136,7 @@ def _set(name: str, tables: Results) -> str:
         cells = [cell(figures["measures"].get(key)) for key in MEASURES.values()]
         rows.append([kind, f"{figures['bytes']:,}", times, str(len(figures["seeds"])), *cells])
     header = ["table", "bytes", "times smaller", "seeds", *MEASURES]
-    return f"## {name}\n\n" + table(header, rows)
+    return f"## {name}\n\n![recall by bytes]({picture(name)})\n\n" + table(header, rows)
 
 
 if __name__ == "__main__":

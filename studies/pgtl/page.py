@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
+from polyvec.evaluation.plots import curves, on_white, point
 from polyvec.evaluation.runs import over_runs, verdict
 
 Results = dict[str, Any]
@@ -22,6 +23,7 @@ ALONE, OURS, SHUFFLED = "target alone", "PGTL", "PGTL, relations shuffled"
 RIVALS = ("fine-tune", "FShare, adversarial", "FShare, MMD", "SShare")
 COUNTED = ("items taken together, target", "items taken together, both markets")
 PARTS = ("0", "1–5", "over 5")
+SHARES = (5, 10, 25, 50)  # % of the target's users, of the curves
 TARGET = 0.055  # RelaImpr, mean over all pairs of markets
 
 
@@ -30,6 +32,12 @@ def main() -> None:
         sys.exit(__doc__)
     folder = Path(sys.argv[1])
     results = json.loads((folder / "results.json").read_text("utf-8"))
+    for name, targets in results["sets"].items():
+        for small, methods in targets.items():
+            series = by_size(methods)
+            if series:
+                text = curves(f"{name}: AUC in {small}", series, "% of the target's users")
+                (folder / picture(name, small)).write_text(on_white(text), "utf-8")
     (folder / "README.md").write_text(page(results), "utf-8")
 
 
@@ -145,6 +153,22 @@ def _compared(words: str, mine: Results, theirs: Results) -> str:
     )
 
 
+def by_size(methods: Results) -> dict[str, list[tuple[int, float, float, float]]]:
+    """AUC by the share of the target's users, in percent, of methods that were asked at several."""
+    series = {}
+    for method in (ALONE, OURS, "fine-tune"):
+        shares = {share: f"{method}, {share}% of the target" for share in SHARES} | {100: method}
+        points = [point(share, methods[one]["auc"]) for share, one in shares.items() if one in methods]
+        if len(points) > 1:
+            series[method] = points
+    return series
+
+
+def picture(name: str, small: str) -> str:
+    """File of a target's curves."""
+    return f"{name}_{small}.svg"
+
+
 def _market(name: str, small: str, methods: Results) -> str:
     first = next(iter(methods.values()))
     coverage = first["coverage"]
@@ -181,7 +205,8 @@ def _market(name: str, small: str, methods: Results) -> str:
         "told apart",
         "s",
     ]
-    return f"{words}\n\n" + table(header, rows)
+    curve = f"![AUC by size of the target]({picture(name, small)})\n\n" if by_size(methods) else ""
+    return f"{words}\n\n{curve}" + table(header, rows)
 
 
 if __name__ == "__main__":

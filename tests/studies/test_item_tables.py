@@ -83,3 +83,22 @@ def test_a_table_that_cannot_be_made_is_told(modules, tmp_path):
     results = {"sets": run.collect(tmp_path)}
     assert results["sets"]["SASRec, Beauty"]["quotient_remainder 1/200"]["refused"] == "59 rows are too few"
     assert "| quotient_remainder 1/200 | – | – |" in page.page(results)
+
+
+def test_curves_are_by_the_bytes_that_were_asked_for(modules):
+    _, page = modules
+
+    def one(size: int, recall: float) -> dict:
+        return {"bytes": size, "measures": {"recall@100 all": {"mean": recall, "half_width": 0.01}}}
+
+    tables = {
+        "full": one(1000, 0.4), "int8": one(255, 0.39), "hash 1/200": one(7, 0.1), "hash 1/50": one(27, 0.2),
+        "quotient_remainder 1/50": {"refused": "too few rows"},
+    }  # fmt: skip
+    curves = page.by_bytes(tables)
+    assert list(curves) == ["full", "int8", "hash"]
+    assert curves["int8"][0][:2] == (4, 0.39)
+    assert curves["hash"] == [
+        (50, 0.2, pytest.approx(0.19), pytest.approx(0.21)),
+        (200, 0.1, pytest.approx(0.09), pytest.approx(0.11)),
+    ]

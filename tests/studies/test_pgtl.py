@@ -147,3 +147,20 @@ def test_items_taken_together_are_counted_by_user(modules, tmp_path):
     assert own["by_events"]["over 5"]["auc"] > 0.6
     both = run.count(dataset, config, ("source", "target"), cutoff, end)
     assert own["auc"] > both["auc"]  # half of what the large market says is false
+
+
+def test_curves_hold_the_shares_of_the_target_that_were_learned_from(modules, tmp_path, monkeypatch):
+    page = modules["page"]
+    methods = {
+        "target alone": method(0.6, 0.62), "PGTL": method(0.66),
+        "target alone, 25% of the target": method(0.55),
+    }  # fmt: skip
+    curves = page.by_size(methods)
+    assert list(curves) == ["target alone"]
+    assert [one[:2] for one in curves["target alone"]] == [(25, 0.55), (100, 0.61)]
+    results = {"sets": {"planted": {"small": methods}}}
+    (tmp_path / "results.json").write_text(page.json.dumps(results), "utf-8")
+    monkeypatch.setattr(page.sys, "argv", ["page.py", str(tmp_path)])
+    page.main()
+    assert "(planted_small.svg)" in (tmp_path / "README.md").read_text("utf-8")
+    assert (tmp_path / "planted_small.svg").read_text("utf-8").startswith("<svg")

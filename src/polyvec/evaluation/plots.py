@@ -192,6 +192,18 @@ def _figure(title: str, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def point(x: int, figures: Mapping[str, Any]) -> tuple[int, float, float, float]:
+    """A point of :func:`curves`, of what :func:`polyvec.evaluation.runs.over_runs` gives.
+
+    Examples
+    --------
+    >>> point(4, {"mean": 0.5, "half_width": 0.25}), point(8, {"mean": 0.5})
+    ((4, 0.5, 0.25, 0.75), (8, 0.5, 0.5, 0.5))
+    """
+    half = figures.get("half_width", 0.0)
+    return x, figures["mean"], figures["mean"] - half, figures["mean"] + half
+
+
 def on_white(picture: str) -> str:
     """Give a picture a ground of its own, for a page that may be dark around it."""
     return picture.replace("<svg ", '<svg style="background: white" ', 1)
