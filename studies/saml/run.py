@@ -19,6 +19,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sets import SETS, DataSet
 
@@ -89,6 +91,7 @@ METHODS = {
     "SAML, sharp shares": Variant({"shares": "softmax", "temperature": 0.1}),
     "SAML, others trained, too": Variant({"detach_others": False}),
     "SAML, scenarios shuffled": Variant(shuffled=True),
+    "mixed, scenarios shuffled": Variant({"method": "mixed"}, shuffled=True),
 }  # fmt: skip
 
 
@@ -100,6 +103,18 @@ class Parts:
     validation: Samples
     test: Samples
 
+    def of(self, names: list[str], chosen: tuple[str, ...]) -> Parts:
+        """The same samples of one scenario alone, which is then the first."""
+        place = names.index(chosen[0])
+        return self.map(lambda samples: samples.take(np.flatnonzero(samples.offers.scenarios == place)), 0)
+
+    def map(self, change: Callable[[Samples], Samples], place: int | None = None) -> Parts:
+        """Parts that were changed; all of them of scenario ``place``, if it is given."""
+        parts = [change(part) for part in (self.training, self.validation, self.test)]
+        if place is not None:
+            parts = [in_scenarios(part, np.full(len(part), place)) for part in parts]
+        return Parts(*parts)
+
 
 def run_once(
     scratch: Path, runs: Path, name: str, method: str, number: int, seed: int, *, quick: bool
@@ -109,28 +124,36 @@ def run_once(
     started = time.perf_counter()
     one, variant = SETS[name], METHODS[method]
     dataset = polyvec.Dataset.open(scratch / name)
-    if variant.shuffled:
-        dataset = shuffled(dataset, seed)
     config, options = saml.PRESETS["default"]()
     setting = SETTINGS[number]
     config = replace(config, **one.changes, **variant.changes, dropout=setting["dropout"])
-    if one.changes.get("max_length") == 0:
-        config = replace(config, max_length=0)
     epochs = 1 if quick else options.epochs
     options = replace(options, seed=seed, epochs=epochs, learning_rate=setting["learning_rate"])
     names = scenarios_of(dataset, config)
     alone = [replace(config, scenarios=(scenario,)) for scenario in names] if variant.separate else [config]
-    found = [trained(dataset, one, each, options, seed) for each in alone]
+    parts = split(dataset, one, config, names, seed)
+    found = [
+        trained(
+            dataset, parts.of(names, each.scenarios) if variant.separate else parts, each, options, variant
+        )
+        for each in alone
+    ]
     write_run(place_of(runs, name, method, number, seed), joined(names, found))
     return time.perf_counter() - started
 
 
+def in_scenarios(samples: Samples, scenarios: npt.NDArray[np.int64]) -> Samples:
+    """The same samples, said to be of other scenarios."""
+    return replace(samples, offers=replace(samples.offers, scenarios=scenarios))
+
+
 def trained(
-    dataset: polyvec.Dataset, one: DataSet, config: saml.SAMLConfig, options: Any, seed: int
+    dataset: polyvec.Dataset, parts: Parts, config: saml.SAMLConfig, options: Any, variant: Variant
 ) -> dict[str, Any]:
     """What a model says of validation and test."""
-    names = scenarios_of(dataset, config)
-    parts = split(dataset, one, config, names, seed)
+    names, truth = scenarios_of(dataset, config), parts.test.offers.scenarios
+    if variant.shuffled:
+        parts = shuffled(parts, dataset.num_users, options.seed)
     fields = Fields.learn(dataset, parts.training, config)
     lessons = Lessons(names, fields, parts.training, parts.validation, labels_of(dataset, config), 0)
     with tempfile.TemporaryDirectory() as folder:
@@ -140,7 +163,7 @@ def trained(
     lengths = parts.test.stop - parts.test.start
     by_scenario: dict[str, dict[str, float]] = {}
     for place, scenario in enumerate(names):
-        mine = offers.scenarios == place
+        mine = truth == place
         by_scenario[scenario] = measures(offers.labels[mine], logits[mine], offers.users[mine])
         for part, (least, most) in HISTORY.items():
             among = mine & (lengths >= least) & (lengths <= most)
@@ -151,7 +174,7 @@ def trained(
         "validation": progress.best,
         "by_scenario": by_scenario,
         "together": area_under_curve(offers.labels, logits),
-        "shares": mean_shares(names, offers.scenarios, shares),
+        "shares": mean_shares(names, truth, shares),
         "parameters": model.meta["parameters"],
         "epoch": progress.best_epoch,
         "seconds": progress.seconds,
@@ -210,13 +233,14 @@ def split(
     )
 
 
-def shuffled(dataset: polyvec.Dataset, seed: int) -> polyvec.Dataset:
-    """The same log, every user's events in the scenario of another, drawn at random."""
-    owners = np.repeat(np.arange(dataset.num_users), np.diff(dataset.user_offsets))
-    codes = np.asarray(dataset.columns["scenario"])
-    of_user = codes[dataset.user_offsets[:-1]]
-    other = np.random.default_rng(seed).permutation(of_user)
-    return replace(dataset, columns=dict(dataset.columns) | {"scenario": other[owners]})
+def shuffled(parts: Parts, num_users: int, seed: int) -> Parts:
+    """The same samples, every user's in the scenario of another user, drawn at random."""
+    of_user = np.full(num_users, -1)
+    for part in (parts.test, parts.validation, parts.training):
+        of_user[part.offers.users] = part.offers.scenarios
+    known = np.flatnonzero(of_user >= 0)
+    of_user[known] = np.random.default_rng(seed).permutation(of_user[known])
+    return parts.map(lambda samples: in_scenarios(samples, of_user[samples.offers.users]))
 
 
 def place_of(runs: Path, name: str, method: str, number: int, seed: int) -> Path:

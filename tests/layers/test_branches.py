@@ -95,3 +95,11 @@ def test_branches_begin_alike_and_compute_what_a_linear_map_of_each_does():
     torch.testing.assert_close(layer.all(inputs)[range(6), [0, 2, 2, 2, 2, 2]], own)
     beside = layer.all(inputs[:, None].expand(-1, 3, -1))
     torch.testing.assert_close(beside, layer.all(inputs))
+
+
+def test_a_gate_lets_in_its_share_of_what_the_others_make():
+    unit, values = unit_of(2, 2), torch.tensor([[[1.0, 0.0], [0.0, 4.0]]])
+    torch.nn.init.zeros_(unit.gate.weight)
+    mixed, _ = own_of(unit, values, 0)
+    share = 1 / (1 + math.exp(2))  # the first bias is −2
+    torch.testing.assert_close(mixed, torch.tensor([[1.0, 4 * share]]))

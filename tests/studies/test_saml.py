@@ -81,14 +81,26 @@ def test_rows_split_at_random_are_each_in_one_part(modules, planted):
     assert sizes[1] == sizes[2] == planted.num_events // 10
 
 
-def test_shuffled_scenarios_are_of_users_and_as_many_as_before(modules, planted):
-    other = modules["run"].shuffled(planted, 0)
-    first = planted.user_offsets[:-1]
-    before, after = (np.asarray(one.columns["scenario"])[first] for one in (planted, other))
-    assert np.sort(before).tolist() == np.sort(after).tolist()
-    assert before.tolist() != after.tolist()
-    for begin, end in zip(planted.user_offsets, planted.user_offsets[1:], strict=False):
-        assert len(np.unique(other.columns["scenario"][begin:end])) == 1
+def test_shuffled_scenarios_are_of_users_and_the_samples_stay(modules, planted):
+    run, one = modules["run"], modules["sets"].SETS["planted"]
+    parts = run.split(planted, one, run.saml.SAMLConfig(**one.changes), ["a1", "a2", "b1", "b2"], 0)
+    other = run.shuffled(parts, planted.num_users, 0)
+    for before, after in zip(vars(parts).values(), vars(other).values(), strict=True):
+        assert before.offers.items is after.offers.items
+        assert (before.offers.scenarios != after.offers.scenarios).mean() > 0.4
+    seen = np.concatenate([part.offers.users for part in vars(other).values()])
+    where = np.concatenate([part.offers.scenarios for part in vars(other).values()])
+    assert all(len(np.unique(where[seen == user])) == 1 for user in np.unique(seen)[::50])
+
+
+def test_one_model_each_is_asked_the_same_as_one_for_all(modules, planted):
+    run, one = modules["run"], modules["sets"].SETS["planted"]
+    names = ["a1", "a2", "b1", "b2"]
+    parts = run.split(planted, one, run.saml.SAMLConfig(**one.changes), names, 0)
+    alone = parts.of(names, ("b1",))
+    mine = parts.test.offers.scenarios == 2
+    assert alone.test.offers.items.tolist() == parts.test.offers.items[mine].tolist()
+    assert set(alone.test.offers.scenarios) == {0}
 
 
 def test_a_setting_is_chosen_on_validation_when_all_have_been_tried(modules, tmp_path):

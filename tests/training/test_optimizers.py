@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.optim import AdamW, SparseAdam
 
+from polyvec.layers.branches import BranchLinear
 from polyvec.layers.tables import (
     ClusteredTable,
     HashedTable,
@@ -186,3 +187,10 @@ def test_a_limit_of_zero_clips_nothing() -> None:
     norm = clip_gradients(network, 0)
     assert norm > 100
     assert all(torch.equal(before[name], gradient) for name, gradient in gradients(network).items())
+
+
+def test_biases_of_several_branches_do_not_decay() -> None:
+    layer = BranchLinear(3, 4, 5)
+    decaying, others = make_optimizers(layer, TrainingOptions())[0].param_groups
+    assert [one is layer.weight for one in decaying["params"]] == [True]
+    assert [one is layer.bias for one in others["params"]] == [True]

@@ -47,6 +47,8 @@ def measures(
     labels_P: npt.NDArray[np.bool_], logits_P: Floats, users_P: npt.NDArray[np.int64]
 ) -> dict[str, float]:
     """AUC, GAUC and log-loss of samples of one scenario, and how many they are."""
+    if not len(labels_P):
+        return {"auc": np.nan, "gauc": np.nan, "log_loss": np.nan, "samples": 0}
     chance = np.clip(expit(logits_P), LEAST, 1 - LEAST)
     return {
         "auc": area_under_curve(labels_P, logits_P),

@@ -28,6 +28,8 @@ def make_optimizers(network: nn.Module, options: TrainingOptions) -> list[Optimi
     embeddings = [m for m in network.modules() if isinstance(m, nn.Embedding | Table | WordTable)]
     not_decaying = {id(parameter) for module in embeddings for parameter in module.parameters()}
     dense = [p for p in network.parameters() if all(p is not weight for weight in sparse)]
+    # biases of several branches are matrices, too
+    not_decaying |= {id(p) for name, p in network.named_parameters() if name.rpartition(".")[2] == "bias"}
     decaying = [p for p in dense if p.ndim > 1 and id(p) not in not_decaying]
     others = [p for p in dense if p.ndim <= 1 or id(p) in not_decaying]
     groups = [

@@ -188,3 +188,31 @@ def test_a_model_over_budget_is_refused_before_it_is_trained(
     assert f"{3 * (41 + 5) * 4 * 4:,} of the scenarios" in raised.value.expected
     assert not list(tmp_path.iterdir())
     saml.plan(dataset, replace(config, budget=size), options, until=last_week)
+
+
+def test_later_data_are_labelled_as_those_that_were_learned(model, dataset):
+    assert model.config.labels == "label"
+    blind = replace(dataset, columns={name: dataset.columns[name] for name in ("scenario", "gender")})
+    with pytest.raises(DataError, match="labels=label"):
+        score_log(model, blind)
+
+
+def test_a_log_without_one_of_the_scenarios_is_scored(model, dataset):
+    south = np.asarray(dataset.columns["scenario"]) == 2
+    kept = dataset.keep(~south)
+    kept = replace(kept, codes=kept.codes | {"scenario": ["east", "north"]})
+    assert set(score_log(model, kept).by_scenario) == {"east", "north"}
+
+
+def test_columns_may_be_called_as_they_like(dataset, config, options, last_week, tmp_path):
+    renamed = dataset.item_table.rename({"category": "type", "price": "geo.price"})
+    other = replace(dataset, item_table=renamed)
+    fields = {"item_fields": ("type",), "item_numbers": ("geo.price",)}
+    short = replace(options, epochs=1)
+    model = saml.fit(other, tmp_path / "model", replace(config, **fields), short, until=last_week)
+    np.testing.assert_array_equal(
+        *(
+            one.table["score"].to_numpy()
+            for one in (score_log(model, other), score_log(SAML.open(tmp_path / "model"), other))
+        )
+    )

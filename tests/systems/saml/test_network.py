@@ -119,12 +119,12 @@ def test_a_step_of_one_scenario_leaves_the_tables_of_others_as_they_are():
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-    for name, value in network.view.own.tables.items():
+    for name, value in network.view.own.tables.items():  # one for each of the item's fields
         change = (value.weight - before[f"view.own.tables.{name}.weight"]).unflatten(0, (SCENARIOS, -1))
         assert (change[[0, 2]] == 0).all()
         assert change[1].any()
-    assert not network.view.everyone.tables["item_id"].weight.equal(
-        before["view.everyone.tables.item_id.weight"]
+    assert not network.view.everyone.table("item_id").weight.equal(
+        before["view.everyone.tables.of item_id.weight"]
     )
 
 

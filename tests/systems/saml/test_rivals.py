@@ -29,6 +29,18 @@ def made(method: str, **changes) -> Rival:
     return make_network(SAMLConfig(method=method, **settings), SHAPE)
 
 
+def scrambled(network: Rival) -> Rival:
+    """Weights and norms that differ from branch to branch."""
+    torch.manual_seed(1)
+    for name, weights in network.named_parameters():
+        if not name.startswith("view"):
+            torch.nn.init.normal_(weights, std=0.3)
+    for norm in network.modules():
+        if isinstance(norm, torch.nn.BatchNorm1d):
+            torch.nn.init.normal_(norm.running_mean)
+    return network
+
+
 def batch_of(size: int = 48, scenario: int | None = None) -> Batch:
     random = torch.Generator().manual_seed(0)
 
@@ -68,13 +80,16 @@ def test_samples_are_learned_by_heart(method, hidden):
 
 @pytest.mark.parametrize("method", RIVALS)
 def test_a_sample_scores_alike_whatever_stands_beside_it(method):
-    network, batch = made(method).eval(), batch_of()
+    network, batch = scrambled(made(method)).eval(), batch_of()
     with torch.no_grad():
         together = network(batch).logits
+        everywhere = []
         for scenario in range(3):
             mine = batch.scenarios == scenario
             alone = network(Batch(**(vars(batch) | {"scenarios": torch.full((48,), scenario)}))).logits
             torch.testing.assert_close(together[mine], alone[mine])
+            everywhere.append(alone)
+        assert (everywhere[0] != everywhere[1]).any()
 
 
 @pytest.mark.parametrize("method", ["shared_bottom", "mmoe", "ple", "star", "hmoe"])
@@ -91,18 +106,19 @@ def test_what_is_of_other_scenarios_learns_nothing(method):
 def test_star_begins_with_what_all_share_and_a_single_sample_has_a_norm():
     network = made("star")
     layer = network.layers[0]
-    assert (layer.weight == 1).all()
+    assert (layer.weight == 0).all()  # less 1
     assert network(batch_of(1)).logits.isfinite().all()
     assert network.norms[0].training
 
 
-def test_gates_of_pepnet_leave_what_they_look_at_alone():
+def test_gates_of_pepnet_train_ids_and_leave_what_else_they_look_at_alone():
     network, batch = made("pepnet"), batch_of()
     for layer in network.layers:
         torch.nn.init.zeros_(layer.weight)  # features reach the output through gates alone
     network(batch).logits.sum().backward()
-    table = network.view.everyone.table("category").weight
-    assert table.grad is None or not table.grad.to_dense().any()
+    category, item = (network.view.everyone.table(name).weight for name in ("category", "item_id"))
+    assert category.grad is None or not category.grad.to_dense().any()
+    assert item.grad.to_dense().any()  # but the ids, which they learn
 
 
 def test_hmoe_weighs_all_networks_but_trains_its_own():

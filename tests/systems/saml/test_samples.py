@@ -195,3 +195,51 @@ def test_an_epoch_has_every_sample_once_in_an_order_of_its_own(dataset, config):
     assert torch.cat(first).sort(dim=0).values.equal(torch.cat(second).sort(dim=0).values)
     assert next(plan.epoch(0, skip=2)).item.equal(first[2])
     assert len(plan.widest().history) >= max(len(batch.history) for batch in plan.epoch(0))
+
+
+def test_a_scenario_without_impressions_has_items_drawn(dataset):
+    shop = with_actions(dataset, ["impression", "purchase"])
+    shown = shop.columns["action"] == 0
+    south = shop.columns["scenario"] == 2
+    offers = offers_of(shop.keep(~(shown & south)), SAMLConfig(labels="exposed"))
+    for place in range(3):
+        assert 0.2 < offers.labels[offers.scenarios == place].mean() < 0.8
+
+
+def test_what_is_drawn_in_a_scenario_does_not_depend_on_the_others(dataset):
+    shop = with_actions(dataset, ["purchase", "return"])
+    together = offers_of(shop, SAMLConfig())
+    alone = offers_of(shop, SAMLConfig(scenarios=("south",)))
+    mine = together.take(np.flatnonzero(together.scenarios == 2))
+    assert mine.items.tolist() == alone.items.tolist()
+
+
+def test_the_context_of_a_pair_is_of_an_event_before_the_moment(dataset, config):
+    times = dataset.times[:3]
+    offers = offers_of(dataset, config).take(np.array([0, 0]))
+    offers = replace(offers, users=np.zeros(2, np.int64), times=np.array([times[0], times[2]]))
+    past = taken_before(dataset, config)
+    assert Samples.of(offers, dataset, past, 5).latest.tolist() == [0, 2]
+    assert Samples.of(offers, dataset, past, 5, are_events=False).latest.tolist() == [-1, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"context_fields": ("category",)}, "'category' cannot be"),
+        ({"context_fields": ("scenario",)}, "'scenario' cannot be"),
+        ({"specific_fields": ("categry",)}, "'categry'"),
+    ],
+)
+def test_fields_that_cannot_be_are_refused(dataset, config, changes, what):
+    samples = Samples.of(offers_of(dataset, config), dataset, taken_before(dataset, config), 10)
+    with pytest.raises(UsageError, match=what):
+        Fields.learn(dataset, samples, replace(config, **changes))
+
+
+def test_a_field_of_lists_is_refused(dataset, config):
+    table = dataset.item_table.with_columns(category=pl.concat_list("category"))
+    samples = Samples.of(offers_of(dataset, config), dataset, taken_before(dataset, config), 10)
+    with pytest.raises(DataError, match="lists") as raised:
+        Fields.learn(replace(dataset, item_table=table), samples, config)
+    assert raised.value.column == "category"

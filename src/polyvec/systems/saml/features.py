@@ -11,7 +11,7 @@ import torch
 
 from polyvec.data.fields import texts_of
 from polyvec.data.item_sets import expand_ranges
-from polyvec.errors import DataError, nearest_name
+from polyvec.errors import DataError, UsageError, nearest_name
 from polyvec.ids import Vocabulary
 from polyvec.systems.saml.network import ITEM_ID, Batch, Shape
 
@@ -58,6 +58,7 @@ class Fields:
         DataError
             If a number of the configuration is not in the catalogue, or no number.
         """
+        _check_names(dataset, config)
         seen = np.bincount(samples.offers.items, minlength=dataset.num_items)
         items = {ITEM_ID: Vocabulary(dataset.items.take(_most(seen, config.max_ids)), ITEM_ID)}
         for name in config.item_fields:
@@ -248,6 +249,40 @@ def _spread(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     if not len(known):
         return 0.0, 1.0
     return float(known.mean()), float(known.std()) or 1.0
+
+
+def _check_names(dataset: Dataset, config: SAMLConfig) -> None:
+    """Refuse fields that cannot be what they are called.
+
+    Raises
+    ------
+    UsageError
+        If a field is both of the item and of the moment, is what is to be foretold, or is unknown.
+    DataError
+        If a column of the catalogue holds lists.
+    """
+    items = [ITEM_ID, *(name for name in config.item_fields if name in dataset.item_table.columns)]
+    for name in config.context_fields:
+        if name in (*items, USER_ID, "action", "scenario"):
+            raise UsageError(
+                f"'{name}' cannot be a context field",
+                expected="a text column of the events that is none of the item's fields, action or scenario",
+                mend="leave it out of context_fields, or prepare the data with another name for it",
+            )
+    known = [*items, *config.context_fields, *([USER_ID] if config.user_ids else [])]
+    for name in config.specific_fields:
+        if name not in known:
+            raise UsageError(
+                f"specific_fields: there is no field '{name}'", expected=nearest_name(name, known)
+            )
+    for name in items:
+        if dataset.item_table[name].dtype.is_nested():
+            raise DataError(
+                "a field of the item holds lists",
+                column=name,
+                expected="one text for each item",
+                mend="keep one of them, or leave it out of item_fields",
+            )
 
 
 def _texts(dataset: Dataset, name: str) -> Vocabulary:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 
 from polyvec.data.dataset import days
 from polyvec.data.split import check_moment
@@ -97,12 +98,13 @@ def fit(
         not keep within ``budget``.
     """
     out, config, options = Path(out), config or SAMLConfig(), options or TrainingOptions()
+    config = replace(config, labels=labels_of(dataset, config))  # of later data, too
     check_moment(dataset, until, held_back)
     check_refit(validation, refit=refit)
     stop = _stop(dataset, until, held_back)
     settings = {SYSTEM: asdict(config), "training": asdict(options), "moment": [stop, validation, refit]}
     lessons = Lessons.of(dataset, config, options, stop, validates=validation != "none")
-    _refuse_over_budget(lessons.untrained(config, options))
+    _refuse_over_budget(lessons, config, options)
     workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
     model, progress = train(dataset, lessons, config, options, workspace)
     runs = [progress]
@@ -131,8 +133,8 @@ def plan(
     check_refit(validation, refit=refit)
     validates = validation != "none" and not refit
     lessons = Lessons.of(dataset, config, options, _stop(dataset, until, held_back), validates=validates)
+    _refuse_over_budget(lessons, config, options)
     model = lessons.untrained(config, options)
-    _refuse_over_budget(model)
     return Plan.of(_trainer(dataset, lessons, model, Path(), 0), model.sizes)
 
 
@@ -215,8 +217,10 @@ def _stop(dataset: Dataset, until: int | None, held_back: int) -> int:
     return dataset.time_span[1] + 1 if until is None else until
 
 
-def _refuse_over_budget(model: SAML) -> None:
-    """Refuse a model of more bytes than are allowed, before it is trained."""
+def _refuse_over_budget(lessons: Lessons, config: SAMLConfig, options: TrainingOptions) -> None:
+    """Refuse a model of more bytes than are allowed, before it is made."""
+    with torch.device("meta"):  # no memory
+        model = lessons.untrained(config, options)
     sizes, budget = model.sizes, model.config.budget
     if not budget or sizes.total <= budget:
         return

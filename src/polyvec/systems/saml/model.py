@@ -103,13 +103,15 @@ class SAML:
         return Sizes.of(self.network, self.network.view.everyone.table(ITEM_ID))
 
     def score(
-        self, dataset: Dataset, offers: Offers
+        self, dataset: Dataset, offers: Offers, *, are_events: bool = True
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Logits of offers ``[P]``, after what each user had taken before; and α ``[P, S]``.
 
-        α of methods without a mutual unit is ``[P, 0]``.
+        α of methods without a mutual unit is ``[P, 0]``. ``are_events`` says that the offers are events of
+        the Dataset.
         """
-        samples = Samples.of(offers, dataset, taken_before(dataset, self.config), self.config.max_length)
+        past, length = taken_before(dataset, self.config), self.config.max_length
+        samples = Samples.of(offers, dataset, past, length, are_events=are_events)
         return predict(self.network, samples, Encoder.of(dataset, self.fields))
 
     def save_into(self, stage: Path) -> None:

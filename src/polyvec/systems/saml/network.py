@@ -160,20 +160,25 @@ class Fields(nn.Module):
                 table = PopularTable(scenarios * count - 1, width)
                 if scenarios > 1:
                     nn.init.zeros_(table.weight)  # what a scenario has not seen says nothing there
-            self.tables[name] = table
+            self.tables[key_of(name)] = table
 
     def table(self, name: str) -> Table:
         """Table of a field."""
-        return cast("Table", self.tables[name])
+        return cast("Table", self.tables[key_of(name)])
 
     def forward(self, codes: Tensor, names: Sequence[str], scenarios: Tensor | None = None) -> Tensor:
         """Vectors side by side of those names that have tables. ``[X, len(names)] → [X, …· k]``."""
         parts = []
         for name, column in zip(names, codes.unbind(dim=1), strict=True):
-            if name in self.tables:
+            if name in self.rows:
                 place = column if scenarios is None else scenarios * self.rows[name] + column
-                parts.append(self.tables[name](place))
+                parts.append(self.table(name)(place))
         return torch.cat(parts, dim=1) if parts else codes.new_zeros(len(codes), 0, dtype=torch.float32)
+
+
+def key_of(name: str) -> str:
+    """What a field's table is called among the weights: ``type`` is a word of torch's own, a dot is none."""
+    return f"of {name.replace('.', ' ')}"
 
 
 class View(nn.Module):
@@ -217,7 +222,7 @@ class View(nn.Module):
     def _own_width(self, names: Sequence[str]) -> int:
         if self.own is None:
             return 0
-        return sum(name in self.own.tables for name in names) * self.config.specific_width
+        return sum(name in self.own.rows for name in names) * self.config.specific_width
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """x_ind = [d; Z_g; G] ``[B, independent]`` and x_dep = [Z_l; P] ``[B, dependent]``."""

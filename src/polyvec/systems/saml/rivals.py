@@ -58,14 +58,16 @@ class Rival(nn.Module, ABC):
 class Towers(nn.Module):
     """The last hidden layer and the output of every scenario."""
 
-    def __init__(self, count: int, inputs: int, width: int) -> None:
+    def __init__(self, count: int, inputs: int, width: int, dropout: float) -> None:
         super().__init__()
         self.layer = BranchLinear(count, inputs, width)
         self.output = BranchLinear(count, width, 1)
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor, order: Order) -> Tensor:
         """Logits ``[B, 1]``."""
-        return self.output.own(torch.relu(self.layer.own(hidden, order.sizes)), order.sizes)
+        own = self.dropout(torch.relu(self.layer.own(hidden, order.sizes)))
+        return self.output.own(own, order.sizes)
 
 
 class MixedNetwork(Rival):
@@ -90,7 +92,7 @@ class SharedBottom(Rival):
         super().__init__(config, shape)
         *lower, last = config.hidden
         self.layers = self.hidden(self.inputs, tuple(lower))
-        self.towers = Towers(self.count, (self.inputs, *lower)[-1], last)
+        self.towers = Towers(self.count, (self.inputs, *lower)[-1], last, config.dropout)
 
     def logits(self, features: Tensor, order: Order) -> Tensor:
         """See :meth:`Rival.logits`."""
@@ -106,7 +108,7 @@ class MMoE(Rival):
         *lower, last = config.hidden
         self.experts = nn.ModuleList(self.hidden(self.inputs, tuple(lower)) for _ in range(config.experts))
         self.gates = BranchLinear(self.count, self.inputs, config.experts)
-        self.towers = Towers(self.count, (self.inputs, *lower)[-1], last)
+        self.towers = Towers(self.count, (self.inputs, *lower)[-1], last, config.dropout)
 
     def logits(self, features: Tensor, order: Order) -> Tensor:
         """See :meth:`Rival.logits`."""
@@ -134,7 +136,7 @@ class PLE(Rival):
         widths = (first, *middle)
         self.second = nn.ModuleList(self.hidden(first, widths[1:] or (first,)) for _ in range(everyone))
         self.second_gates = BranchLinear(self.count, first, 2 * each)
-        self.towers = Towers(self.count, widths[-1], last)
+        self.towers = Towers(self.count, widths[-1], last, config.dropout)
 
     def logits(self, features: Tensor, order: Order) -> Tensor:
         """See :meth:`Rival.logits`."""
@@ -208,20 +210,23 @@ class Star(nn.Module):
     def __init__(self, count: int, inputs: int, outputs: int) -> None:
         super().__init__()
         self.shared = nn.Linear(inputs, outputs)
-        self.weight = nn.Parameter(torch.ones(count, outputs, inputs))
+        self.weight = nn.Parameter(torch.zeros(count, outputs, inputs))  # less 1, so that it may decay
         self.bias = nn.Parameter(torch.zeros(count, outputs))
 
     def forward(self, inputs: Tensor, order: Order) -> Tensor:
         """``[B, I] → [B, O]``."""
         parts = zip(inputs.split(order.sizes), self.weight.unbind(), self.bias.unbind(), strict=True)
         return torch.cat([
-            nn.functional.linear(part, self.shared.weight * weight, self.shared.bias + bias)
+            nn.functional.linear(part, self.shared.weight * (1 + weight), self.shared.bias + bias)
             for part, weight, bias in parts
         ])  # fmt: skip
 
 
 class PEPNet(Rival):
-    """Gates that the scenario sets on the features, and user and item on every layer (Chang et al. 2023)."""
+    """Gates that the scenario sets on the features, and user and item on every layer (Chang et al. 2023).
+
+    The gates look at features that they do not train, but for the ids of item and, where it is a field, user.
+    """
 
     def __init__(self, config: SAMLConfig, shape: Shape) -> None:
         super().__init__(config, shape)
@@ -229,9 +234,12 @@ class PEPNet(Rival):
         self.features_gate = _gate(self.inputs + config.global_width, self.inputs)
         widths = (self.inputs, *config.hidden)
         self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
-        self.layer_gates = nn.ModuleList(
-            _gate(self.inputs + config.global_width, width) for width in widths[1:]
-        )
+        width = config.global_width
+        item = len(self.view.item) * width
+        begin = self.inputs - item  # the item's id comes first of its fields, the user's last of the moment's
+        self.ids = slice(begin - (width if config.user_ids else 0), begin + width)
+        told = self.inputs + config.global_width + (self.ids.stop - self.ids.start)
+        self.layer_gates = nn.ModuleList(_gate(told, width) for width in widths[1:])
         self.output = nn.Linear(widths[-1], 1)
         self.dropout = Dropout(config.dropout)
 
@@ -239,7 +247,7 @@ class PEPNet(Rival):
         """See :meth:`Rival.logits`."""
         scenario = self.scenarios(order.scenarios)
         hidden = features * self.features_gate(torch.cat([features.detach(), scenario], dim=1))
-        told = torch.cat([hidden.detach(), scenario], dim=1)
+        told = torch.cat([hidden.detach(), scenario, features[:, self.ids]], dim=1)
         for layer, gate in zip(self.layers, self.layer_gates, strict=True):
             hidden = self.dropout(torch.relu(layer(hidden)) * gate(told))
         logits: Tensor = self.output(hidden)

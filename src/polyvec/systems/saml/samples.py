@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import numpy as np
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from polyvec.data.dataset import Dataset
-    from polyvec.systems.saml.config import SAMLConfig
+    from polyvec.systems.saml.config import Labels, SAMLConfig
 
     Ints = npt.NDArray[np.int64]
     Flags = npt.NDArray[np.bool_]
@@ -74,7 +75,7 @@ class Samples:
         The history of offer p is ``past[start[p] : stop[p]]``, oldest first; int64 ``[P]`` each.
     latest
         The user's latest event, of any kind, until the time of the offer: a row of the Dataset, −1 for none;
-        int64 ``[P]``.
+        int64 ``[P]``. Of events of the same time the last one.
     """
 
     offers: Offers
@@ -87,10 +88,16 @@ class Samples:
         return len(self.offers)
 
     @classmethod
-    def of(cls, offers: Offers, dataset: Dataset, past: Dataset, max_length: int) -> Samples:
-        """Look up the latest events of earlier times in ``past``, the events of what was taken."""
+    def of(
+        cls, offers: Offers, dataset: Dataset, past: Dataset, max_length: int, *, are_events: bool = True
+    ) -> Samples:
+        """Look up the latest events of earlier times in ``past``, the events of what was taken.
+
+        ``are_events`` says that the offers are events of the Dataset, whose context is known with them; else
+        the latest event is one before their time.
+        """
         begin, stop = _before(past, offers.users, offers.times)
-        first, after = _before(dataset, offers.users, offers.times + 1)
+        first, after = _before(dataset, offers.users, offers.times + are_events)
         return cls(
             offers,
             past.item_rows.astype(np.int64),
@@ -105,7 +112,7 @@ class Samples:
         return Samples(self.offers.take(rows), self.past, *parts)
 
 
-def labels_of(dataset: Dataset, config: SAMLConfig) -> str:
+def labels_of(dataset: Dataset, config: SAMLConfig) -> Labels:
     """How samples are labelled: what the configuration says, or the first that the data has columns for.
 
     Raises
@@ -114,9 +121,14 @@ def labels_of(dataset: Dataset, config: SAMLConfig) -> str:
         If the data lacks the column that the configuration asks for.
     """
     shown = EXPOSURE in dataset.codes.get("action", [])
-    there = {"label": "label" in dataset.columns, "rating": "rating" in dataset.columns, "exposed": shown}
+    there: dict[Labels, bool] = {
+        "label": "label" in dataset.columns,
+        "rating": "rating" in dataset.columns,
+        "exposed": shown,
+    }
     if config.labels == "auto":
-        return next((name for name, is_there in there.items() if is_there), "drawn")
+        found: list[Labels] = [name for name, is_there in there.items() if is_there]
+        return [*found, "drawn"][0]
     if not there.get(config.labels, True):
         column = "action" if config.labels == "exposed" else config.labels
         raise DataError(
@@ -153,14 +165,19 @@ def draw_offers(
         If the data has no scenarios, or not what the labels need.
     """
     how = labels_of(dataset, config)
+    there = [(place, name) for place, name in enumerate(scenarios) if name in dataset.codes.get(SCENARIO, [])]
+    if not there:
+        is_of_market(dataset, scenarios[0])  # says what is wrong
     if how in ("label", "rating"):
         chosen = is_within(dataset, start, stop)
         parts = [_labelled(dataset, how, config, place, chosen & is_of_market(dataset, name))
-                 for place, name in enumerate(scenarios)]  # fmt: skip
+                 for place, name in there]  # fmt: skip
     else:
         parts = [
-            _taken_and_not(Market.of(dataset, name, stop), how, config, place, start, (seed, place))
-            for place, name in enumerate(scenarios)
+            _taken_and_not(
+                Market.of(dataset, name, stop), how, config, place, start, (seed, crc32(name.encode()))
+            )
+            for place, name in there
         ]
     offers = Offers.concatenate(parts)
     return offers.take(np.lexsort((offers.times, offers.users)))
@@ -237,9 +254,8 @@ def _taken_and_not(
     current = np.flatnonzero(taken.times >= start)
     stop = int(market.times.max(initial=start)) + 1
     parts = [_offers(taken.take(current), place, are_taken=True)]
-    if how == "exposed":
-        if has_exposures(market, config.action):
-            parts.append(_offers(not_taken(market, taken, start, stop), place, are_taken=False))
+    if how == "exposed" and has_exposures(market, config.action):
+        parts.append(_offers(not_taken(market, taken, start, stop), place, are_taken=False))
         return Offers.concatenate(parts)
     for turn in range(config.negatives):
         items = drawn_others(taken, current, stop, np.random.default_rng((*seed, turn)))

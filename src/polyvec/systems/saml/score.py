@@ -142,7 +142,7 @@ def score_pairs(model: SAML, dataset: Dataset, source: Source, until: int | None
         np.full(len(pairs), moment),
         np.zeros(len(pairs), np.bool_),
     )
-    logits, shares = model.score(dataset, offers)
+    logits, shares = model.score(dataset, offers, are_events=False)
     table = pairs.select(PAIR).with_columns(score=pl.Series(expit(logits)))
     return Scored(table, {}, mean_shares(model.scenarios, offers.scenarios, shares))
 
