@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import get_args
 
 import numpy as np
@@ -36,7 +37,7 @@ def model(folder) -> SAML:
 
 def test_it_knows_what_is_liked_where(model, dataset):
     scored = score_log(model, dataset)
-    assert scored.table["time"].min() >= "1970-01-24"  # neither trained nor validated on
+    assert scored.table["time"].min() >= datetime(1970, 1, 24, tzinfo=UTC)  # neither trained nor validated on
     assert [found["auc"] > 0.75 for found in scored.by_scenario.values()] == [True] * 3  # at best 0.85
     for name, others in scored.shares.items():
         assert others[name] == 0

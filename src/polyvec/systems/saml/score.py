@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 from scipy.special import expit
 
-from polyvec.data.dataset import format_time
 from polyvec.data.market import SCENARIO
 from polyvec.data.read import open_tables
 from polyvec.errors import DataError, UsageError, nearest_name
@@ -38,7 +37,7 @@ class Scored:
     ----------
     table
         ``user_id, item_id, scenario, time, label, score`` of every offer, the latter the chance that it is
-        taken; pairs that were asked about have no label.
+        taken; pairs that were asked about have neither time nor label.
     by_scenario
         AUC, GAUC and log-loss of the offers of each scenario, and how many they are; empty without labels.
     shares
@@ -87,11 +86,13 @@ def score_log(model: SAML, dataset: Dataset, since: int | None = None, until: in
         for place, name in enumerate(model.scenarios)
         if (mine := offers.scenarios == place).any()
     }
-    times = [format_time(int(time), dataset.time_kind) for time in offers.times]
+    times = pl.Series(offers.times)
+    if dataset.time_kind == "timestamp":
+        times = times.cast(pl.Datetime("us", "UTC"))
     table = pl.DataFrame({
         "user_id": dataset.users.take(offers.users),
         "item_id": dataset.items.take(offers.items),
-        SCENARIO: [model.scenarios[place] for place in offers.scenarios],
+        SCENARIO: pl.Series(model.scenarios).gather(offers.scenarios),
         "time": times,
         "label": offers.labels.astype(np.int8),
         "score": expit(logits),
