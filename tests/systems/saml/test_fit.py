@@ -92,6 +92,7 @@ def test_the_manifest_tells_of_samples_and_validation(model, dataset, last_week)
     meta = model.manifest.meta
     assert meta["scenarios"] == ["east", "north", "south"]
     assert meta["labels"] == "label"
+    assert meta["fields"] == ["item_id", "category", "gender"]
     assert meta["validation"] > 0.75
     assert meta["read_until"] == last_week
     assert (

@@ -197,12 +197,13 @@ class Lessons:
 
     @property
     def told(self) -> dict[str, Any]:
-        """Manifest entries: samples and likes of every scenario, and how they are labelled."""
+        """Manifest entries: samples and likes of every scenario, how they are labelled, and their fields."""
         offers, count = self.training.offers, len(self.scenarios)
         samples = np.bincount(offers.scenarios, minlength=count)
         taken = np.bincount(offers.scenarios, offers.labels, minlength=count)
         return {
             "labels": self.labels,
+            "fields": [*self.fields.items, *self.fields.context],
             "samples": {
                 name: {"all": int(samples[place]), "taken": int(taken[place])}
                 for place, name in enumerate(self.scenarios)
@@ -285,7 +286,7 @@ def _card(meta: dict[str, Any]) -> str:
             "",
             f"Scores of items for users in {len(meta['scenarios'])} scenarios: method `{meta['variant']}`.",
             "",
-            f"* labels: {meta['labels']}",
+            f"* labels: {meta['labels']}; fields: {', '.join(meta['fields'])}",
             *[
                 f"* {name}: {found['all']:,} samples, {found['taken']:,} taken"
                 for name, found in meta["samples"].items()
