@@ -1,15 +1,17 @@
 """Whether one ranker of many scenarios beats one of each, one of all, and other ways to share.
 
-    python studies/saml/run.py DATA --runs FOLDER [--sets …] [--methods …] [--seeds 5] [--workers 2] [--quick]
-    python studies/saml/run.py DATA --runs FOLDER --collect --out studies/saml
+    python studies/saml/run.py DATA --out studies/saml [--sets …] [--methods …] [--seeds 5] [--workers 2]
+    python studies/saml/page.py studies/saml
 
 DATA holds ``movielens_1m`` (GroupLens; events, users, items), ``xmarket_electronics`` (XMarket, Bonab et al.
 2021) and ``uci_online_retail`` (UCI Online Retail II, D. Chen, CC BY 4.0), as Parquet. Planted sets are made
-by sets.py. Every run is one file in FOLDER: the study can be stopped and started again, and run in parts.
+by sets.py. Every run becomes a line of OUT/runs.jsonl: the study can be stopped and started again, and run in
+parts; results.json is made anew of all lines. Without ``--out`` nothing is kept.
 
-Protocol: every method has the same samples, features and widths. Learning rate and dropout of each method are
-chosen by seed 0 on validation, out of the same settings; with these every seed is trained, and asked the test
-once. The last line printed is one JSON object.
+Protocol: every method has the same samples, features and widths. Learning rate and dropout are chosen by seed
+0 on validation, out of the same settings, by variants of SAML or the mixed network those of it; with these
+every seed is trained, and asked the test once. Planted logs are planted anew for every seed. The last line
+printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -18,10 +20,9 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,11 +31,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from methods import METHODS, PRESETS, SETTINGS, Variant
 from sets import SETS, DataSet
 
 import polyvec
 from polyvec.data.dataset import days, parse_date
-from polyvec.evaluation.runs import over_runs, write_run
+from polyvec.evaluation.runs import over_runs
 from polyvec.evaluation.scenarios import area_under_curve, measures
 from polyvec.systems import saml
 from polyvec.systems.saml.features import Encoder, Fields
@@ -50,49 +52,13 @@ from polyvec.systems.saml.samples import (
 )  # fmt: skip
 from polyvec.systems.saml.score import TEST_SEED, mean_shares
 
-SETTINGS = [
-    {"learning_rate": rate, "dropout": dropout} for rate, dropout in product((1e-3, 3e-3), (0.1, 0.4))
-]
 HISTORY = {"0": (0, 0), "1–5": (1, 5), "over 5": (6, 2**31)}
 HELD_OUT = 10  # last events of every user that are the test of ordered data, and as many before that choose
 QUICK = ("mixed", "SAML")
 
 
-@dataclass(frozen=True)
-class Variant:
-    """One method: changes to the preset; trained by scenario, or on scenarios that were shuffled."""
-
-    changes: dict[str, Any] = field(default_factory=dict)
-    separate: bool = False
-    shuffled: bool = False
-
-
-METHODS = {
-    "one each": Variant({"method": "mixed"}, separate=True),
-    "mixed": Variant({"method": "mixed"}),
-    "SAML": Variant(),
-    **{
-        words: Variant({"method": name})
-        for words, name in (
-            ("shared bottom", "shared_bottom"), ("MMoE", "mmoe"), ("PLE", "ple"), ("STAR", "star"),
-            ("PEPNet", "pepnet"), ("HMoE", "hmoe"),
-        )
-    },
-    "SAML, no tables of scenarios": Variant({"embeddings": "global"}),
-    "SAML, no tables of scenarios, wider": Variant({"embeddings": "global", "global_width": 24}),
-    "SAML, no attention of scenarios": Variant({"attention": "global"}),
-    "SAML, values of scenarios": Variant({"values": "specific"}),
-    "SAML, no auxiliary network": Variant({"auxiliary": False}),
-    "SAML, no auxiliary loss": Variant({"auxiliary_weight": 0.0}),
-    "SAML, no mutual unit": Variant({"mutual": "none"}),
-    "SAML, mutual on all levels": Variant({"mutual": "all"}),
-    "SAML, gate open": Variant({"gate": "open"}),
-    "SAML, equal shares": Variant({"shares": "uniform"}),
-    "SAML, sharp shares": Variant({"shares": "softmax", "temperature": 0.1}),
-    "SAML, others trained, too": Variant({"detach_others": False}),
-    "SAML, scenarios shuffled": Variant(shuffled=True),
-    "mixed, scenarios shuffled": Variant({"method": "mixed"}, shuffled=True),
-}  # fmt: skip
+Task = tuple[str, str, int, int]
+"""Set, method, number of the setting, seed."""
 
 
 @dataclass(frozen=True)
@@ -116,20 +82,20 @@ class Parts:
         return Parts(*parts)
 
 
-def run_once(
-    scratch: Path, runs: Path, name: str, method: str, number: int, seed: int, *, quick: bool
-) -> float:
-    """Train one method with one setting, ask the test, write its figures. On one thread."""
+def run_once(scratch: Path, name: str, method: str, number: int, seed: int, *, quick: bool) -> dict[str, Any]:
+    """Train one method with one setting and ask the test. On one thread."""
     torch.set_num_threads(1)
-    started = time.perf_counter()
     one, variant = SETS[name], METHODS[method]
-    dataset = polyvec.Dataset.open(scratch / name)
-    config, options = saml.PRESETS["default"]()
+    dataset = polyvec.Dataset.open(place_of(scratch, name, seed))
+    config, options = PRESETS[variant.preset]()
     setting = SETTINGS[number]
-    config = replace(config, **one.changes, **variant.changes, dropout=setting["dropout"])
-    epochs = 1 if quick else options.epochs
-    options = replace(options, seed=seed, epochs=epochs, learning_rate=setting["learning_rate"])
+    config = replace(config, **(one.changes | variant.changes), dropout=setting["dropout"])
+    options = replace(options, **one.training, seed=seed, learning_rate=setting["learning_rate"])
+    if quick:
+        options = replace(options, epochs=1)
     names = scenarios_of(dataset, config)
+    if variant.widened:
+        config = replace(config, global_width=config.global_width + len(names) * config.specific_width)
     alone = [replace(config, scenarios=(scenario,)) for scenario in names] if variant.separate else [config]
     parts = split(dataset, one, config, names, seed)
     found = [
@@ -138,8 +104,12 @@ def run_once(
         )
         for each in alone
     ]
-    write_run(place_of(runs, name, method, number, seed), joined(names, found))
-    return time.perf_counter() - started
+    return joined(names, found)
+
+
+def place_of(scratch: Path, name: str, seed: int) -> Path:
+    """The Dataset of a set; what is planted is another one for every seed."""
+    return scratch / f"{name}, {seed}" if SETS[name].is_planted else scratch / name
 
 
 def in_scenarios(samples: Samples, scenarios: npt.NDArray[np.int64]) -> Samples:
@@ -160,6 +130,7 @@ def trained(
         model, progress = train(dataset, lessons, config, options, Path(folder) / "run")
     encoder, offers = Encoder.of(dataset, fields), parts.test.offers
     logits, shares = predict(model.network, parts.test, encoder)
+    logits = model.calibrated(logits)
     lengths = parts.test.stop - parts.test.start
     by_scenario: dict[str, dict[str, float]] = {}
     for place, scenario in enumerate(names):
@@ -243,30 +214,48 @@ def shuffled(parts: Parts, num_users: int, seed: int) -> Parts:
     return parts.map(lambda samples: in_scenarios(samples, of_user[samples.offers.users]))
 
 
-def place_of(runs: Path, name: str, method: str, number: int, seed: int) -> Path:
-    """File of one run: setting ``number`` of a method."""
-    return runs / name / f"{method}, setting {number}, seed {seed}.json"
+def read(file: Path) -> dict[Task, dict[str, Any]]:
+    """Figures of the runs that are there; a line that was cut off is none."""
+    if not file.exists():
+        return {}
+    lines = [line for line in file.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    runs = [json.loads(line) for line in lines]
+    return {(run["set"], run["method"], run["setting"], run["seed"]): run["figures"] for run in runs}
 
 
-def best_setting(runs: Path, name: str, method: str) -> int | None:
+def write(file: Path, task: Task, figures: dict[str, Any]) -> None:
+    """Add a line."""
+    told = dict(zip(("set", "method", "setting", "seed"), task, strict=True)) | {"figures": rounded(figures)}
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(told, ensure_ascii=False) + "\n")
+
+
+def rounded(figures: Any) -> Any:
+    """The same with five digits after the point."""
+    if isinstance(figures, dict):
+        return {key: rounded(value) for key, value in figures.items()}
+    return round(float(figures), 5) if isinstance(figures, float | np.floating) else figures
+
+
+def best_setting(runs: dict[Task, dict[str, Any]], name: str, method: str) -> int | None:
     """Setting of the best validation by seed 0, or None before all have been tried."""
-    files = [place_of(runs, name, method, number, 0) for number in range(len(SETTINGS))]
-    if not all(file.exists() for file in files):
+    method = METHODS[method].tuned_as or method
+    tasks = [(name, method, number, 0) for number in range(len(SETTINGS))]
+    if not all(task in runs for task in tasks):
         return None
-    return int(np.argmax([json.loads(file.read_text("utf-8"))["validation"] for file in files]))
+    return int(np.argmax([runs[task]["validation"] for task in tasks]))
 
 
-def collect(runs: Path) -> dict[str, Any]:
+def collect(runs: dict[Task, dict[str, Any]]) -> dict[str, Any]:
     """By set and method: the chosen setting, and figures over seeds."""
     found: dict[str, Any] = {}
     for name, method in product(SETS, METHODS):
         number = best_setting(runs, name, method)
-        if number is None:
-            continue
-        files = sorted((runs / name).glob(f"{method}, setting {number}, seed [0-9].json"))
-        found.setdefault(name, {})[method] = _summary(
-            [json.loads(file.read_text("utf-8")) for file in files], number
-        )
+        by_seed = {task[3]: runs[task] for task in sorted(runs) if task[:3] == (name, method, number)}
+        if number is not None and by_seed:
+            found.setdefault(name, {})[method] = _summary(list(by_seed.values()), number) | {
+                "seeds": list(by_seed)
+            }
     return found
 
 
@@ -274,7 +263,6 @@ def _summary(figures: list[dict[str, Any]], number: int) -> dict[str, Any]:
     scenarios = figures[0]["by_scenario"]
     keys = ("auc", "auc by samples", "gauc", "log_loss", "together", "validation", "seconds")
     return {
-        "seeds": len(figures),
         "setting": SETTINGS[number],
         **{key: over_runs([one[key] for one in figures]) for key in keys if figures[0][key] is not None},
         "by_scenario": {
@@ -301,60 +289,64 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="folder with the data sets")
-    parser.add_argument("--runs", type=Path, help="folder of finished runs, kept between calls")
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2, help="models trained side by side, a thread each")
-    parser.add_argument("--collect", action="store_true", help="train nothing")
-    parser.add_argument("--out", type=Path, help="folder for results.json")
+    parser.add_argument("--out", type=Path, help="folder of runs.jsonl and results.json")
     parser.add_argument("--quick", action="store_true", help="what is planted, two methods: under a minute")
     arguments = parser.parse_args()
-    if arguments.runs is None and not arguments.quick:
-        parser.error("--runs is missing: the folder in which finished runs are kept between calls")
+    if arguments.out is None and not arguments.quick:
+        parser.error("--out is missing: the folder in which finished runs are kept between calls")
     if arguments.quick:
         arguments.sets, arguments.methods, arguments.seeds = ["planted"], list(QUICK), 1
         del SETTINGS[1:]
     with tempfile.TemporaryDirectory() as scratch:
-        runs = arguments.runs or Path(scratch) / "runs"
-        if not arguments.collect:
-            train_missing(arguments, runs, Path(scratch))
-        results = {"command": "python studies/saml/run.py DATA --runs FOLDER", "sets": collect(runs)}
+        out = arguments.out or Path(scratch)
+        out.mkdir(parents=True, exist_ok=True)
+        train_missing(arguments, out / "runs.jsonl", Path(scratch))
+        sets = collect(read(out / "runs.jsonl"))
+    results = {"command": "python studies/saml/run.py DATA --out studies/saml", "sets": sets}
     if arguments.out is not None:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        (out / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")
     print(json.dumps(results))
 
 
-def train_missing(arguments: argparse.Namespace, runs: Path, scratch: Path) -> None:
-    """Try all settings by seed 0; then train the chosen ones by the other seeds."""
+def train_missing(arguments: argparse.Namespace, file: Path, scratch: Path) -> None:
+    """Try all settings by seed 0; then train the chosen ones, seed by seed."""
     for name in arguments.sets:
-        file = arguments.data / SETS[name].folder / "events.parquet"
-        if SETS[name].folder and not file.is_file():
-            sys.exit(f"{file} does not exist: DATA holds {SETS[name].folder}/events.parquet")
-        SETS[name].prepare(arguments.data, scratch / name)
+        log = arguments.data / SETS[name].folder / "events.parquet"
+        if not SETS[name].is_planted and not log.is_file():
+            sys.exit(f"{log} does not exist: DATA holds {SETS[name].folder}/events.parquet")
+        for seed in range(arguments.seeds) if SETS[name].is_planted else [0]:
+            SETS[name].prepare(arguments.data, place_of(scratch, name, seed), seed)
     both = list(product(arguments.sets, arguments.methods))
-    run_all(arguments, runs, scratch, [(*one, number, 0) for one in both for number in range(len(SETTINGS))])
+    tuned = dict.fromkeys((name, METHODS[method].tuned_as or method) for name, method in both)
+    run_all(arguments, file, scratch, [(*one, number, 0) for one in tuned for number in range(len(SETTINGS))])
+    runs = read(file)
     chosen = {one: best_setting(runs, *one) for one in both}
     again = [
         (*one, number, seed)
-        for seed in range(1, arguments.seeds)
+        for seed in range(arguments.seeds)
         for one, number in chosen.items()
         if number is not None
     ]
-    run_all(arguments, runs, scratch, again)
+    run_all(arguments, file, scratch, again)
 
 
-def run_all(
-    arguments: argparse.Namespace, runs: Path, scratch: Path, tasks: list[tuple[str, str, int, int]]
-) -> None:
-    """Run what has no file yet."""
-    tasks = [task for task in tasks if not place_of(runs, *task).exists()]
+def run_all(arguments: argparse.Namespace, file: Path, scratch: Path, tasks: list[Task]) -> None:
+    """Run what has no line yet."""
+    runs = read(file)
+    tasks = [task for task in tasks if task not in runs]
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(run_once, scratch, runs, *one, quick=arguments.quick): one for one in tasks}
+        futures = {pool.submit(run_once, scratch, *one, quick=arguments.quick): one for one in tasks}
         for number, future in enumerate(as_completed(futures), start=1):
+            figures = future.result()
+            write(file, futures[future], figures)
             about = ", ".join(map(str, futures[future]))
-            print(f"{number} of {len(tasks)}: {about}: {future.result():.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"{number} of {len(tasks)}: {about}: {figures['seconds']:.0f} s", file=sys.stderr, flush=True
+            )
 
 
 if __name__ == "__main__":

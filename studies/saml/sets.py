@@ -32,23 +32,29 @@ class DataSet:
     folder
         Under DATA; empty for what is planted.
     prepare
-        Writes the Dataset: DATA, and the folder to write.
+        Writes the Dataset: DATA, the folder to write, and the seed of what is planted.
     split
         ``time``: what is at or after ``cutoff`` is the test; ``order``: the last 10 events of every user are,
         and the 10 before them choose the epoch; ``random``: a tenth of the rows is, and a tenth chooses.
-    changes
-        To the configuration, for all methods alike.
+    changes, training
+        To the configuration and the training, for all methods alike.
     cutoff, end
         Dates.
     """
 
     source: str
     folder: str
-    prepare: Callable[[Path, Path], object]
+    prepare: Callable[[Path, Path, int], object]
     split: Literal["time", "order", "random"]
     changes: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
     cutoff: str = ""
     end: str = ""
+
+    @property
+    def is_planted(self) -> bool:
+        """Whether it is made up."""
+        return not self.folder
 
 
 def plant(
@@ -97,16 +103,16 @@ def plant(
 
 
 def _planted(*, effects: bool) -> DataSet:
-    def prepare(_: Path, out: Path) -> object:
-        events, items = plant(effects=effects)
+    def prepare(_: Path, out: Path, seed: int) -> object:
+        events, items = plant(effects=effects, seed=seed)
         options = PrepareOptions(columns={"scenario": "country"}, keep=("segment", "age"))
         return polyvec.prepare(events, out, items=items, options=options)
 
-    changes = {"context_fields": ("segment", "age"), "validation_days": 10}
-    return DataSet("planted", "", prepare, "time", changes, "2024-03-21", "2024-04-10")
+    changes = {"context_fields": ("segment", "age"), "validation_days": 10, "hidden": (128, 64, 32)}
+    return DataSet("planted", "", prepare, "time", changes, {"batch_size": 256}, "2024-03-21", "2024-04-10")
 
 
-def _movielens(data: Path, out: Path) -> object:
+def _movielens(data: Path, out: Path, _: int) -> object:
     """Users' ages are the scenarios, as in published comparisons: {1, 18}, {25}, {35, 45, 50, 56}."""
     folder = data / "movielens_1m"
     texts = [pl.col(name).cast(pl.String) for name in ("gender", "age", "occupation", "zip_code")]
@@ -121,8 +127,8 @@ def _movielens(data: Path, out: Path) -> object:
     return polyvec.prepare(events, out, items=items, options=options)
 
 
-def _shop(folder: str, column: str) -> Callable[[Path, Path], object]:
-    def prepare(data: Path, out: Path) -> object:
+def _shop(folder: str, column: str) -> Callable[[Path, Path, int], object]:
+    def prepare(data: Path, out: Path, _: int) -> object:
         catalogue = data / folder / "items.parquet"
         items = pl.read_parquet(catalogue).select("item_id", "title") if catalogue.is_file() else None
         events = pl.read_parquet(data / folder / "events.parquet")
@@ -147,7 +153,7 @@ SETS = {
     ),
     "xmarket": DataSet(
         "XMarket Electronics (Bonab et al., CIKM 2021)", "xmarket_electronics",
-        _shop("xmarket_electronics", "market"), "time", {"labels": "drawn", "validation_days": 180},
+        _shop("xmarket_electronics", "market"), "time", {"labels": "drawn", "validation_days": 180}, {},
         "2019-07-01", "2020-12-31",
     ),
     "online_retail": DataSet(
@@ -157,6 +163,7 @@ SETS = {
             "labels": "drawn", "validation_days": 28,
             "scenarios": ("United Kingdom", "EIRE", "Germany", "France", "Netherlands"),
         },
+        {},
         "2011-10-01", "2011-12-10",
     ),
 }  # fmt: skip

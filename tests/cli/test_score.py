@@ -91,5 +91,14 @@ def test_fit_says_that_it_makes_scores(shop, capsys):
     small = ["--budget", "1KB", "--set", "item_table=hash", "--set", "item_rows=50"]
     assert run("plan", "saml", shop / "shop.dataset", *small, *typed) == 2
     assert "is too little" in capsys.readouterr().err
-    assert run("embed", out, shop / "shop.dataset", "--out", shop / "x.emb") == 4
+    assert run("embed", out, shop / "shop.dataset", "--out", shop / "x.emb", "--scenario", "de") == 2
     assert "polyvec score" in capsys.readouterr().err
+
+
+def test_vectors_of_a_scenario_are_written_and_how_well_they_follow_the_ranker_is_said(shop, capsys):
+    out = shop / "de.emb"
+    assert run("embed", shop / "shop.saml", shop / "shop.dataset", "--out", out) == 2
+    assert "pass --scenario" in capsys.readouterr().err
+    assert run("embed", shop / "shop.saml", shop / "shop.dataset", "--out", out, "--scenario", "de") == 0
+    assert "R² = " in capsys.readouterr().out
+    assert run("recommend", out, "--user", "u0000001", "--dataset", shop / "shop.dataset", "-k", 3) == 0

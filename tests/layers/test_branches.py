@@ -97,6 +97,23 @@ def test_branches_begin_alike_and_compute_what_a_linear_map_of_each_does():
     torch.testing.assert_close(beside, layer.all(inputs))
 
 
+def test_branches_that_share_weights_differ_by_a_part_of_what_is_their_own():
+    torch.manual_seed(0)
+    layer, inputs = BranchLinear(3, 4, 5, independence=0.25), torch.randn(6, 4)
+    assert layer.all(inputs)[:, 0].equal(layer.all(inputs)[:, 2])
+    torch.nn.init.normal_(layer.weight)
+    weight = layer.common_weight + 0.25 * layer.weight[1]
+    torch.testing.assert_close(layer.own(inputs, [0, 6, 0]), inputs @ weight + layer.common_bias)
+    torch.testing.assert_close(layer.all(inputs)[:, 1], layer.own(inputs, [0, 6, 0]))
+    layer.own(inputs, [0, 6, 0]).sum().backward()
+    assert layer.common_weight.grad.any()
+    assert [bool(part.any()) for part in layer.weight.grad] == [False, True, False]
+
+
+def test_branches_apart_share_no_weights():
+    assert {name for name, _ in BranchLinear(3, 4, 5).named_parameters()} == {"weight", "bias"}
+
+
 def test_a_gate_lets_in_its_share_of_what_the_others_make():
     unit, values = unit_of(2, 2), torch.tensor([[[1.0, 0.0], [0.0, 4.0]]])
     torch.nn.init.zeros_(unit.gate.weight)

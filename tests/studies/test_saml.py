@@ -19,7 +19,7 @@ STUDY = Path(__file__).parents[2] / "studies" / "saml"
 @pytest.fixture(scope="module")
 def modules() -> Iterator[dict[str, ModuleType]]:
     sys.path.insert(0, str(STUDY))
-    names = ("sets", "run")
+    names = ("sets", "methods", "run", "page")
     yield {name: importlib.import_module(name) for name in names}
     sys.path.remove(str(STUDY))
     for name in names:
@@ -57,7 +57,7 @@ def test_items_are_worth_alike_in_a_group_alone_where_they_differ(modules):
 @pytest.fixture(scope="module")
 def planted(modules, tmp_path_factory) -> polyvec.Dataset:
     folder = tmp_path_factory.mktemp("planted")
-    modules["sets"].SETS["planted"].prepare(folder, folder / "planted")
+    modules["sets"].SETS["planted"].prepare(folder, folder / "planted", 0)
     return polyvec.Dataset.open(folder / "planted")
 
 
@@ -104,12 +104,61 @@ def test_one_model_each_is_asked_the_same_as_one_for_all(modules, planted):
 
 
 def test_a_setting_is_chosen_on_validation_when_all_have_been_tried(modules, tmp_path):
-    run = modules["run"]
+    run, file = modules["run"], tmp_path / "runs.jsonl"
     for number in range(len(run.SETTINGS)):
-        assert run.best_setting(tmp_path, "planted", "SAML") is None
+        for method in ("SAML", "SAML, no mutual unit"):
+            assert run.best_setting(run.read(file), "planted", method) is None
         figures = {"validation": [0.6, 0.8, 0.7, 0.5][number], "auc": [0.9, 0.7, 0.8, 0.6][number]}
-        run.write_run(run.place_of(tmp_path, "planted", "SAML", number, 0), figures)
-    assert run.best_setting(tmp_path, "planted", "SAML") == 1
+        run.write(file, ("planted", "SAML", number, 0), figures)
+    for method in ("SAML", "SAML, no mutual unit"):
+        assert run.best_setting(run.read(file), "planted", method) == 1
+
+
+def test_a_run_that_was_cut_off_is_done_again(modules, tmp_path):
+    run, file = modules["run"], tmp_path / "runs.jsonl"
+    run.write(file, ("planted", "SAML", 0, 0), {"auc": np.float64(2 / 3)})
+    with file.open("a") as stream:
+        stream.write('{"set": "planted", "method": "SAML", "sett')
+    assert run.read(file) == {("planted", "SAML", 0, 0): {"auc": 0.66667}}
+
+
+def test_every_seed_has_a_planted_log_of_its_own(modules):
+    place, folder = modules["run"].place_of, Path("scratch")
+    assert place(folder, "planted", 0) != place(folder, "planted", 1)
+    assert place(folder, "xmarket", 0) == place(folder, "xmarket", 1)
+
+
+def runs_of(auc: list[float], shares: dict | None = None) -> dict:
+    from polyvec.evaluation.runs import over_runs
+
+    countries = ("a1", "a2", "b1", "b2")
+    figures = {"auc": over_runs(auc), "samples": over_runs([4000.0] * len(auc))}
+    return {
+        "seeds": list(range(len(auc))), "auc": over_runs(auc), "seconds": over_runs([1.0] * len(auc)),
+        "by_scenario": dict.fromkeys(countries, figures), "shares": shares or {}, "parameters": 7,
+    }  # fmt: skip
+
+
+def test_a_verdict_is_said_where_the_interval_lies_on_one_side_of_zero(modules):
+    countries = ("a1", "a2", "b1", "b2")
+    share = {"mean": 0.4}, {"mean": 0.3}
+    shares = {
+        one: {other: {"mean": 0.0} if one == other else share[one[0] != other[0]] for other in countries}
+        for one in countries
+    }
+    methods = {
+        "SAML": runs_of([0.80, 0.81, 0.82], shares),
+        "mixed": runs_of([0.79, 0.80, 0.81]),
+        "one each": runs_of([0.70, 0.81, 0.92]),
+        "MMoE": runs_of([0.81, 0.82, 0.83]),
+    }
+    page = modules["page"]
+    told = page.page({"sets": {"planted": methods}})
+    assert "**planted: SAML beats the mixed network**: yes. 0.8100" in told
+    assert "**planted: SAML beats one model for each scenario**: undecided." in told
+    assert "**planted: and the best of its rivals, MMoE**: no." in told
+    assert "**planted: branches ask those of their own group more**: yes. α 0.400 against 0.300" in told
+    assert page.picture("planted, items differ") == "planted_items_differ.svg"
 
 
 def test_models_of_one_scenario_each_are_put_together(modules):

@@ -23,6 +23,7 @@ class Options(TypedDict):
     held_back: int
     number_type: NumberType
     market: Role
+    scenario: str | None
     resume: bool
     overwrite: bool
     as_json: bool
@@ -54,6 +55,7 @@ class Options(TypedDict):
     show_default=True,
     help="Of a model of two markets (pgtl): as items of which one they are encoded.",
 )
+@click.option("--scenario", help="Of a ranker of many scenarios (saml): which one's vectors to write.")
 @click.option("--resume", is_flag=True, help="Keep what an interrupted call of the same command has written.")
 @click.option("--overwrite", is_flag=True, help="Replace existing Embeddings.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -83,6 +85,7 @@ def command(model: Path, dataset: Path, out: Path, **options: Unpack[Options]) -
             held_back=options["held_back"],
             number_type=options["number_type"],
             market=options["market"],
+            scenario=options["scenario"],
             resume=options["resume"],
             overwrite=options["overwrite"],
             on_part=lambda done, total: progress.update(task, completed=done, total=total),
@@ -98,7 +101,10 @@ def _say(out: Path, embeddings: Embeddings, *, as_json: bool) -> None:
         "C": embeddings.num_vectors,
         "D": embeddings.width,
     }
+    agreement = embeddings.provenance.get("agreement")
     if as_json:
-        click.echo(json.dumps(summary))
+        click.echo(json.dumps(summary | ({} if agreement is None else {"agreement": agreement})))
     else:
         click.echo("{path}: {users:,} users of {C} vectors and {items:,} items, {D} wide".format(**summary))
+        if agreement is not None:
+            click.echo(f"their products follow what the ranker says with R² = {agreement:.3f}")

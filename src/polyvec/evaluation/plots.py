@@ -122,6 +122,33 @@ def curves(title: str, series: Mapping[str, Sequence[tuple[int, float, float, fl
     return _svg(figure)
 
 
+def heat(title: str, values: Mapping[str, Mapping[str, float]]) -> str:
+    """Draw a square of numbers, each on a ground the darker the larger it is; what is 0 is left white.
+
+    Parameters
+    ----------
+    title
+        Above the square.
+    values
+        Numbers by row and column, of the same names.
+    """
+    rows, columns = list(values), list(next(iter(values.values())))
+    figure, axes = _figure(title, height=1.1 + 0.36 * len(rows))
+    numbers = [[values[row][column] for column in columns] for row in rows]
+    most = max(max(line) for line in numbers) or 1.0
+    shown = [[number or float("nan") for number in line] for line in numbers]
+    axes.imshow(shown, cmap="Blues", vmin=0, vmax=1.4 * most, aspect="auto")
+    for place, line in enumerate(numbers):
+        for other, number in enumerate(line):
+            axes.text(other, place, f"{number:.3f}" if number else "–", ha="center", va="center", fontsize=8)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return _svg(figure)
+
+
 def training_curves(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Draw every figure that a training run recorded: one plot each, lists and dictionaries as several lines.
 

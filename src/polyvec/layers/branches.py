@@ -24,29 +24,49 @@ EPSILON = 1e-8
 class BranchLinear(nn.Module):
     """A linear map for each branch; all begin alike, so that what differs has been learned.
 
+    With ``independence`` r < 1 branch s maps by W + r ΔW_s: W is trained by the samples of all branches, ΔW_s
+    by those of its own and r times as slowly (Adam), so that a branch of few samples stays close to the
+    others (partial pooling, as in hierarchical models). With r = 1 there is no W, as in SAML.
+
     Parameters
     ----------
     num_branches
         S.
     inputs, outputs
         I and O.
+    independence
+        r, in (0, 1].
     """
 
-    def __init__(self, num_branches: int, inputs: int, outputs: int) -> None:
+    def __init__(self, num_branches: int, inputs: int, outputs: int, independence: float = 1.0) -> None:
         super().__init__()
         first = nn.Linear(inputs, outputs)
-        self.weight = nn.Parameter(first.weight.detach().T.repeat(num_branches, 1, 1))
-        self.bias = nn.Parameter(first.bias.detach().repeat(num_branches, 1))
+        weight, bias = first.weight.detach().T, first.bias.detach()
+        self.independence, self.common_weight, self.common_bias = independence, None, None
+        if independence < 1:
+            self.common_weight, self.common_bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
+            weight, bias = torch.zeros_like(weight), torch.zeros_like(bias)
+        self.weight = nn.Parameter(weight.repeat(num_branches, 1, 1))
+        self.bias = nn.Parameter(bias.repeat(num_branches, 1))
 
     def own(self, inputs_BI: Tensor, sizes_S: Sequence[int]) -> Tensor:
         """Every sample through one branch: the first ``sizes_S[0]`` through the first, … ``→ [B, O]``."""
-        parts = zip(self.bias.unbind(), inputs_BI.split(list(sizes_S)), self.weight.unbind(), strict=True)
+        weight_SIO, bias_SO = self._maps()
+        parts = zip(bias_SO.unbind(), inputs_BI.split(list(sizes_S)), weight_SIO.unbind(), strict=True)
         return torch.cat([torch.addmm(bias, part, weight) for bias, part, weight in parts])
 
     def all(self, inputs: Tensor) -> Tensor:
         """Every sample through all branches. ``[B, I]``, or ``[B, S, I]`` of their own, ``→ [B, S, O]``."""
+        weight_SIO, bias_SO = self._maps()
         equation = "bi,sio->bso" if inputs.ndim == 2 else "bsi,sio->bso"
-        return torch.einsum(equation, inputs, self.weight) + self.bias
+        return torch.einsum(equation, inputs, weight_SIO) + bias_SO
+
+    def _maps(self) -> tuple[Tensor, Tensor]:
+        """Weights ``[S, I, O]`` and biases ``[S, O]`` of the branches."""
+        if self.common_weight is None or self.common_bias is None:
+            return self.weight, self.bias
+        weight_SIO = torch.add(self.common_weight, self.weight, alpha=self.independence)
+        return weight_SIO, torch.add(self.common_bias, self.bias, alpha=self.independence)
 
 
 class MutualUnit(nn.Module):

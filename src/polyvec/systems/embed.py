@@ -103,8 +103,36 @@ class ReadsTheLog(Protocol):
         ...
 
 
+class Encodes(Encoder, Protocol):
+    """An encoder that can say how well its vectors do."""
+
+    @property
+    def agreement(self) -> float:
+        """R² of what vectors say and what the model says."""
+        ...
+
+
+@runtime_checkable
+class HasScenarios(Protocol):
+    """A ranker, which writes vectors of one scenario at a time."""
+
+    @property
+    def system(self) -> str:
+        """Its system's name."""
+        ...
+
+    @property
+    def time_kind(self) -> TimeKind:
+        """``timestamp`` or ``order``."""
+        ...
+
+    def in_scenario(self, dataset: Dataset, scenario: str | None, stop: int) -> Encodes:
+        """Bind it to a scenario, and to what happened before a moment or a place from the end."""
+        ...
+
+
 def embed(
-    model: Encoder,
+    model: Encoder | HasScenarios,
     dataset: Dataset,
     out: Path | str,
     *,
@@ -112,6 +140,7 @@ def embed(
     held_back: int = 0,
     number_type: NumberType = "float32",
     market: Role = "target",
+    scenario: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     on_part: Callable[[int, int], None] | None = None,
@@ -141,6 +170,8 @@ def embed(
         ``float32`` or ``float16``.
     market
         Of a model of two markets: as items of which one they are encoded; else only ``target``.
+    scenario
+        Of a ranker of many scenarios: which one's vectors to write; else None.
     resume
         Keep the parts that an interrupted call of the same request has written.
     overwrite
@@ -162,6 +193,13 @@ def embed(
             expected=f"data with {_AN[model.time_kind]}; this Dataset has {_AN[dataset.time_kind]}",
         )
     check_moment(dataset, until, held_back)
+    told: dict[str, Any] = {}
+    if isinstance(model, HasScenarios):
+        stop = dataset.time_span[1] + 1 if until is None else until
+        model = model.in_scenario(dataset, scenario, -held_back if dataset.time_kind == "order" else stop)
+        told = {"scenario": scenario, "agreement": model.agreement}
+    elif scenario is not None:
+        raise UsageError(f"a model of system '{model.system}' has no scenarios", mend="leave out --scenario")
     if isinstance(model, ReadsTheLog):
         model = model.at(dataset, until, market)
     elif market != "target":
@@ -170,7 +208,7 @@ def embed(
         )
     out, purchases = Path(out), dataset.only_action()
     until = purchases.time_span[1] + 1 if until is None else until
-    provenance = _provenance(model, dataset, until, held_back)
+    provenance = _provenance(model, dataset, until, held_back) | told
     if isinstance(model, ReadsTheLog):
         provenance["market"] = market
     parents = {role: m for role, m in [("model", model.manifest), ("dataset", dataset.manifest)] if m}

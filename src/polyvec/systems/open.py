@@ -10,10 +10,10 @@ from polyvec.errors import ArtifactError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from polyvec.systems.embed import Encoder
+    from polyvec.systems.embed import Encoder, HasScenarios
 
 
-def open_model(path: Path) -> Encoder:
+def open_model(path: Path) -> Encoder | HasScenarios:
     """Read a Model folder of any system that encodes users and items.
 
     Raises
@@ -43,14 +43,11 @@ def open_model(path: Path) -> Encoder:
 
         return PGTL.open(path)
     if system == "saml":
-        raise ArtifactError(
-            f"{path} holds a ranker (saml), which scores pairs and writes no vectors",
-            file=path,
-            expected="a model of guim, sasrec, cel, cel-lite or pgtl",
-            mend="polyvec score MODEL DATASET --out scores.parquet",
-        )
+        from polyvec.systems.saml import SAML
+
+        return SAML.open(path)
     raise ArtifactError(
         f"{path} holds a model of system '{system}'",
         file=path,
-        expected="'guim', 'sasrec', 'cel', 'cel-lite' or 'pgtl'",
+        expected="'guim', 'sasrec', 'cel', 'cel-lite', 'pgtl' or 'saml'",
     )

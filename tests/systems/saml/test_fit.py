@@ -13,11 +13,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY
-from polyvec.errors import ArtifactError, DataError, UsageError
+from polyvec.errors import DataError, UsageError
 from polyvec.systems import saml
-from polyvec.systems.open import open_model
 from polyvec.systems.saml import SAML
 from polyvec.systems.saml.config import Method
+from polyvec.systems.saml.objective import calibrate
 from polyvec.systems.saml.score import score_log, score_pairs
 
 DAY = MICROSECONDS_PER_DAY
@@ -143,10 +143,24 @@ def test_what_the_model_has_not_learned_is_said_with_its_row(model, dataset, tmp
         score_log(model, dataset, since=1000 * DAY, until=1001 * DAY)
 
 
-def test_a_ranker_writes_no_vectors_and_says_what_it_does(folder):
-    with pytest.raises(ArtifactError, match="ranker") as raised:
-        open_model(folder)
-    assert "polyvec score" in raised.value.mend
+def test_scores_that_are_too_sure_are_calibrated_and_ranked_as_before():
+    random = np.random.default_rng(0)
+    truth = random.normal(size=4000)
+    labels = random.random(4000) < 1 / (1 + np.exp(-truth))
+    scale, shift = calibrate(5 * truth + 2, labels)
+    assert scale == pytest.approx(1 / 5, rel=0.15)
+    assert shift == pytest.approx(-2 / 5, abs=0.15)
+    assert calibrate(-truth, labels)[0] > 0  # worse than chance: ranked as it was, all the same
+    assert calibrate(truth, np.ones(4000, bool)) == (1.0, 0.0)
+
+
+def test_a_models_scores_are_calibrated_on_what_it_was_validated_on(model, folder, dataset):
+    scale, shift = json.loads((folder / "config.json").read_text())["calibration"]
+    assert (scale, shift) == model.calibration != (1.0, 0.0)
+    raw = replace(model, calibration=(1.0, 0.0))
+    said, before = (np.log(one / (1 - one)) for one in
+                    (score_log(each, dataset).table["score"].to_numpy() for each in (model, raw)))  # fmt: skip
+    np.testing.assert_allclose(said, scale * before + shift, atol=1e-6)
 
 
 def test_labels_that_are_all_alike_are_refused(dataset, config, options, tmp_path):

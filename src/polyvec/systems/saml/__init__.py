@@ -1,7 +1,7 @@
 """SAML: one ranking model for many scenarios (Chen et al., ICDMW 2020)."""
 
-from polyvec.systems.saml.config import PRESETS, SAMLConfig
+from polyvec.systems.saml.config import PRESETS, SAMLConfig, default, paper
 from polyvec.systems.saml.fit import fit, plan
 from polyvec.systems.saml.model import SAML
 
-__all__ = ["PRESETS", "SAML", "SAMLConfig", "fit", "plan"]
+__all__ = ["PRESETS", "SAML", "SAMLConfig", "default", "fit", "paper", "plan"]

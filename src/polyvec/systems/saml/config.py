@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -77,6 +78,9 @@ class SAMLConfig:
         λ of its own loss.
     hidden
         Widths of the layers of auxiliary network and branches.
+    independence
+        Of branches: 1 for weights of their own alone, as in the paper; below it they share some and differ
+        the less the lower it is, see :class:`polyvec.layers.branches.BranchLinear`.
     mutual
         After which hidden layers branches consult each other: the ``first``, ``all`` or ``none``.
     gate, shares, temperature
@@ -122,6 +126,7 @@ class SAMLConfig:
     auxiliary: bool = True
     auxiliary_weight: Weight = 1.0
     hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (512, 256, 128)
+    independence: Annotated[float, Field(gt=0, le=1)] = 1.0
     mutual: Mutual = "first"
     gate: Gate = "vector"
     shares: Shares = "ratio_softmax"
@@ -144,6 +149,16 @@ class SAMLConfig:
 
 
 def default() -> tuple[SAMLConfig, TrainingOptions]:
+    """The paper's network made fit for small scenarios: see :doc:`saml`, "The default recipe".
+
+    Branches share part of their weights, no scenario has tables of its own (branches read the global ones,
+    then), and the auxiliary network's own loss weighs less.
+    """
+    config, options = paper()
+    return replace(config, embeddings="global", auxiliary_weight=0.1, independence=0.3), options
+
+
+def paper() -> tuple[SAMLConfig, TrainingOptions]:
     """The paper's network; of training nothing is known of the paper, so this is ours."""
     options = TrainingOptions(
         epochs=20, batch_size=512, learning_rate=2e-3, warmup=0.02, final_rate=0.1, clip=5.0,
@@ -152,4 +167,4 @@ def default() -> tuple[SAMLConfig, TrainingOptions]:
     return SAMLConfig(), options
 
 
-PRESETS = {"default": default}
+PRESETS = {"default": default, "paper": paper}

@@ -25,7 +25,7 @@ from polyvec.systems.plan import Plan
 from polyvec.systems.saml.config import SAMLConfig
 from polyvec.systems.saml.features import Encoder, Fields, SamplePlan
 from polyvec.systems.saml.model import SAML, SYSTEM
-from polyvec.systems.saml.objective import Objective, Validator
+from polyvec.systems.saml.objective import Objective, Validator, calibrate, predict
 from polyvec.systems.saml.samples import (
     EVER,
     Samples,
@@ -110,7 +110,9 @@ def fit(
     runs = [progress]
     if refit:
         lessons = Lessons.of(dataset, config, options, stop, validates=False)
+        calibration = model.calibration  # what it is fitted on is learned from now
         model, again = train(dataset, lessons, config, options, workspace / REFIT, progress.best_epoch + 1)
+        model = replace(model, calibration=calibration)
         runs.append(again)
     meta = model.meta | told_by(runs, "AUC") | lessons.told
     write_model(out, model, dataset, workspace, meta, card=_card(meta), overwrite=overwrite)
@@ -258,7 +260,11 @@ def train(
     """Train a new model, or go on with the one in the workspace; ``stop_after`` epochs, or all for 0."""
     workspace.mkdir(exist_ok=True)
     model = lessons.untrained(config, options)
-    return model, _trainer(dataset, lessons, model, workspace, stop_after).run()
+    progress = _trainer(dataset, lessons, model, workspace, stop_after).run()
+    if lessons.held_out is not None:
+        logits = predict(model.network, lessons.held_out, Encoder.of(dataset, lessons.fields))[0]
+        model = replace(model, calibration=calibrate(logits, lessons.held_out.offers.labels))
+    return model, progress
 
 
 def _trainer(dataset: Dataset, lessons: Lessons, model: SAML, workspace: Path, stop_after: int) -> Trainer:

@@ -25,6 +25,7 @@ from polyvec.systems.saml.network import ITEM_ID
 from polyvec.systems.saml.objective import predict
 from polyvec.systems.saml.rivals import make_network
 from polyvec.systems.saml.samples import Samples, taken_before
+from polyvec.systems.saml.vectors import ScenarioVectors
 from polyvec.systems.sizes import Sizes
 from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from polyvec.artifact import Manifest
-    from polyvec.data.dataset import Dataset
+    from polyvec.data.dataset import Dataset, TimeKind
     from polyvec.systems.saml.network import SAMLNetwork
     from polyvec.systems.saml.rivals import Rival
     from polyvec.systems.saml.samples import Offers
@@ -59,6 +60,8 @@ class SAML:
     read_until
         No event at or after this time was looked at, not even in validation; with an order a place from the
         end of every user's history, see :func:`polyvec.systems.saml.samples.draw_offers`.
+    calibration
+        Scale and shift of the logits, fitted on validation; 1 and 0 without.
     manifest
         Of the folder it was read from; None before it is saved.
     """
@@ -69,6 +72,7 @@ class SAML:
     fields: Fields
     scenarios: list[str]
     read_until: int
+    calibration: tuple[float, float] = (1.0, 0.0)
     manifest: Manifest | None = None
 
     @classmethod
@@ -84,6 +88,16 @@ class SAML:
         torch.manual_seed(options.seed)
         network = make_network(config, fields.shape(len(scenarios)))
         return cls(config, options, network, fields, scenarios, read_until)
+
+    @property
+    def system(self) -> str:
+        """Its name."""
+        return SYSTEM
+
+    @property
+    def time_kind(self) -> TimeKind:
+        """``order`` if what was read ends at a place from the end of histories, else ``timestamp``."""
+        return "order" if self.read_until <= 0 else "timestamp"
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -105,14 +119,24 @@ class SAML:
     def score(
         self, dataset: Dataset, offers: Offers, *, are_events: bool = True
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Logits of offers ``[P]``, after what each user had taken before; and α ``[P, S]``.
+        """Calibrated logits of offers ``[P]``, after what each user had taken before; and α ``[P, S]``.
 
         α of methods without a mutual unit is ``[P, 0]``. ``are_events`` says that the offers are events of
         the Dataset.
         """
         past, length = taken_before(dataset, self.config), self.config.max_length
         samples = Samples.of(offers, dataset, past, length, are_events=are_events)
-        return predict(self.network, samples, Encoder.of(dataset, self.fields))
+        logits, shares = predict(self.network, samples, Encoder.of(dataset, self.fields))
+        return self.calibrated(logits), shares
+
+    def calibrated(self, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Logits whose sigmoid is a chance."""
+        scale, shift = self.calibration
+        return scale * logits + shift
+
+    def in_scenario(self, dataset: Dataset, scenario: str | None, stop: int) -> ScenarioVectors:
+        """What writes vectors of users and items in one scenario: see :meth:`ScenarioVectors.of`."""
+        return ScenarioVectors.of(self, dataset, scenario, stop)
 
     def save_into(self, stage: Path) -> None:
         """Write the model's files into a staging folder."""
@@ -124,6 +148,7 @@ class SAML:
             "scenarios": self.scenarios,
             "fields": {"items": list(self.fields.items), "context": list(self.fields.context)},
             "numbers": self.fields.numbers,
+            "calibration": self.calibration,
         }
         (stage / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
 
@@ -149,4 +174,4 @@ class SAML:
         )
         model.network.load_state_dict(load_file(path / "weights.safetensors"))
         model.network.eval()
-        return replace(model, manifest=manifest)
+        return replace(model, calibration=tuple(config["calibration"]), manifest=manifest)

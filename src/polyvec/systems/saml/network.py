@@ -93,11 +93,14 @@ class Scores:
         Logits of the auxiliary network, ``[B]``; None without.
     shares
         α of the first mutual unit, of the sample's own branch, ``[B, S]``; None without.
+    hidden
+        T, the last hidden layer of the sample's own branch, ``[B, H]``; None of rivals.
     """
 
     logits: Tensor
     auxiliary: Tensor | None = None
     shares: Tensor | None = None
+    hidden: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -359,7 +362,7 @@ class SAMLNetwork(nn.Module):
         consulted = {"first": 1, "all": len(widths), "none": 0}[config.mutual]
         self.levels = nn.ModuleList(
             Level(
-                BranchLinear(shape.scenarios, before + (width if config.auxiliary else 0), width),
+                self._branches(before + (width if config.auxiliary else 0), width),
                 MutualUnit(shape.scenarios, width, config.gate, config.shares, config.temperature)
                 if level < consulted
                 else None,
@@ -368,8 +371,11 @@ class SAMLNetwork(nn.Module):
             )
             for level, (before, width) in enumerate(pairwise((inputs, *widths)))
         )
-        self.output = BranchLinear(shape.scenarios, widths[-1] + config.auxiliary, 1)
+        self.output = self._branches(widths[-1] + config.auxiliary, 1)
         self.dropout = Dropout(config.dropout)
+
+    def _branches(self, inputs: int, outputs: int) -> BranchLinear:
+        return BranchLinear(self.shape.scenarios, inputs, outputs, self.config.independence)
 
     def forward(self, batch: Batch) -> Scores:
         """Logits of every sample in its own scenario, and what the auxiliary network says."""
@@ -390,4 +396,5 @@ class SAMLNetwork(nn.Module):
             order.undo(logits[:, 0]),
             None if self.auxiliary is None else order.undo(auxiliary[:, 0]),
             None if shares is None else order.undo(shares),
+            order.undo(own),
         )

@@ -1,0 +1,227 @@
+"""Make README.md of results.json.
+
+    python studies/saml/page.py studies/saml
+
+Every number and every verdict on the page comes from results.json by the rules written here.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from methods import METHODS, RIVALS
+from sets import SETS
+
+from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
+from polyvec.evaluation.plots import heat, on_white
+from polyvec.evaluation.runs import over_runs, verdict
+
+Results = dict[str, Any]
+OURS, MIXED, EACH, SHARED = "SAML", "mixed", "one each", "shared bottom"
+SMALLEST = "b2"  # of what is planted
+GROUPS = (("a1", "a2"), ("b1", "b2"))
+BEST_PUBLISHED = 0.8133  # AUC of all rows together, MovieLens 1M
+COLUMNS = ("auc", "auc by samples", "gauc", "log_loss", "together")
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    folder = Path(sys.argv[1])
+    results = json.loads((folder / "results.json").read_text("utf-8"))
+    for name, methods in results["sets"].items():
+        shares = means(methods.get(OURS, {}).get("shares", {}))
+        if shares:
+            text = heat(f"{name}: whom a scenario (row) asks", shares)
+            (folder / picture(name)).write_text(on_white(text), "utf-8")
+    (folder / "README.md").write_text(page(results), "utf-8")
+
+
+def page(results: Results) -> str:
+    """The whole page."""
+    sets = results["sets"]
+    sections = [part for name, methods in sets.items() for part in (_figures(name, methods), _apart(methods))]
+    return study_page(Path(__file__).parent, verdicts(sets), sections)
+
+
+def verdicts(sets: Results) -> list[str]:
+    """One line per claim whose methods have been run."""
+    lines = []
+    for name, methods in sets.items():
+        if OURS not in methods:
+            continue
+        for other, words in ((EACH, "one model for each scenario"), (MIXED, "the mixed network")):
+            lines.append(_better(f"{name}: SAML beats {words}", methods, other))
+        rivals = [one for one in RIVALS if one in methods]
+        if rivals:
+            best = max(rivals, key=lambda one: methods[one]["auc"]["mean"])
+            lines.append(_better(f"{name}: and the best of its rivals, {best}", methods, best))
+        lines.append(_better(f"{name}: and itself as published", methods, "SAML as published"))
+        lines.append(_better(f"{name}: the mutual unit helps", methods, "SAML, no mutual unit"))
+        lines.append(
+            _better(f"{name}: sharing a part of the branches helps", methods, "SAML, branches apart")
+        )
+        if "SAML, tables of scenarios" in methods:
+            lines.append(_tables(name, methods))
+        if SETS[name].is_planted:
+            lines += _planted(name, methods)
+        if name == "movielens, random rows":
+            found = methods[OURS]["together"]
+            holds = verdict([value >= BEST_PUBLISHED for value in found["values"]])
+            lines.append(
+                f"**{name}: AUC of all rows at least {BEST_PUBLISHED}, the best published**: "
+                f"{holds}. {cell(found)}."
+            )
+    return [line for line in lines if line]
+
+
+def _better(words: str, methods: Results, other: str) -> str:
+    """Verdict on the difference of two mean AUCs, seed by seed."""
+    if other not in methods:
+        return ""
+    return _compared(words, methods[OURS], methods[other], lambda one: one["auc"])
+
+
+def _compared(words: str, mine: Results, theirs: Results, of: Any) -> str:
+    """``yes`` or ``no`` where the interval of the difference lies on one side of 0, else ``undecided``."""
+    both = sorted(set(mine["seeds"]) & set(theirs["seeds"]))
+    differences = [
+        of(mine)["values"][mine["seeds"].index(seed)] - of(theirs)["values"][theirs["seeds"].index(seed)]
+        for seed in both
+    ]
+    found = over_runs(differences, digits=4)
+    half, mean = found.get("half_width", np.inf), found["mean"]
+    holds = "undecided" if abs(mean) <= half else "yes" if mean > 0 else "no"
+    return (
+        f"**{words}**: {holds}. {cell(of(mine))} against {cell(of(theirs))}; difference {cell(found)} "
+        f"(seeds: {len(both)})."
+    )
+
+
+def _tables(name: str, methods: Results) -> str:
+    """Scenarios' own tables against global ones of as many numbers."""
+    own, wider = methods["SAML, tables of scenarios"], methods.get("SAML, wider tables")
+    if wider is None:
+        return ""
+    return _compared(
+        f"{name}: tables of scenarios beat global ones of as many numbers", own, wider, lambda one: one["auc"]
+    )
+
+
+def _planted(name: str, methods: Results) -> list[str]:
+    """What holds where the truth is known."""
+    ours = methods[OURS]
+
+    def small(one: Results) -> Results:
+        return dict(one["by_scenario"][SMALLEST]["auc"])
+
+    lines = [
+        _compared(f"{name}: in the tiny country SAML beats {words}", ours, methods[other], small)
+        for other, words in ((EACH, "a model of its own"), (MIXED, "the mixed network"))
+        if other in methods
+    ]
+    if EACH in methods:
+        gains = {
+            country: figures["auc"]["mean"] - methods[EACH]["by_scenario"][country]["auc"]["mean"]
+            for country, figures in ours["by_scenario"].items()
+        }
+        told = ", ".join(f"{country} {gain:+.3f}" for country, gain in gains.items())
+        most = max(gains, key=lambda country: gains[country]) == SMALLEST
+        lines.append(
+            f"**{name}: the tiny country gains most over a model of its own**: {verdict([most])}. {told}."
+        )
+    shares = means(ours["shares"])
+    within = [shares[one][other] for pair in GROUPS for one, other in (pair, pair[::-1])]
+    between = [shares[one][other] for one in GROUPS[0] for other in GROUPS[1]]
+    between += [shares[other][one] for one in GROUPS[0] for other in GROUPS[1]]
+    holds = verdict([min(within) > max(between)])
+    lines.append(
+        f"**{name}: branches ask those of their own group more**: {holds}. α {np.mean(within):.3f} "
+        f"against {np.mean(between):.3f} (equal shares: {1 / 3:.3f})."
+    )
+    turned = [methods.get(f"{one}, scenarios shuffled") for one in (OURS, MIXED)]
+    if all(turned):
+        left = over_runs(np.subtract(*_paired(turned[0], turned[1])).tolist(), digits=4)
+        gone = left["mean"] <= left.get("half_width", 0)
+        lines.append(
+            f"**{name}: users' scenarios shuffled, the advantage over the mixed network is gone**: "
+            f"{verdict([gone])}. {cell(turned[0]['auc'])} against {cell(turned[1]['auc'])}."
+        )
+    return lines
+
+
+def _paired(one: Results, other: Results) -> list[list[float]]:
+    """AUCs of the seeds that both have."""
+    both = sorted(set(one["seeds"]) & set(other["seeds"]))
+    return [[each["auc"]["values"][each["seeds"].index(seed)] for seed in both] for each in (one, other)]
+
+
+def means(shares: Results) -> dict[str, dict[str, float]]:
+    """Means of α over seeds."""
+    return {
+        name: {other: found["mean"] for other, found in others.items()} for name, others in shares.items()
+    }
+
+
+def picture(name: str) -> str:
+    """File of a set's α."""
+    return f"{name.replace(', ', '_').replace(' ', '_')}.svg"
+
+
+def _figures(name: str, methods: Results) -> str:
+    """All methods of one set."""
+    scenarios = list(next(iter(methods.values()))["by_scenario"])
+    samples = {
+        scenario: next(iter(methods.values()))["by_scenario"][scenario]["samples"]["mean"]
+        for scenario in scenarios
+    }
+    rows = [
+        [
+            method,
+            str(len(one["seeds"])),
+            *[cell(one.get(column)) for column in COLUMNS],
+            *[cell(one["by_scenario"].get(scenario, {}).get("auc")) for scenario in scenarios],
+            f"{one['parameters']:,}",
+            cell(one["seconds"], 0),
+        ]
+        for method, one in methods.items()
+        if method in METHODS
+    ]
+    header = [
+        "",
+        "seeds",
+        "mean AUC",
+        "by samples",
+        "GAUC",
+        "log-loss",
+        "AUC of all",
+        *[f"AUC {scenario}" for scenario in scenarios],
+        "weights",
+        "s",
+    ]
+    told = ", ".join(f"{scenario} {count:,.0f}" for scenario, count in samples.items())
+    drawn = f"\n\n![α of {name}]({picture(name)})" if means(methods.get(OURS, {}).get("shares", {})) else ""
+    return f"## {name}\n\n{SETS[name].source}; in the test: {told}.\n\n" + table(header, rows) + drawn
+
+
+def _apart(methods: Results) -> str:
+    """AUC by how much was known of the user."""
+    parts = ("0", "1–5", "over 5")
+    chosen = [one for one in (OURS, MIXED, EACH, SHARED, "SAML as published") if one in methods]
+    scenarios = list(methods[chosen[0]]["by_scenario"]) if chosen else []
+    rows = []
+    for scenario in scenarios:
+        for part in parts:
+            key = f"auc, history {part}"
+            cells = [methods[one]["by_scenario"].get(scenario, {}).get(key) for one in chosen]
+            if any(cells):
+                rows.append([f"{scenario}, {part}", *[cell(one) if one else NOTHING for one in cells]])
+    return "AUC by the events in the user's history:\n\n" + table(["", *chosen], rows) if rows else ""
+
+
+if __name__ == "__main__":
+    main()
