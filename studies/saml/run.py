@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from methods import METHODS, PRESETS, SETTINGS, Variant
 from sets import SETS, DataSet
@@ -72,14 +71,11 @@ class Parts:
     def of(self, names: list[str], chosen: tuple[str, ...]) -> Parts:
         """The same samples of one scenario alone, which is then the first."""
         place = names.index(chosen[0])
-        return self.map(lambda samples: samples.take(np.flatnonzero(samples.offers.scenarios == place)), 0)
+        return self.map(lambda samples: samples.of_scenario(place).said_to_be_of(0))
 
-    def map(self, change: Callable[[Samples], Samples], place: int | None = None) -> Parts:
-        """Parts that were changed; all of them of scenario ``place``, if it is given."""
-        parts = [change(part) for part in (self.training, self.validation, self.test)]
-        if place is not None:
-            parts = [in_scenarios(part, np.full(len(part), place)) for part in parts]
-        return Parts(*parts)
+    def map(self, change: Callable[[Samples], Samples]) -> Parts:
+        """Parts that were changed."""
+        return Parts(*(change(part) for part in (self.training, self.validation, self.test)))
 
 
 def run_once(scratch: Path, name: str, method: str, number: int, seed: int, *, quick: bool) -> dict[str, Any]:
@@ -112,11 +108,6 @@ def place_of(scratch: Path, name: str, seed: int) -> Path:
     return scratch / f"{name}, {seed}" if SETS[name].is_planted else scratch / name
 
 
-def in_scenarios(samples: Samples, scenarios: npt.NDArray[np.int64]) -> Samples:
-    """The same samples, said to be of other scenarios."""
-    return replace(samples, offers=replace(samples.offers, scenarios=scenarios))
-
-
 def trained(
     dataset: polyvec.Dataset, parts: Parts, config: saml.SAMLConfig, options: Any, variant: Variant
 ) -> dict[str, Any]:
@@ -127,7 +118,8 @@ def trained(
     fields = Fields.learn(dataset, parts.training, config)
     lessons = Lessons(names, fields, parts.training, parts.validation, labels_of(dataset, config), 0)
     with tempfile.TemporaryDirectory() as folder:
-        model, progress = train(dataset, lessons, config, options, Path(folder) / "run")
+        model = lessons.untrained(config, options)
+        model, progress = train(dataset, lessons, model, Path(folder) / "run")
     encoder, offers = Encoder.of(dataset, fields), parts.test.offers
     logits, shares = predict(model.network, parts.test, encoder)
     logits = model.calibrated(logits)
@@ -211,7 +203,7 @@ def shuffled(parts: Parts, num_users: int, seed: int) -> Parts:
         of_user[part.offers.users] = part.offers.scenarios
     known = np.flatnonzero(of_user >= 0)
     of_user[known] = np.random.default_rng(seed).permutation(of_user[known])
-    return parts.map(lambda samples: in_scenarios(samples, of_user[samples.offers.users]))
+    return parts.map(lambda samples: samples.said_to_be_of(of_user[samples.offers.users]))
 
 
 def read(file: Path) -> dict[Task, dict[str, Any]]:

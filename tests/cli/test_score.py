@@ -62,6 +62,37 @@ def test_offers_after_the_training_are_scored_and_measured(shop, capsys):
     assert found["by_scenario"]["de"]["samples"] > 100
 
 
+def test_a_page_shows_measures_whether_chances_are_true_and_who_resembles_whom(shop, capsys):
+    out, page = shop / "shown.parquet", shop / "shown.html"
+    typed = ["--out", out, "--report", page]
+    assert run("score", shop / "shop.saml", shop / "shop.dataset", *typed) == 0
+    assert str(page) in capsys.readouterr().out
+    text = page.read_text("utf-8")
+    assert text.count("<svg") == 2
+    assert all(words in text for words in ('<td class="text">de</td>', "Who resembles whom", "GAUC"))
+    assert not any(words in text for words in ("<script", "<link", "src="))  # stands by itself
+    assert run("score", shop / "shop.saml", shop / "shop.dataset", *typed) == 4
+    pairs = shop / "few.csv"
+    pairs.write_text("scenario,user_id,item_id\nde,a,b\n")
+    typed = ["--overwrite", "--pairs", pairs]
+    assert (
+        run("score", shop / "shop.saml", shop / "shop.dataset", "--out", out, "--report", page, *typed) == 2
+    )
+    assert "--report" in capsys.readouterr().err
+
+
+def test_a_country_is_added_to_a_ranker_of_others(shop, capsys):
+    small = [word for setting in SMALL for word in ("--set", setting)]
+    one, two = shop / "one.saml", shop / "two.saml"
+    assert run("fit", "saml", shop / "shop.dataset", "--out", one, "--set", "scenarios=de", *small) == 0
+    typed = ["--scenario", "fr", "--out", two]
+    assert run("extend", one, shop / "shop.dataset", *typed) == 0
+    assert "fr began as de" in capsys.readouterr().out
+    assert run("extend", one, shop / "shop.dataset", *typed) == 4
+    assert run("extend", two, shop / "shop.dataset", *typed, "--overwrite") == 2
+    assert "has learned scenario 'fr' already" in capsys.readouterr().err
+
+
 def test_pairs_are_scored_in_the_order_of_the_file(shop, capsys):
     pairs, out = shop / "pairs.csv", shop / "answers.parquet"
     pairs.write_text("scenario,user_id,item_id\nde,u0000001,i0000002\nfr,nobody,i0000001\n")

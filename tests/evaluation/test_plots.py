@@ -4,7 +4,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from polyvec.evaluation.plots import bars, curves, lines, training_curves
+from polyvec.evaluation.plots import bars, curves, heat, lines, training_curves
 
 
 def texts(svg):
@@ -72,3 +72,11 @@ def test_training_records_become_one_plot_per_figure_the_loss_first():
     assert {"wins (each epoch)", "vector 0", "vector 1"} <= set(titles[2])
     assert "tokens per s (each step)" in titles[3]
     assert len(plots) == 4
+
+
+def test_a_square_of_numbers_shows_each_and_leaves_zeros_blank():
+    picture = heat("alpha", {"de": {"de": 0.0, "fr": 1.0}, "fr": {"de": 0.25, "fr": 0.0}})
+    assert picture.startswith("<svg")
+    for text in ("alpha", ">1.000<", ">0.250<", ">de<", ">fr<"):
+        assert text in picture
+    assert ">0.000<" not in picture

@@ -20,6 +20,7 @@ VERBS = {
     "plan": "Tell what a run of fit will take: bytes of model, optimizer and batch.",
     "fit": "Train a system on a Dataset and write a Model.",
     "update": "Let a Model that learns a stream learn what came next.",
+    "extend": "Let a ranker of many scenarios learn a new one.",
     "score": "Score offers of items to users with a ranker (saml).",
     "embed": "Encode users and items with a Model and write Embeddings.",
     "import": "Take vectors made elsewhere and write Embeddings.",

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 )
 @click.option("--since", help="Of the log's offers those from this date on.  [where training ended]")
 @click.option("--until", help="Read nothing at or after this date, e.g. 2011-10-01.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    help="HTML page to write of the log's offers: measures, whether chances are true, who resembles whom.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def command(
     model: Path,
@@ -34,6 +39,7 @@ def command(
     pairs: Path | None,
     since: str | None,
     until: str | None,
+    report: Path | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -44,28 +50,43 @@ def command(
 
     \b
     polyvec fit saml shop.dataset --out shop.saml --until 2025-06-01
-    polyvec score shop.saml shop.dataset --out scores.parquet
+    polyvec score shop.saml shop.dataset --out scores.parquet --report scores.html
     polyvec score shop.saml shop.dataset --pairs candidates.csv --out scores.parquet
     """  # noqa: D301
     from polyvec.artifact import write_whole
     from polyvec.data.dataset import Dataset
-    from polyvec.errors import ArtifactError
+    from polyvec.errors import ArtifactError, UsageError
     from polyvec.systems.saml import SAML
 
-    if out.exists() and not overwrite:
-        raise ArtifactError(
-            f"{out} exists already",
-            file=out,
-            expected="a new file",
-            mend="choose another, or pass --overwrite",
-        )
-    found = _scored(SAML.open(model), Dataset.open(dataset), pairs, since, until)
+    if report is not None and pairs is not None:
+        raise UsageError("--report is of the log's own offers", mend="leave it out beside --pairs")
+    for file in (out, report):
+        if file is not None and file.exists() and not overwrite:
+            raise ArtifactError(
+                f"{file} exists already",
+                file=file,
+                expected="a new file",
+                mend="choose another, or pass --overwrite",
+            )
+    ranker = SAML.open(model)
+    found = _scored(ranker, Dataset.open(dataset), pairs, since, until)
     write_whole(out, found.table.write_parquet)
+    if report is not None:
+        from polyvec.evaluation.scores_report import render_scores
+
+        about = {"model": str(model), "dataset": str(dataset), "method": ranker.config.method}
+        about |= {"parameters": ranker.meta["parameters"]}
+        page = render_scores(found.table, found.by_scenario, found.shares, about)
+        write_whole(report, lambda unfinished: unfinished.write_text(page, "utf-8"))
     if as_json:
-        told = {"path": str(out), "rows": len(found.table)}
+        told: dict[str, object] = {"path": str(out), "rows": len(found.table)}
+        if report is not None:
+            told["report"] = str(report)
         click.echo(json.dumps(told | {"by_scenario": found.by_scenario, "shares": found.shares}))
     else:
         _say(out, found)
+        if report is not None:
+            click.echo(str(report))
 
 
 def _scored(

@@ -158,8 +158,10 @@ def test_a_models_scores_are_calibrated_on_what_it_was_validated_on(model, folde
     scale, shift = json.loads((folder / "config.json").read_text())["calibration"]
     assert (scale, shift) == model.calibration != (1.0, 0.0)
     raw = replace(model, calibration=(1.0, 0.0))
-    said, before = (np.log(one / (1 - one)) for one in
-                    (score_log(each, dataset).table["score"].to_numpy() for each in (model, raw)))  # fmt: skip
+    said, before = (
+        np.log(chance / (1 - chance))
+        for chance in (score_log(one, dataset).table["score"].to_numpy() for one in (model, raw))
+    )
     np.testing.assert_allclose(said, scale * before + shift, atol=1e-6)
 
 

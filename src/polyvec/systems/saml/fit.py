@@ -34,7 +34,7 @@ from polyvec.systems.saml.samples import (
     scenarios_of,
     taken_before,
 )
-from polyvec.training.loop import Trainer, choose_device
+from polyvec.training.loop import Hooks, Trainer, choose_device
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -101,21 +101,20 @@ def fit(
     config = replace(config, labels=labels_of(dataset, config))  # of later data, too
     check_moment(dataset, until, held_back)
     check_refit(validation, refit=refit)
-    stop = _stop(dataset, until, held_back)
+    stop = end_of(dataset, until, held_back)
     settings = {SYSTEM: asdict(config), "training": asdict(options), "moment": [stop, validation, refit]}
     lessons = Lessons.of(dataset, config, options, stop, validates=validation != "none")
     _refuse_over_budget(lessons, config, options)
     workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
-    model, progress = train(dataset, lessons, config, options, workspace)
+    model, progress = train(dataset, lessons, lessons.untrained(config, options), workspace)
     runs = [progress]
     if refit:
         lessons = Lessons.of(dataset, config, options, stop, validates=False)
-        calibration = model.calibration  # what it is fitted on is learned from now
-        model, again = train(dataset, lessons, config, options, workspace / REFIT, progress.best_epoch + 1)
-        model = replace(model, calibration=calibration)
+        untrained = replace(lessons.untrained(config, options), calibration=model.calibration)
+        model, again = train(dataset, lessons, untrained, workspace / REFIT, progress.best_epoch + 1)
         runs.append(again)
     meta = model.meta | told_by(runs, "AUC") | lessons.told
-    write_model(out, model, dataset, workspace, meta, card=_card(meta), overwrite=overwrite)
+    write_model(out, model, dataset, workspace, meta, card=card(meta), overwrite=overwrite)
     return SAML.open(out)
 
 
@@ -134,10 +133,10 @@ def plan(
     check_moment(dataset, until, held_back)
     check_refit(validation, refit=refit)
     validates = validation != "none" and not refit
-    lessons = Lessons.of(dataset, config, options, _stop(dataset, until, held_back), validates=validates)
+    lessons = Lessons.of(dataset, config, options, end_of(dataset, until, held_back), validates=validates)
     _refuse_over_budget(lessons, config, options)
     model = lessons.untrained(config, options)
-    return Plan.of(_trainer(dataset, lessons, model, Path(), 0), model.sizes)
+    return Plan.of(_trainer(dataset, lessons, model, Path()), model.sizes)
 
 
 @dataclass(frozen=True)
@@ -213,7 +212,7 @@ class Lessons:
         }
 
 
-def _stop(dataset: Dataset, until: int | None, held_back: int) -> int:
+def end_of(dataset: Dataset, until: int | None, held_back: int) -> int:
     """End of what is read, as :func:`polyvec.systems.saml.samples.draw_offers` takes it."""
     if dataset.time_kind == "order":
         return -held_back
@@ -252,22 +251,31 @@ def _check_labels(offers: Offers, config: SAMLConfig) -> None:
 def train(
     dataset: Dataset,
     lessons: Lessons,
-    config: SAMLConfig,
-    options: TrainingOptions,
+    model: SAML,
     workspace: Path,
     stop_after: int = 0,
+    hooks: Hooks | None = None,
 ) -> tuple[SAML, Progress]:
-    """Train a new model, or go on with the one in the workspace; ``stop_after`` epochs, or all for 0."""
+    """Train a model in place, or go on with the one in the workspace, and calibrate it if it is validated.
+
+    ``stop_after`` epochs, or all for 0.
+    """
     workspace.mkdir(exist_ok=True)
-    model = lessons.untrained(config, options)
-    progress = _trainer(dataset, lessons, model, workspace, stop_after).run()
+    progress = _trainer(dataset, lessons, model, workspace, stop_after, hooks).run()
     if lessons.held_out is not None:
         logits = predict(model.network, lessons.held_out, Encoder.of(dataset, lessons.fields))[0]
         model = replace(model, calibration=calibrate(logits, lessons.held_out.offers.labels))
     return model, progress
 
 
-def _trainer(dataset: Dataset, lessons: Lessons, model: SAML, workspace: Path, stop_after: int) -> Trainer:
+def _trainer(
+    dataset: Dataset,
+    lessons: Lessons,
+    model: SAML,
+    workspace: Path,
+    stop_after: int = 0,
+    hooks: Hooks | None = None,
+) -> Trainer:
     options, device = model.options, choose_device(model.options.device)
     model.network.to(device)
     encoder = Encoder.of(dataset, lessons.fields)
@@ -281,10 +289,11 @@ def _trainer(dataset: Dataset, lessons: Lessons, model: SAML, workspace: Path, s
         workspace,
         stop_after,
         f"{run_name(workspace)}: {model.config.method}",
+        hooks=hooks,
     )
 
 
-def _card(meta: dict[str, Any]) -> str:
+def card(meta: dict[str, Any]) -> str:
     """Say in Markdown what was trained on what."""
     return "\n".join(
         [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -110,6 +110,15 @@ class Samples:
         """Some samples."""
         parts = (self.start[rows], self.stop[rows], self.latest[rows])
         return Samples(self.offers.take(rows), self.past, *parts)
+
+    def of_scenario(self, place: int) -> Samples:
+        """The samples of one scenario."""
+        return self.take(np.flatnonzero(self.offers.scenarios == place))
+
+    def said_to_be_of(self, scenarios: Ints | int) -> Samples:
+        """The same samples, as if they were of other scenarios."""
+        told = np.broadcast_to(np.asarray(scenarios, np.int64), len(self)).copy()
+        return replace(self, offers=replace(self.offers, scenarios=told))
 
 
 def labels_of(dataset: Dataset, config: SAMLConfig) -> Labels:

@@ -1,0 +1,250 @@
+"""A new scenario for a fitted SAML: a branch begun as the most similar one, trained alone, then together."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from polyvec.data.split import check_moment
+from polyvec.errors import UsageError
+from polyvec.ids import Vocabulary
+from polyvec.layers.branches import BranchLinear
+from polyvec.systems.folder import REFIT, claim_workspace, told_by, write_model
+from polyvec.systems.saml.features import Encoder, Fields
+from polyvec.systems.saml.fit import Lessons, card, end_of, train
+from polyvec.systems.saml.model import SAML, SYSTEM
+from polyvec.systems.saml.objective import predict
+
+if TYPE_CHECKING:
+    from polyvec.data.dataset import Dataset
+    from polyvec.systems.saml.fit import Validation
+    from polyvec.systems.saml.network import SAMLNetwork
+    from polyvec.systems.saml.samples import Samples
+
+OF_ALL, OF_EACH = "view.everyone.tables", "view.own.tables"
+
+
+def extend(
+    model: SAML,
+    dataset: Dataset,
+    scenario: str,
+    out: Path | str,
+    *,
+    until: int | None = None,
+    held_back: int = 0,
+    validation: Validation = "window",
+    branch_only: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> SAML:
+    """Add a branch for a scenario that a model has not learned, and write a new Model folder.
+
+    The branch (and tables and gate) of the new scenario begin as those of the scenario whose branch foretells
+    its samples best; they are trained while all else stays as it is, but for rows of items and values that
+    the model had not seen; then all branches are trained together on the samples of all scenarios. Both runs
+    are trained as the model was.
+
+    Parameters
+    ----------
+    model
+        A fitted SAML of ``method=saml``.
+    dataset
+        Data with samples of the new scenario, and, for the second run, of the others.
+    scenario
+        The new one.
+    out
+        The new Model folder, whole or absent.
+    until, held_back, validation, resume, overwrite
+        As of :func:`polyvec.systems.saml.fit.fit`.
+    branch_only
+        Whether to leave out the second run.
+
+    Raises
+    ------
+    UsageError
+        If the model knows the scenario, is a rival's, or has a table of items that cannot grow.
+    DataError
+        If the data has no such scenario, or nothing to learn from in it.
+    ArtifactError
+        If ``out`` exists, or the run to resume was another one.
+    """
+    out = Path(out)
+    _check(model, scenario)
+    check_moment(dataset, until, held_back)
+    stop = end_of(dataset, until, held_back)
+    config, options = replace(model.config, scenarios=(*model.scenarios, scenario)), model.options
+    lessons = Lessons.of(dataset, config, options, stop, validates=validation != "none")
+    lessons = replace(lessons, fields=grown(model.fields, lessons.fields))
+    settings = {
+        SYSTEM: asdict(config),
+        "extends": model.manifest.fingerprint if model.manifest else "",
+        "moment": [stop, validation, branch_only],
+    }
+    workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
+    place, held_out = len(model.scenarios), lessons.held_out
+    alone = replace(
+        lessons,
+        training=lessons.training.of_scenario(place),
+        held_out=None if held_out is None else held_out.of_scenario(place),
+    )
+    source = most_similar(model, dataset, alone.training)
+    begun = transplanted(model, lessons.untrained(config, options), source)
+    steady = replace(begun, options=replace(options, weight_decay=0.0))  # what decays does not stay
+    found, first = train(dataset, alone, steady, workspace, hooks=OnlyTheNew.of(steady.network, model))
+    found, last = replace(found, options=options), first
+    if not branch_only:
+        found, last = train(dataset, lessons, found, workspace / REFIT)
+    meta = found.meta | told_by([last], "AUC") | lessons.told
+    meta |= {
+        "training_seconds": round(first.seconds + (0 if branch_only else last.seconds), 3),
+        "extended_by": scenario,
+        "extended_from": model.scenarios[source],
+    }
+    write_model(out, found, dataset, workspace, meta, card=card(meta), overwrite=overwrite)
+    return SAML.open(out)
+
+
+def most_similar(model: SAML, dataset: Dataset, samples: Samples) -> int:
+    """The scenario whose branch foretells samples best: least log-loss."""
+    encoder, labels = Encoder.of(dataset, model.fields), samples.offers.labels
+    losses = []
+    for place in range(len(model.scenarios)):
+        logits = model.calibrated(predict(model.network, samples.said_to_be_of(place), encoder)[0])
+        losses.append(np.logaddexp(0, np.where(labels, -logits, logits)).mean())
+    return int(np.argmin(losses))
+
+
+def grown(known: Fields, seen: Fields) -> Fields:
+    """Fields of a model with values that it had not seen after its own; its numbers stay as they are."""
+
+    def joined(one: Vocabulary, other: Vocabulary) -> Vocabulary:
+        new = other.series.filter(pl.Series(one.rows(other.series) < 0))
+        return Vocabulary(pl.concat([one.series, new]), one.name)
+
+    return Fields(
+        {name: joined(values, seen.items[name]) for name, values in known.items.items()},
+        {name: joined(values, seen.context[name]) for name, values in known.context.items()},
+        known.numbers,
+    )
+
+
+@torch.no_grad()
+def transplanted(model: SAML, larger: SAML, source: int) -> SAML:
+    """Give an untrained model of one scenario more the weights of a smaller one.
+
+    What is of the new scenario begins as what is of ``source``; rows of values that are new stay as they are.
+
+    Raises
+    ------
+    UsageError
+        If a table of another number of values is another table altogether, as hashed ones are.
+    """
+    old, count = dict(model.network.state_dict()), len(model.scenarios)
+    for name, weight in larger.network.state_dict().items():
+        if name not in old:  # the gate of a model that had a single scenario
+            continue
+        before = old[name]
+        if name.startswith(OF_EACH):
+            new, was = (each.view(scenarios, -1, each.shape[1]) for each, scenarios in
+                        ((weight, count + 1), (before, count)))  # fmt: skip
+            new[:count, : was.shape[1]] = was
+            new[count] = new[source]
+        elif weight.shape == before.shape:
+            weight.copy_(before)
+        elif name.startswith(OF_ALL) and model.config.item_table == "popular":
+            weight[: len(before)] = before
+        elif name.startswith(OF_ALL):
+            raise UsageError(
+                f"a table of items of kind '{model.config.item_table}' cannot grow",
+                expected="item_table=popular, or no items that the model has not seen",
+                mend="fit again with the new scenario",
+            )
+        else:
+            weight[:count] = before
+            weight[count] = before[source]
+    return larger
+
+
+@dataclass(frozen=True)
+class OnlyTheNew:
+    """Hooks of the training loop that leave gradients to what is new alone.
+
+    Attributes
+    ----------
+    network
+        What is trained.
+    learns
+        By the name of a parameter which of its first places learn, float; nothing else does.
+    """
+
+    network: nn.Module
+    learns: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, network: SAMLNetwork | nn.Module, model: SAML) -> OnlyTheNew:
+        """What a network has that ``model``, which it was grown from, has not."""
+        old, learns = dict(model.network.named_parameters()), {}
+        stacked = {
+            f"{name}.{part}"
+            for name, module in network.named_modules()
+            if isinstance(module, BranchLinear)
+            for part in ("weight", "bias")
+        }
+        for name, parameter in network.named_parameters():
+            known = 0 if name not in old else len(old[name])
+            if name.startswith(OF_EACH):  # the last of as many parts as there are scenarios
+                known = len(parameter) - len(parameter) // (len(model.scenarios) + 1)
+            elif not (name in stacked or name.startswith(OF_ALL)):
+                continue
+            learns[name] = (torch.arange(len(parameter)) >= known).float()
+        return cls(network, learns)
+
+    def begin(self, step: int) -> None:
+        """Nothing."""
+
+    def before_update(self, _batch: Any) -> None:
+        """Take away the gradients of what stays."""
+        for name, parameter in self.network.named_parameters():
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            if name not in self.learns:
+                parameter.grad = None
+                continue
+            learns = self.learns[name].to(gradient.device)
+            if gradient.is_sparse:
+                parameter.grad = gradient = gradient.coalesce()
+                gradient.values().mul_(learns[gradient.indices()[0], None])
+            else:
+                gradient *= learns.view(-1, *[1] * (gradient.ndim - 1))
+
+    def after_update(self, step: int) -> None:
+        """Nothing."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Nothing is remembered."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing was remembered."""
+
+
+def _check(model: SAML, scenario: str) -> None:
+    """Refuse what cannot be extended."""
+    if model.config.method != "saml":
+        raise UsageError(
+            f"a ranker of method={model.config.method} has no branches to add one to",
+            expected="method=saml",
+            mend="fit again with the new scenario",
+        )
+    if scenario in model.scenarios:
+        raise UsageError(
+            f"the model has learned scenario '{scenario}' already",
+            expected=f"another than {', '.join(model.scenarios)}",
+        )

@@ -1,0 +1,108 @@
+"""A new scenario for a fitted SAML."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from polyvec.errors import DataError, UsageError
+from polyvec.systems import saml
+from polyvec.systems.saml import SAML
+from polyvec.systems.saml.score import score_log
+
+KNOWN = ("east", "north", "south")
+
+
+@pytest.fixture(scope="module")
+def opened(dataset):
+    """The log of a shop that opened in the west, where people are as in the south; few of them."""
+    users = dataset.users.series
+    moved = (users >= "south052").to_numpy()[np.repeat(np.arange(len(users)), np.diff(dataset.user_offsets))]
+    scenarios = np.where(moved, 3, dataset.columns["scenario"]).astype(np.int32)
+    return replace(
+        dataset,
+        columns=dataset.columns | {"scenario": scenarios},
+        codes=dataset.codes | {"scenario": [*KNOWN, "west"]},
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(opened, config, options, last_week, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("extend") / "model"
+    some = opened.keep(opened.item_rows > 1)  # two items come with the new scenario
+    saml.fit(some, folder, replace(config, scenarios=KNOWN), options, until=last_week)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(folder, opened, last_week) -> SAML:
+    out = folder.with_name("alone")
+    return saml.extend(SAML.open(folder), opened, "west", out, until=last_week, branch_only=True)
+
+
+def test_the_new_branch_begins_as_the_most_similar_and_all_else_stays(folder, alone):
+    assert alone.manifest.meta["extended_from"] == "south"
+    assert alone.scenarios == [*KNOWN, "west"]
+    before, after = (load_file(one / "weights.safetensors") for one in (folder, folder.with_name("alone")))
+    changed = set()
+    for name, weight in after.items():
+        was = before[name]
+        if name.startswith("view.own.tables"):
+            new, old = weight.view(4, -1, weight.shape[1]), was.view(3, -1, was.shape[1])
+            assert new[:3, : old.shape[1]].equal(old)
+        elif weight.shape == was.shape:
+            assert weight.equal(was), name
+        else:
+            assert weight[: len(was)].equal(was), name
+            changed.add(name.split(".")[0])
+    assert changed == {"levels", "output", "view"}
+    weight = after["levels.0.layer.weight"]
+    assert not weight[3].equal(weight[2])
+    assert torch.nn.functional.cosine_similarity(weight[3].ravel(), weight[2].ravel(), dim=0) > 0.8
+
+
+def test_few_samples_do_for_a_scenario_like_one_that_is_known(alone, opened, config, options, last_week):
+    assert score_log(alone, opened).by_scenario["west"]["auc"] > 0.7  # at best 0.85
+
+
+def test_items_that_came_with_the_scenario_have_rows(folder, alone):
+    assert len(SAML.open(folder).fields.items["item_id"]) == 38
+    assert len(alone.fields.items["item_id"]) == 40
+    assert alone.fields.items["item_id"].ids(range(38)) == SAML.open(folder).fields.items["item_id"].ids(
+        range(38)
+    )
+
+
+def test_then_all_branches_are_trained_together(folder, opened, last_week, tmp_path):
+    model = saml.extend(SAML.open(folder), opened, "west", tmp_path / "model", until=last_week)
+    found = score_log(model, opened).by_scenario
+    assert all(figures["auc"] > 0.7 for figures in found.values())
+    before = load_file(folder / "weights.safetensors")["levels.0.layer.weight"]
+    assert not load_file(tmp_path / "model" / "weights.safetensors")["levels.0.layer.weight"][:3].equal(
+        before
+    )
+    assert model.options == SAML.open(folder).options
+
+
+def test_a_single_scenario_becomes_two(opened, config, options, last_week, tmp_path):
+    short = replace(options, epochs=1)
+    one = saml.fit(opened, tmp_path / "one", replace(config, scenarios=("east",)), short, until=last_week)
+    two = saml.extend(one, opened, "north", tmp_path / "two", until=last_week, validation="none")
+    assert two.scenarios == ["east", "north"]
+    assert set(score_log(two, opened).by_scenario) == {"east", "north"}
+
+
+def test_what_cannot_be_extended_is_refused(folder, opened, config, options, last_week, tmp_path):
+    model, out = SAML.open(folder), tmp_path / "out"
+    with pytest.raises(UsageError, match="has learned scenario 'south' already"):
+        saml.extend(model, opened, "south", out)
+    with pytest.raises((DataError, UsageError), match="mars"):
+        saml.extend(model, opened, "mars", out)
+    rival = replace(model, config=replace(model.config, method="mixed"))
+    with pytest.raises(UsageError, match="method=mixed"):
+        saml.extend(rival, opened, "west", out)
+    assert not out.exists()
