@@ -51,6 +51,14 @@ def collect(runs: Path) -> dict[str, Any]:
     return {"sets": sets, "differences": differences}
 
 
+def merged(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Put what was found in place of what was known of the same models, and keep the rest."""
+    sets = {name: before["sets"].get(name, {}) | models for name, models in found["sets"].items()}
+    fresh = {(one["set"], one["model"], one["against"]) for one in found["differences"]}
+    kept = [one for one in before["differences"] if (one["set"], one["model"], one["against"]) not in fresh]
+    return {"sets": before["sets"] | sets, "differences": kept + found["differences"]}
+
+
 def _read(model: Path) -> dict[int, dict[str, Any]]:
     """Figures and users' measures by seed."""
     found = {}

@@ -8,7 +8,8 @@
 DATA holds the folders that sets.py names, each with events.parquet (and items.parquet, users.parquet); the
 sources are named there. Every model is one small folder in FOLDER (a JSON file and a Parquet table of each
 user's measures): the study can be stopped and started again at any time, and run in parts. ``--collect``
-makes results.json of whatever is there; page.py makes the page of it. ``--choose-epochs`` trains GUIM with
+puts whatever is there into results.json, in place of what that knew of the same models; page.py makes the
+page of it. ``--choose-epochs`` trains GUIM with
 C = 1 and C = 4 without the window before the test's and prints recall@100 on it after every epoch: how the
 number of epochs in sets.py was chosen, before any test was asked.
 
@@ -35,7 +36,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from collect import MODEL, collect
+from collect import MODEL, collect, merged
 from recipes import Recipe, recipes
 from sets import SETS, DataSet
 
@@ -72,9 +73,14 @@ def main() -> None:
             train(arguments, runs, Path(scratch))
         elif not any(runs.glob("*/*/*/run.json")):
             sys.exit(f"{runs} holds no SET/MODEL/SEED/run.json: --collect reads what calls without it wrote")
-        results = {"commands": COMMANDS, **collect(runs)}
+        found = collect(runs)
+        if arguments.out is not None:
+            arguments.out.mkdir(parents=True, exist_ok=True)
+            known = arguments.out / "results.json"
+            if known.exists():
+                found = merged(json.loads(known.read_text("utf-8")), found)
+        results = {"commands": COMMANDS, **found}
     if arguments.out is not None:
-        arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     for name, models in results["sets"].items():
         for model, figures in models.items():

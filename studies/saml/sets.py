@@ -140,16 +140,18 @@ def _shop(folder: str, column: str) -> Callable[[Path, Path, int], object]:
 
 MOVIES = {
     "labels": "rating", "like_above": 3, "user_ids": True, "specific_width": 16,
-    "context_fields": ("gender", "age", "occupation", "zip_code"),
+    "context_fields": ("gender", "age", "occupation", "zip_code"), "hidden": (128, 64, 32),
 }  # fmt: skip
 SETS = {
     "planted": _planted(effects=False),
     "planted, items differ": _planted(effects=True),
     "movielens, random rows": DataSet(
-        "MovieLens 1M (GroupLens)", "movielens_1m", _movielens, "random", MOVIES | {"max_length": 0}
+        "MovieLens 1M (GroupLens)", "movielens_1m", _movielens, "random", MOVIES | {"max_length": 0},
+        {"batch_size": 2048, "epochs": 10},
     ),
     "movielens, by position": DataSet(
-        "MovieLens 1M (GroupLens)", "movielens_1m", _movielens, "order", MOVIES
+        "MovieLens 1M (GroupLens)", "movielens_1m", _movielens, "order", MOVIES,
+        {"batch_size": 2048, "epochs": 10},
     ),
     "xmarket": DataSet(
         "XMarket Electronics (Bonab et al., CIKM 2021)", "xmarket_electronics",

@@ -61,6 +61,21 @@ def test_differences_are_paired_by_user_whatever_the_order_and_averaged_over_sha
     assert measures["CMP-L recall@100 all"]["values"] == pytest.approx([0.45, 0.4, 0.9])
 
 
+def test_what_is_collected_again_replaces_its_models_and_leaves_the_others(study, tmp_path):
+    write_run(tmp_path, "GUIM C=1", 0, {1: 0.1, 2: 0.5})
+    write_run(tmp_path, "GUIM C=4", 0, {2: 0.7, 1: 0.2})
+    known, again = study["collect"].collect(tmp_path), study["collect"].merged
+    known["sets"]["journey"] = {"GUIM C=1": "kept"}
+    known["sets"]["ml100k"]["GUIM C=8"] = "kept"
+    known["differences"].append({"set": "ml100k", "model": "GUIM C=8", "against": "GUIM C=1"})
+    write_run(tmp_path, "GUIM C=4", 1, {2: 0.7, 1: 0.2})
+    found = again(known, study["collect"].collect(tmp_path))
+    assert found["sets"]["journey"] == {"GUIM C=1": "kept"}
+    assert found["sets"]["ml100k"]["GUIM C=8"] == "kept"
+    assert found["sets"]["ml100k"]["GUIM C=4"]["seeds"] == [0, 1]
+    assert [one["model"] for one in found["differences"]] == ["GUIM C=8", "GUIM C=4"]
+
+
 def test_a_run_without_its_last_file_does_not_count(study, tmp_path):
     write_run(tmp_path, "GUIM C=1", 0, {1: 0.1})
     write_run(tmp_path, "GUIM C=4", 0, {1: 0.1})
