@@ -155,17 +155,18 @@ SETS = {
     ),
     "xmarket": DataSet(
         "XMarket Electronics (Bonab et al., CIKM 2021)", "xmarket_electronics",
-        _shop("xmarket_electronics", "market"), "time", {"labels": "drawn", "validation_days": 180}, {},
+        _shop("xmarket_electronics", "market"), "time",
+        {"labels": "drawn", "validation_days": 180, "hidden": (128, 64, 32)}, {},
         "2019-07-01", "2020-12-31",
     ),
     "online_retail": DataSet(
         "UCI Online Retail II (D. Chen, CC BY 4.0)", "uci_online_retail",
         _shop("uci_online_retail", "country"), "time",
         {
-            "labels": "drawn", "validation_days": 28,
+            "labels": "drawn", "validation_days": 28, "hidden": (128, 64, 32), "max_length": 10,
             "scenarios": ("United Kingdom", "EIRE", "Germany", "France", "Netherlands"),
         },
-        {},
+        {"batch_size": 2048, "epochs": 6},
         "2011-10-01", "2011-12-10",
     ),
 }  # fmt: skip
