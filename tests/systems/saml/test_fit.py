@@ -234,3 +234,18 @@ def test_columns_may_be_called_as_they_like(dataset, config, options, last_week,
             for one in (score_log(model, other), score_log(SAML.open(tmp_path / "model"), other))
         )
     )
+
+
+def test_counted_features_go_through_a_saved_model_and_a_log_without_a_scenario(
+    dataset, config, options, last_week, tmp_path
+):
+    short = replace(options, epochs=1)
+    counting = replace(config, windows=(7, 0))
+    model = saml.fit(dataset, tmp_path / "model", counting, short, until=last_week)
+    assert model.network.shape.dense > 2
+    scores = score_log(model, dataset).table["score"]
+    assert SAML.open(tmp_path / "model").fields.counted == model.fields.counted
+    assert score_log(SAML.open(tmp_path / "model"), dataset).table["score"].equals(scores)
+    east = dataset.keep(dataset.columns["scenario"] == 0)
+    alone = replace(east, codes=dataset.codes | {"scenario": ["east"]})
+    assert set(score_log(model, alone).by_scenario) == {"east"}

@@ -32,6 +32,10 @@ def with_actions(dataset: Dataset, actions: list[str], seed: int = 0) -> Dataset
     return replace(dataset, columns=columns | {"action": codes}, codes=dataset.codes | {"action": actions})
 
 
+def samples_of(dataset: Dataset, config: SAMLConfig) -> Samples:
+    return Samples.of(offers_of(dataset, config), dataset, taken_before(dataset, config), 10)
+
+
 def offers_of(dataset: Dataset, config: SAMLConfig, start: int = EVER, stop: int = 1000 * DAY, seed: int = 0):
     return draw_offers(dataset, config, scenarios_of(dataset, config), start, stop, seed)
 
@@ -152,7 +156,7 @@ def test_scenarios_are_told_by_name(dataset):
 
 
 def test_features_are_looked_up_and_what_is_not_known_is_row_zero(dataset, config):
-    samples = Samples.of(offers_of(dataset, config), dataset, taken_before(dataset, config), 10)
+    samples = samples_of(dataset, config)
     fields = Fields.learn(dataset, samples, replace(config, user_ids=True))
     assert fields.shape(3).item == {"item_id": 41, "category": 5}
     assert fields.shape(3).context == {"gender": 3, "user_id": 181}
@@ -243,3 +247,40 @@ def test_a_field_of_lists_is_refused(dataset, config):
     with pytest.raises(DataError, match="lists") as raised:
         Fields.learn(replace(dataset, item_table=table), samples, config)
     assert raised.value.column == "category"
+
+
+def test_what_is_counted_of_an_item_is_of_its_scenario_and_of_days_before(dataset, config):
+    counting = replace(config, windows=(7, 0))
+    samples = samples_of(dataset, counting)
+    fields = Fields.learn(dataset, samples, counting)
+    names = [name for name in fields.numbers if name.startswith("counted ")]
+    assert names[:2] == ["counted purchase 7d", "counted users 7d"]
+    dense = Encoder.of(dataset, fields).batch(samples, torch.device("cpu")).dense.numpy()
+    assert dense.shape == (len(samples), 2 + len(names))
+    mean, deviation = fields.numbers["counted purchase 7d"]
+    counts = np.expm1(dense[:, 2] * deviation + mean)
+    days, scenarios = dataset.times // DAY, dataset.columns["scenario"]
+    for row in (0, 500, 2000):
+        offers = samples.offers
+        day = offers.times[row] // DAY
+        same = (dataset.item_rows == offers.items[row]) & (scenarios == offers.scenarios[row])
+        assert counts[row] == pytest.approx((same & (days < day) & (days >= day - 7)).sum(), abs=1e-3)
+
+
+def test_what_happens_later_is_not_counted(dataset, config):
+    counting = replace(config, windows=(7, 0))
+    samples = samples_of(dataset, counting)
+    fields = Fields.learn(dataset, samples, counting)
+    early = samples.take(np.flatnonzero(samples.offers.times < 10 * DAY))
+    before = dataset.keep(np.asarray(dataset.times) < 10 * DAY)
+    some, all_ = (Encoder.of(one, fields) for one in (before, dataset))
+    np.testing.assert_array_equal(some._counted(early.offers), all_._counted(early.offers))
+    nobody = replace(early.offers, items=np.full(len(early), -1))
+    assert not all_._counted(nobody).any()
+
+
+def test_data_with_an_order_has_nothing_to_count(dataset, config):
+    ordered = replace(dataset, time_kind="order")
+    counting = replace(config, windows=(7,))
+    with pytest.raises(DataError, match="timestamps"):
+        Fields.learn(ordered, samples_of(ordered, counting), counting)

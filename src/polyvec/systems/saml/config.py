@@ -58,6 +58,10 @@ class SAMLConfig:
         Whether the user's id is a field, too: of users who come again.
     item_numbers
         Number columns of the catalogue that are dense features.
+    windows
+        Days over which events, users and revenue of the item in its scenario are counted, strictly before the
+        day of the offer, as dense features (with mean price and rating, and days since the first and the
+        latest event); 0 stands for ever, nothing for no such features. Data with timestamps only.
     max_length
         L, latest events of a history; 0 does without histories.
     max_ids, max_users
@@ -113,6 +117,7 @@ class SAMLConfig:
     specific_fields: tuple[str, ...] = ()
     user_ids: bool = False
     item_numbers: tuple[str, ...] = ()
+    windows: tuple[Annotated[int, Field(ge=0)], ...] = ()
     max_length: Annotated[int, Field(ge=0)] = 50
     max_ids: Count = 1_000_000
     max_users: Count = 1_000_000

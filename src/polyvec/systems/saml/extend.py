@@ -131,6 +131,7 @@ def grown(known: Fields, seen: Fields) -> Fields:
         {name: joined(values, seen.items[name]) for name, values in known.items.items()},
         {name: joined(values, seen.context[name]) for name, values in known.context.items()},
         known.numbers,
+        seen.counted,
     )
 
 

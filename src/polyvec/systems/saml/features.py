@@ -9,11 +9,14 @@ import numpy as np
 import polars as pl
 import torch
 
+from polyvec.data.dataset import MICROSECONDS_PER_DAY
 from polyvec.data.fields import texts_of
 from polyvec.data.item_sets import expand_ranges
+from polyvec.data.market import SCENARIO, Market, Statistics
 from polyvec.errors import DataError, UsageError, nearest_name
 from polyvec.ids import Vocabulary
 from polyvec.systems.saml.network import ITEM_ID, Batch, Shape
+from polyvec.systems.saml.samples import scenarios_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,12 +26,58 @@ if TYPE_CHECKING:
 
     from polyvec.data.dataset import Dataset
     from polyvec.systems.saml.config import SAMLConfig
-    from polyvec.systems.saml.samples import Samples
+    from polyvec.systems.saml.samples import Offers, Samples
 
     Ints = npt.NDArray[np.int64]
     Floats = npt.NDArray[np.float32]
 
 USER_ID = "user_id"
+HISTORY, COUNTED = "history", "counted "  # among the names of the numbers
+MOST_COUNTED = 100_000  # samples that means and deviations of what is counted are taken of
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What is counted of an item in its scenario before the day of an offer.
+
+    Attributes
+    ----------
+    scenarios
+        In the order that numbers them.
+    action
+        What users, revenue and recency are of.
+    windows
+        Days; see :class:`polyvec.data.market.Statistics`.
+    """
+
+    scenarios: tuple[str, ...]
+    action: str
+    windows: tuple[int, ...]
+
+    def statistics(self, dataset: Dataset) -> list[Statistics | None]:
+        """Of every scenario; None for one that the data does not have.
+
+        Raises
+        ------
+        DataError
+            If the data has no timestamps.
+        """
+        known, each = dataset.codes.get(SCENARIO, []), np.arange(dataset.num_items)
+        return [
+            Statistics(Market.of(dataset, name), each, self.action, self.windows) if name in known else None
+            for name in self.scenarios
+        ]
+
+
+def _counts(statistics: list[Statistics | None], offers: Offers) -> npt.NDArray[np.float64]:
+    """Statistics of offers' items, log(1 + x), ``[P, F]``; NaN for what is not known."""
+    width = next(len(one.names) for one in statistics if one is not None)
+    found = np.full((len(offers), width), np.nan)
+    for place, one in enumerate(statistics):
+        mine = np.flatnonzero(offers.scenarios == place)
+        if one is not None and len(mine):
+            found[mine] = one.at(offers.items[mine], offers.times[mine] // MICROSECONDS_PER_DAY)
+    return np.sign(found) * np.log1p(np.abs(found))
 
 
 @dataclass(frozen=True)
@@ -42,12 +91,16 @@ class Fields:
     context
         Known values of every field of the moment.
     numbers
-        Mean and deviation of every number of the catalogue, then of the history's length.
+        Mean and deviation of every number of the catalogue, then of the history's length, then of what is
+        counted.
+    counted
+        What that is; None for nothing.
     """
 
     items: dict[str, Vocabulary]
     context: dict[str, Vocabulary]
     numbers: dict[str, tuple[float, float]]
+    counted: Counted | None = None
 
     @classmethod
     def learn(cls, dataset: Dataset, samples: Samples, config: SAMLConfig) -> Fields:
@@ -73,8 +126,18 @@ class Fields:
         for name in config.item_numbers:
             values_N = _number(dataset.item_table, name)
             numbers[name] = _spread(values_N[samples.offers.items])
-        numbers["history"] = _spread(np.log1p((samples.stop - samples.start).astype(np.float64)))
-        return cls(items, context, numbers)
+        numbers[HISTORY] = _spread(np.log1p((samples.stop - samples.start).astype(np.float64)))
+        counted = None
+        if config.windows:
+            counted = Counted(tuple(scenarios_of(dataset, config)), config.action, config.windows)
+            statistics = counted.statistics(dataset)
+            names = next(one.names for one in statistics if one is not None)
+            drawn = np.random.default_rng(0).permutation(len(samples))[:MOST_COUNTED]
+            columns = _counts(statistics, samples.offers.take(drawn)).T
+            numbers |= {
+                f"counted {name}": _spread(column) for name, column in zip(names, columns, strict=True)
+            }
+        return cls(items, context, numbers, counted)
 
     def shape(self, scenarios: int) -> Shape:
         """Rows of the tables, one more than known values each."""
@@ -93,14 +156,19 @@ class Fields:
 
     @classmethod
     def load(
-        cls, folder: Path, items: list[str], context: list[str], numbers: dict[str, tuple[float, float]]
+        cls,
+        folder: Path,
+        items: list[str],
+        context: list[str],
+        numbers: dict[str, tuple[float, float]],
+        counted: Counted | None,
     ) -> Fields:
-        """Read what :meth:`save` wrote; names and numbers are in the configuration file."""
+        """Read what :meth:`save` wrote; names, numbers and what is counted are in the configuration file."""
         found = [
             {name: Vocabulary.load(folder / f"{name}.parquet", name) for name in names}
             for names in (items, context)
         ]
-        return cls(found[0], found[1], numbers)
+        return cls(found[0], found[1], numbers, counted)
 
 
 @dataclass(frozen=True)
@@ -120,6 +188,10 @@ class Encoder:
         Normalised numbers of the catalogue, ``[N + 1, …]``; what is missing is 0, the mean.
     history
         Mean and deviation of the logarithm of the history's length.
+    statistics
+        What is counted, by scenario; empty for nothing.
+    counted
+        Mean and deviation of every one of it, ``[F, 2]``.
     """
 
     item_codes: Ints
@@ -127,6 +199,8 @@ class Encoder:
     users: Ints | None
     numbers: Floats
     history: tuple[float, float]
+    statistics: list[Statistics | None]
+    counted: npt.NDArray[np.float64]
 
     @classmethod
     def of(cls, dataset: Dataset, fields: Fields) -> Encoder:
@@ -145,7 +219,7 @@ class Encoder:
         numbers = [
             np.nan_to_num((_number(table, name) - mean) / deviation)
             for name, (mean, deviation) in fields.numbers.items()
-            if name != "history"
+            if name != HISTORY and not name.startswith(COUNTED)
         ]
         nothing = np.empty((dataset.num_items, 0))
         return cls(
@@ -153,7 +227,9 @@ class Encoder:
             context,
             None if users is None else np.append(users.rows(dataset.users.series) + 1, 0),
             np.pad(np.stack(numbers, axis=1) if numbers else nothing, ((0, 1), (0, 0))).astype(np.float32),
-            fields.numbers["history"],
+            fields.numbers[HISTORY],
+            [] if fields.counted is None else fields.counted.statistics(dataset),
+            np.array([spread for name, spread in fields.numbers.items() if name.startswith(COUNTED)]),
         )
 
     def batch(self, samples: Samples, device: torch.device) -> Batch:
@@ -162,7 +238,7 @@ class Encoder:
         owners, events = expand_ranges(samples.start, samples.stop)
         mean, deviation = self.history
         lengths = (np.log1p((samples.stop - samples.start).astype(np.float64)) - mean) / deviation
-        dense = np.concatenate([self.numbers[offers.items], lengths[:, None]], axis=1)
+        dense = np.concatenate([self.numbers[offers.items], lengths[:, None], self._counted(offers)], axis=1)
         arrays = (
             offers.scenarios,
             self._context(samples),
@@ -173,6 +249,13 @@ class Encoder:
             offers.labels.astype(np.float32),
         )
         return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
+
+    def _counted(self, offers: Offers) -> npt.NDArray[np.float64]:
+        """What is counted, normalised, ``[P, F]``; what is not known is 0, the mean."""
+        if not self.statistics:
+            return np.empty((len(offers), 0))
+        mean, deviation = self.counted.T
+        return np.nan_to_num((_counts(self.statistics, offers) - mean) / deviation)
 
     def _context(self, samples: Samples) -> Ints:
         """Rows of the fields of the moment, int64 ``[P, F]``."""

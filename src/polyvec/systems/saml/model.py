@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from polyvec.systems.folder import read_model_manifest
 from polyvec.systems.saml.config import SAMLConfig
-from polyvec.systems.saml.features import Encoder, Fields
+from polyvec.systems.saml.features import Counted, Encoder, Fields
 from polyvec.systems.saml.network import ITEM_ID
 from polyvec.systems.saml.objective import predict
 from polyvec.systems.saml.rivals import make_network
@@ -148,6 +148,7 @@ class SAML:
             "scenarios": self.scenarios,
             "fields": {"items": list(self.fields.items), "context": list(self.fields.context)},
             "numbers": self.fields.numbers,
+            "counted": None if self.fields.counted is None else asdict(self.fields.counted),
             "calibration": self.calibration,
         }
         (stage / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
@@ -164,7 +165,11 @@ class SAML:
         path = Path(path)
         manifest = read_model_manifest(path, SYSTEM)
         config = json.loads((path / "config.json").read_text("utf-8"))
-        fields = Fields.load(path / "fields", **config["fields"], numbers=config["numbers"])
+        counted = config["counted"]
+        if counted is not None:
+            windows, scenarios = tuple(counted["windows"]), tuple(counted["scenarios"])
+            counted = Counted(scenarios, counted["action"], windows)
+        fields = Fields.load(path / "fields", **config["fields"], numbers=config["numbers"], counted=counted)
         model = cls.new(
             SAMLConfig(**config[SYSTEM]),
             TrainingOptions(**config["training"]),
