@@ -274,9 +274,13 @@ def test_what_happens_later_is_not_counted(dataset, config):
     early = samples.take(np.flatnonzero(samples.offers.times < 10 * DAY))
     before = dataset.keep(np.asarray(dataset.times) < 10 * DAY)
     some, all_ = (Encoder.of(one, fields) for one in (before, dataset))
-    np.testing.assert_array_equal(some._counted(early.offers), all_._counted(early.offers))
+    np.testing.assert_array_equal(some.counts(early.offers), all_.counts(early.offers))
+    plan = SamplePlan(early, all_, 100, 0, torch.device("cpu"))
+    dense = torch.cat([batch.dense for batch in plan.epoch(0)])
+    alone = all_.batch(early, torch.device("cpu")).dense
+    assert sorted(dense[:, 2].tolist()) == sorted(alone[:, 2].tolist())
     nobody = replace(early.offers, items=np.full(len(early), -1))
-    assert not all_._counted(nobody).any()
+    assert not all_.counts(nobody).any()
 
 
 def test_data_with_an_order_has_nothing_to_count(dataset, config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -232,13 +233,14 @@ class Encoder:
             np.array([spread for name, spread in fields.numbers.items() if name.startswith(COUNTED)]),
         )
 
-    def batch(self, samples: Samples, device: torch.device) -> Batch:
-        """Samples as tensors."""
+    def batch(self, samples: Samples, device: torch.device, counts: Floats | None = None) -> Batch:
+        """Samples as tensors; ``counts`` are theirs, if they have been looked up already."""
         offers = samples.offers
         owners, events = expand_ranges(samples.start, samples.stop)
         mean, deviation = self.history
+        counts = self.counts(offers) if counts is None else counts
         lengths = (np.log1p((samples.stop - samples.start).astype(np.float64)) - mean) / deviation
-        dense = np.concatenate([self.numbers[offers.items], lengths[:, None], self._counted(offers)], axis=1)
+        dense = np.concatenate([self.numbers[offers.items], lengths[:, None], counts], axis=1)
         arrays = (
             offers.scenarios,
             self._context(samples),
@@ -250,12 +252,12 @@ class Encoder:
         )
         return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
-    def _counted(self, offers: Offers) -> npt.NDArray[np.float64]:
+    def counts(self, offers: Offers) -> Floats:
         """What is counted, normalised, ``[P, F]``; what is not known is 0, the mean."""
         if not self.statistics:
-            return np.empty((len(offers), 0))
+            return np.empty((len(offers), 0), np.float32)
         mean, deviation = self.counted.T
-        return np.nan_to_num((_counts(self.statistics, offers) - mean) / deviation)
+        return np.nan_to_num((_counts(self.statistics, offers) - mean) / deviation).astype(np.float32)
 
     def _context(self, samples: Samples) -> Ints:
         """Rows of the fields of the moment, int64 ``[P, F]``."""
@@ -294,12 +296,17 @@ class SamplePlan:
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch_size)
 
+    @cached_property
+    def counts(self) -> Floats:
+        """Counts of all samples, looked up at once: batch by batch that takes longer than training does."""
+        return self.encoder.counts(self.samples.offers)
+
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """Batches of an epoch from number ``skip`` on."""
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.samples))
         for start in range(skip * self.batch_size, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
-            yield self.encoder.batch(self.samples.take(rows), self.device)
+            yield self.encoder.batch(self.samples.take(rows), self.device, self.counts[rows])
 
     def widest(self) -> Batch:
         """The samples of the longest histories."""
