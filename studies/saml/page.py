@@ -87,19 +87,25 @@ def _better(words: str, methods: Results, other: str) -> str:
 
 
 def _compared(words: str, mine: Results, theirs: Results, of: Any) -> str:
-    """``yes`` or ``no`` where the interval of the difference lies on one side of 0, else ``undecided``."""
+    """Verdict on the difference of two measures, seed by seed."""
     both = sorted(set(mine["seeds"]) & set(theirs["seeds"]))
     differences = [
         of(mine)["values"][mine["seeds"].index(seed)] - of(theirs)["values"][theirs["seeds"].index(seed)]
         for seed in both
     ]
     found = over_runs(differences, digits=4)
-    half, mean = found.get("half_width", np.inf), found["mean"]
-    holds = "undecided" if abs(mean) <= half else "yes" if mean > 0 else "no"
     return (
-        f"**{words}**: {holds}. {cell(of(mine))} against {cell(of(theirs))}; difference {cell(found)} "
+        f"**{words}**: {_sign(found)}. {cell(of(mine))} against {cell(of(theirs))}; difference {cell(found)} "
         f"(seeds: {len(both)})."
     )
+
+
+def _sign(difference: Results) -> str:
+    """``yes`` or ``no`` where the interval of a difference lies on one side of 0, else ``undecided``."""
+    half, mean = difference.get("half_width", np.inf), difference["mean"]
+    if abs(mean) <= half:
+        return "undecided"
+    return "yes" if mean > 0 else "no"
 
 
 def _tables(name: str, methods: Results) -> str:
@@ -143,21 +149,26 @@ def _planted(name: str, methods: Results) -> list[str]:
         f"**{name}: branches ask those of their own group more**: {holds}. α {np.mean(within):.3f} "
         f"against {np.mean(between):.3f} (equal shares: {1 / 3:.3f})."
     )
-    turned = [methods.get(f"{one}, scenarios shuffled") for one in (OURS, MIXED)]
-    if all(turned):
-        left = over_runs(np.subtract(*_paired(turned[0], turned[1])).tolist(), digits=4)
-        gone = left["mean"] <= left.get("half_width", 0)
-        lines.append(
-            f"**{name}: users' scenarios shuffled, the advantage over the mixed network is gone**: "
-            f"{verdict([gone])}. {cell(turned[0]['auc'])} against {cell(turned[1]['auc'])}."
-        )
+    lines.append(_shuffled(name, methods))
     return lines
 
 
-def _paired(one: Results, other: Results) -> list[list[float]]:
-    """AUCs of the seeds that both have."""
-    both = sorted(set(one["seeds"]) & set(other["seeds"]))
-    return [[each["auc"]["values"][each["seeds"].index(seed)] for seed in both] for each in (one, other)]
+def _shuffled(name: str, methods: Results) -> str:
+    """Whether it is the scenarios that SAML owes what it is ahead of the mixed network."""
+    pairs = [[methods.get(f"{one}{end}") for one in (OURS, MIXED)] for end in ("", ", scenarios shuffled")]
+    if not all(one and other for one, other in pairs):
+        return ""
+    both = sorted(set.intersection(*(set(one["seeds"]) for pair in pairs for one in pair)))
+    values = [
+        [[one["auc"]["values"][one["seeds"].index(seed)] for seed in both] for one in pair] for pair in pairs
+    ]
+    ahead = [np.subtract(ours, mixed) for ours, mixed in values]
+    lost = over_runs((ahead[0] - ahead[1]).tolist(), digits=4)
+    return (
+        f"**{name}: what SAML is ahead of the mixed network is lost with users' scenarios shuffled**: "
+        f"{_sign(lost)}. {cell(over_runs(ahead[0].tolist()))} ahead, shuffled "
+        f"{cell(over_runs(ahead[1].tolist()))} (seeds: {len(both)})."
+    )
 
 
 def means(shares: Results) -> dict[str, dict[str, float]]:
