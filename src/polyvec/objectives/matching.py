@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -63,7 +64,7 @@ def mix(cosines_BCM: Tensor, alpha: float, mixture: Mixture = "max", sharpness: 
         weights_BCM = torch.softmax(sharpness * cosines_BCM, dim=1)
         return alpha * (weights_BCM * cosines_BCM).sum(dim=1)
     pooled_BM = torch.logsumexp(sharpness * cosines_BCM, dim=1)
-    return alpha / sharpness * (pooled_BM - torch.log(torch.tensor(float(cosines_BCM.shape[1]))))
+    return alpha / sharpness * (pooled_BM - math.log(cosines_BCM.shape[1]))
 
 
 def matching_loss(
