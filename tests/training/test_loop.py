@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from polyvec.errors import TrainingError
+from polyvec.layers.tables import PopularTable
 from polyvec.training.checkpoint import Progress, save_checkpoint
 from polyvec.training.journal import JOURNAL
-from polyvec.training.loop import Meter, Trainer, as_numbers, autocast, choose_device
+from polyvec.training.loop import Meter, Trainer, as_numbers, autocast, choose_device, told_size
 from polyvec.training.options import TrainingOptions
 
 Make = Callable[..., Trainer]
@@ -91,6 +92,16 @@ def test_the_loss_falls_and_progress_is_told(make_trainer: Make) -> None:
     losses = [record["loss"] for record in records(trainer, "epoch")]
     assert len(losses) == 10
     assert losses[-1] < losses[0] / 2
+
+
+def test_a_run_says_first_how_large_its_network_is(
+    make_trainer: Make, capfd: pytest.CaptureFixture[str]
+) -> None:
+    network = nn.Sequential(PopularTable(9, 4), nn.Linear(4, 2))
+    assert told_size(network) == "50 weights in 200 bytes, 160 of them in embedding tables"
+    trainer = make_trainer(options=options(epochs=1))
+    trainer.run()
+    assert told_size(trainer.network) in capfd.readouterr().err
 
 
 def test_a_run_is_a_pure_function_of_its_options(make_trainer: Make) -> None:

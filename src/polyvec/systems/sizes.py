@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import nn
-
-from polyvec.layers.tables import Table, WordTable
+from polyvec.layers.tables import tensors_in_tables
 from polyvec.training.rehearsal import num_bytes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from polyvec.layers.tables import Table
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,8 @@ class Sizes:
     @classmethod
     def of(cls, network: nn.Module, item_table: Table) -> Sizes:
         """Sizes of a network, of which ``item_table`` is a part; its tensors may be on the meta device."""
-        tables = [m for m in network.modules() if isinstance(m, nn.Embedding | Table | WordTable)]
-        in_tables = {id(part): part for m in tables for part in (*m.parameters(), *m.buffers())}
-        total, in_all_tables = num_bytes(network.state_dict().values()), num_bytes(in_tables.values())
+        total = num_bytes(network.state_dict().values())
+        in_all_tables = num_bytes(tensors_in_tables(network))
         return cls(item_table.bytes(), in_all_tables - item_table.bytes(), total - in_all_tables)
 
     @property

@@ -54,6 +54,10 @@ class Journal:
         self._task = self._bar.add_task(name, total=total_steps, completed=step, figures="")
         self._bar.start()
 
+    def say(self, text: str) -> None:
+        """Print a line above the progress bar."""
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def advance(self, step: int) -> None:
         """Move the progress bar."""
         self._bar.update(self._task, completed=step)

@@ -18,9 +18,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from polyvec.errors import TrainingError
+from polyvec.layers.tables import tensors_in_tables
 from polyvec.training.checkpoint import HasState, Progress, copies, load_checkpoint, save_checkpoint
 from polyvec.training.journal import Journal
 from polyvec.training.optimizers import clip_gradients, learning_rate_factor, make_optimizers
+from polyvec.training.rehearsal import num_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,6 +132,7 @@ class Trainer:
         progress = load_checkpoint(self.workspace, self.network, optimizers, self.hooks)
         self._begun = time.perf_counter() - progress.seconds
         journal = Journal(self.workspace, self._epochs * len(self.plan), progress.step, self.name)
+        journal.say(f"{self.name}: {told_size(self.network)}")
         try:
             with _interruptions() as interrupted:
                 while not progress.finished:
@@ -258,6 +261,13 @@ class Meter:
         means = as_numbers({name: total / max(self._steps, 1) for name, total in self._sums.items()})
         speed = {"tokens_per_s": round(self._tokens / seconds), "data_wait": round(self._waited / seconds, 4)}
         return {**means, **speed, "seconds": round(seconds, 3), "peak_rss_mb": peak_rss() // 2**20}
+
+
+def told_size(network: nn.Module) -> str:
+    """Say how large a network is."""
+    weights = sum(weight.numel() for weight in network.parameters())
+    total, in_tables = num_bytes(network.state_dict().values()), num_bytes(tensors_in_tables(network))
+    return f"{weights:,} weights in {total:,} bytes, {in_tables:,} of them in embedding tables"
 
 
 def autocast(options: TrainingOptions, device: torch.device) -> torch.autocast:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer, SparseAdam
 
-from polyvec.layers.tables import PopularTable, Table, WordTable
+from polyvec.layers.tables import PopularTable, WordTable, tensors_in_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,8 +25,7 @@ def make_optimizers(network: nn.Module, options: TrainingOptions) -> list[Optimi
     """
     tables = [m for m in network.modules() if isinstance(m, PopularTable | WordTable)]
     sparse = [table.weight for table in tables if table.sparse]
-    embeddings = [m for m in network.modules() if isinstance(m, nn.Embedding | Table | WordTable)]
-    not_decaying = {id(parameter) for module in embeddings for parameter in module.parameters()}
+    not_decaying = {id(tensor) for tensor in tensors_in_tables(network)}
     dense = [p for p in network.parameters() if all(p is not weight for weight in sparse)]
     # biases of several branches are matrices, too
     not_decaying |= {id(p) for name, p in network.named_parameters() if name.rpartition(".")[2] == "bias"}

@@ -2,6 +2,7 @@
 
 from polyvec.layers.tables.choice import KnownTable, TableKind, clusters_of, id_table
 from polyvec.layers.tables.clustered import ClusteredTable
+from polyvec.layers.tables.found import tensors_in_tables
 from polyvec.layers.tables.hashed import HashedTable, QuotientRemainderTable
 from polyvec.layers.tables.popular import PopularTable
 from polyvec.layers.tables.quantised import QuantisedTable
@@ -21,4 +22,5 @@ __all__ = [
     "WordTable",
     "clusters_of",
     "id_table",
+    "tensors_in_tables",
 ]
