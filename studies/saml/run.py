@@ -35,20 +35,14 @@ from sets import SETS, DataSet
 
 import polyvec
 from polyvec.data.dataset import days, parse_date
+from polyvec.data.offers import EVER, draw_offers, labels_of
 from polyvec.evaluation.runs import over_runs
 from polyvec.evaluation.scenarios import area_under_curve, measures
 from polyvec.systems import saml
 from polyvec.systems.saml.features import Encoder, Fields
 from polyvec.systems.saml.fit import VALIDATION_SEED, Lessons, train
 from polyvec.systems.saml.objective import predict
-from polyvec.systems.saml.samples import (
-    EVER,
-    Samples,
-    draw_offers,
-    labels_of,
-    scenarios_of,
-    taken_before,
-)  # fmt: skip
+from polyvec.systems.saml.samples import Samples, scenarios_of, taken_before
 from polyvec.systems.saml.score import TEST_SEED, mean_shares
 
 HISTORY = {"0": (0, 0), "1–5": (1, 5), "over 5": (6, 2**31)}

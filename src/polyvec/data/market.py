@@ -37,7 +37,7 @@ class Market:
     Attributes
     ----------
     name
-        Value of the column ``scenario``.
+        Value of the column ``scenario``; empty for all of them together.
     users, items
         Rows of the Dataset, int64 ``[E]``.
     times
@@ -62,8 +62,8 @@ class Market:
         return len(self.users)
 
     @classmethod
-    def of(cls, dataset: Dataset, name: str, until: int | None = None) -> Market:
-        """Events of a market before a moment.
+    def of(cls, dataset: Dataset, name: str | None, until: int | None = None) -> Market:
+        """Events of a market, or of all of them for None, before a moment.
 
         Raises
         ------
@@ -73,7 +73,7 @@ class Market:
             If no event is of that market.
         """
         require_timestamps(dataset, "a market's statistics")
-        chosen = is_of_market(dataset, name)
+        chosen = np.ones(dataset.num_events, np.bool_) if name is None else is_of_market(dataset, name)
         if until is not None:
             chosen &= np.asarray(dataset.times < until)
         rows = np.flatnonzero(chosen)
@@ -83,7 +83,7 @@ class Market:
             codes = np.asarray(dataset.columns["action"])[rows]
             actions = {text: codes == code for code, text in enumerate(dataset.codes["action"])}
         return cls(
-            name,
+            name or "",
             owners.astype(np.int64),
             np.asarray(dataset.item_rows)[rows].astype(np.int64),
             np.asarray(dataset.times)[rows],

@@ -10,17 +10,11 @@ import pytest
 import torch
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY, Dataset
+from polyvec.data.offers import EVER, draw_offers, labels_of
 from polyvec.errors import DataError, UsageError
 from polyvec.systems.saml.config import SAMLConfig
 from polyvec.systems.saml.features import Encoder, Fields, SamplePlan
-from polyvec.systems.saml.samples import (
-    EVER,
-    Samples,
-    draw_offers,
-    labels_of,
-    scenarios_of,
-    taken_before,
-)  # fmt: skip
+from polyvec.systems.saml.samples import Samples, scenarios_of, taken_before
 
 DAY = MICROSECONDS_PER_DAY
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from polyvec.data.offers import Offers
 from polyvec.errors import DataError, UsageError
 from polyvec.systems import saml
 from polyvec.systems.embed import embed
 from polyvec.systems.open import open_model
-from polyvec.systems.saml.samples import Offers
 
 CATEGORIES = np.arange(40) % 4
 

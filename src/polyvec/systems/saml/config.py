@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from polyvec.data.offers import Labels
 from polyvec.layers.branches import Gate, Shares
 from polyvec.layers.tables.choice import TableKind, check_rows
 from polyvec.training.options import TrainingOptions
@@ -16,7 +17,6 @@ Count = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Method = Literal["saml", "mixed", "shared_bottom", "mmoe", "ple", "star", "pepnet", "hmoe"]
-Labels = Literal["auto", "label", "rating", "exposed", "drawn"]
 Mutual = Literal["first", "all", "none"]
 
 

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from polyvec.data.dataset import Dataset
+    from polyvec.data.offers import Offers
     from polyvec.systems.saml.config import SAMLConfig
-    from polyvec.systems.saml.samples import Offers, Samples
+    from polyvec.systems.saml.samples import Samples
 
     Ints = npt.NDArray[np.int64]
     Floats = npt.NDArray[np.float32]

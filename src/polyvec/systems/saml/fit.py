@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from polyvec.data.dataset import days
+from polyvec.data.offers import EVER, draw_offers, labels_of
 from polyvec.data.split import check_moment
 from polyvec.errors import DataError, UsageError
 from polyvec.systems.folder import (
@@ -26,20 +27,13 @@ from polyvec.systems.saml.config import SAMLConfig
 from polyvec.systems.saml.features import Encoder, Fields, SamplePlan
 from polyvec.systems.saml.model import SAML, SYSTEM
 from polyvec.systems.saml.objective import Objective, Validator, calibrate, predict
-from polyvec.systems.saml.samples import (
-    EVER,
-    Samples,
-    draw_offers,
-    labels_of,
-    scenarios_of,
-    taken_before,
-)
+from polyvec.systems.saml.samples import Samples, scenarios_of, taken_before
 from polyvec.training.loop import Hooks, Trainer, choose_device
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset
-    from polyvec.systems.saml.samples import Offers
+    from polyvec.data.offers import Offers
     from polyvec.training.checkpoint import Progress
 
 Validation = Literal["window", "none"]
@@ -213,7 +207,7 @@ class Lessons:
 
 
 def end_of(dataset: Dataset, until: int | None, held_back: int) -> int:
-    """End of what is read, as :func:`polyvec.systems.saml.samples.draw_offers` takes it."""
+    """End of what is read, as :func:`polyvec.data.offers.draw_offers` takes it."""
     if dataset.time_kind == "order":
         return -held_back
     return dataset.time_span[1] + 1 if until is None else until

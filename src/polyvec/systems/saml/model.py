@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
     from polyvec.artifact import Manifest
     from polyvec.data.dataset import Dataset, TimeKind
+    from polyvec.data.offers import Offers
     from polyvec.systems.saml.network import SAMLNetwork
     from polyvec.systems.saml.rivals import Rival
-    from polyvec.systems.saml.samples import Offers
 
 SYSTEM = "saml"
 
@@ -59,7 +59,7 @@ class SAML:
         Those that it has learned, in the order that numbers them.
     read_until
         No event at or after this time was looked at, not even in validation; with an order a place from the
-        end of every user's history, see :func:`polyvec.systems.saml.samples.draw_offers`.
+        end of every user's history, see :func:`polyvec.data.offers.draw_offers`.
     calibration
         Scale and shift of the logits, fitted on validation; 1 and 0 without.
     manifest

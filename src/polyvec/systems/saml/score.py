@@ -11,10 +11,10 @@ import polars as pl
 from scipy.special import expit
 
 from polyvec.data.market import SCENARIO
+from polyvec.data.offers import Offers, draw_offers
 from polyvec.data.read import open_tables
 from polyvec.errors import DataError, UsageError, nearest_name
 from polyvec.evaluation.scenarios import measures
-from polyvec.systems.saml.samples import Offers, draw_offers
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 
 from polyvec.data.market import is_of_market
+from polyvec.data.offers import EVER, Offers, is_within
 from polyvec.embeddings import COLD, WARM
 from polyvec.errors import DataError, UsageError
 from polyvec.systems.saml.features import Encoder
 from polyvec.systems.saml.network import ITEM_ID
-from polyvec.systems.saml.samples import EVER, Offers, Samples, is_within, taken_before
+from polyvec.systems.saml.samples import Samples, taken_before
 
 if TYPE_CHECKING:
     import numpy.typing as npt
