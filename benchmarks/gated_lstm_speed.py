@@ -74,9 +74,7 @@ def main() -> None:
             for method, value in medians.items()
         }
         for method, figures in found[name].items():
-            print(
-                f"{name:6} {method:15} {figures['seconds']:.4f} s, ours in parts of it: {figures['ratio']:.2f}"
-            )
+            print(f"{name:6} {method:15} {figures['seconds']:.4f} s, ours {figures['ratio']:.2f} of it")
     print(json.dumps({"batch_size": size, "threads": torch.get_num_threads(), "sequences": found}))
 
 
