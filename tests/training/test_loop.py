@@ -187,6 +187,11 @@ def test_training_stops_after_so_many_validations_without_improvement(
     assert progress.best_epoch == 0
 
 
+def test_a_validation_that_is_no_number_stops_the_run(make_trainer: Make) -> None:
+    with pytest.raises(TrainingError, match="no number after epoch 1"):
+        make_trainer(validate=lambda: float("nan")).run()
+
+
 def test_an_improvement_starts_the_patience_anew(make_trainer: Make) -> None:
     values = iter([1, 0, 2, 1, 1, 5.0])
     trainer = make_trainer(validate=lambda: next(values), options=options(epochs=9, patience=2))

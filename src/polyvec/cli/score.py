@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,11 @@ def command(
         told: dict[str, object] = {"path": str(out), "rows": len(found.table)}
         if report is not None:
             told["report"] = str(report)
-        click.echo(json.dumps(told | {"by_scenario": found.by_scenario, "shares": found.shares}))
+        measured = {
+            name: {key: None if math.isnan(value) else value for key, value in values.items()}
+            for name, values in found.by_scenario.items()
+        }
+        click.echo(json.dumps(told | {"by_scenario": measured, "shares": found.shares}))
     else:
         _say(out, found)
         if report is not None:

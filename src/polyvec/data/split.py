@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from polyvec.data.dataset import TimeKind
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -184,6 +186,22 @@ def check_moment(dataset: Dataset, until: int | None, held_back: int) -> None:
         raise UsageError(
             "held_back is for data with an order column, and this data has timestamps",
             mend="name a date with until (--until)",
+        )
+
+
+def check_time_kind(learned: TimeKind, dataset: Dataset) -> None:
+    """Refuse data of another kind of time than a model has learned from.
+
+    Raises
+    ------
+    UsageError
+        If one has timestamps and the other an order.
+    """
+    names = {"timestamp": "a timestamp", "order": "an order"}
+    if learned != dataset.time_kind:
+        raise UsageError(
+            f"the model was trained on data with {names[learned]}",
+            expected=f"data with {names[learned]}; this Dataset has {names[dataset.time_kind]}",
         )
 
 

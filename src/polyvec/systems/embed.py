@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from polyvec.artifact import claim, write_whole, writing
-from polyvec.data.split import Windows, check_moment, cut, leave_last_out
+from polyvec.data.split import Windows, check_moment, check_time_kind, cut, leave_last_out
 from polyvec.embeddings import COLD, EMPTY, PART_ROWS, WARM, Embeddings, describe, part_name, write_part
 from polyvec.errors import UsageError
 
@@ -35,7 +35,6 @@ FROM_THE_MODEL = (
     "training_seconds",
 )
 """Entries of a Model's manifest that its Embeddings tell, too, where it has them."""
-_AN = {"timestamp": "a timestamp", "order": "an order"}
 
 
 class Encoder(Protocol):
@@ -103,6 +102,16 @@ class ReadsTheLog(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsAllActions(Protocol):
+    """A model whose histories are of all that users did; others read purchases alone."""
+
+    @property
+    def reads_all_actions(self) -> bool:
+        """Whether they are."""
+        ...
+
+
 class Encodes(Encoder, Protocol):
     """An encoder that can say how well its vectors do."""
 
@@ -147,8 +156,9 @@ def embed(
 ) -> Embeddings:
     """Write the Embeddings of all users and items of a Dataset, at a moment.
 
-    Users are encoded from their purchases in the ``history_days`` before ``until``; users without any get the
-    learned prior. At most 65,536 users or items are in memory at once.
+    Users are encoded from their purchases (or all that they did: :class:`ReadsAllActions`) in the
+    ``history_days`` before ``until``; users without any get the learned prior. At most 65,536 users or items
+    are in memory at once.
 
     The provenance tells what making them cost: ``parameters`` and ``training_seconds`` of the model,
     ``encode_seconds`` for all parts and, of these, ``encode_users_seconds`` (None where an interrupted call
@@ -187,11 +197,7 @@ def embed(
     ArtifactError
         If ``out`` exists, or the call to resume was another one.
     """
-    if model.time_kind != dataset.time_kind:
-        raise UsageError(
-            f"the model was trained on data with {_AN[model.time_kind]}",
-            expected=f"data with {_AN[model.time_kind]}; this Dataset has {_AN[dataset.time_kind]}",
-        )
+    check_time_kind(model.time_kind, dataset)
     check_moment(dataset, until, held_back)
     told: dict[str, Any] = {}
     if isinstance(model, HasScenarios):
@@ -206,8 +212,9 @@ def embed(
         raise UsageError(
             f"a model of system '{model.system}' knows no two markets", mend="leave out --market"
         )
-    out, purchases = Path(out), dataset.only_action()
-    until = purchases.time_span[1] + 1 if until is None else until
+    out = Path(out)
+    log = dataset if isinstance(model, ReadsAllActions) else dataset.only_action()
+    until = log.time_span[1] + 1 if until is None else until
     provenance = _provenance(model, dataset, until, held_back) | told
     if isinstance(model, ReadsTheLog):
         provenance["market"] = market
@@ -215,8 +222,8 @@ def embed(
     meta = describe(model.num_vectors, model.width, model.score, provenance)
     with writing(out, "embeddings", meta=meta, parents=parents, overwrite=overwrite, resume=True) as stage:
         claim(stage, meta | {"number_type": number_type}, resume=resume)
-        windows = _histories(purchases, model.history_days, until, held_back)
-        seconds = _encode(stage, model, purchases, windows, number_type, on_part or _say_nothing)
+        windows = _histories(log, model.history_days, until, held_back)
+        seconds = _encode(stage, model, log, windows, number_type, on_part or _say_nothing)
         provenance.update(seconds)  # only now: what is claimed must be the same for the same request
     return Embeddings.open(out)
 

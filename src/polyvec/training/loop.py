@@ -7,6 +7,7 @@ with as many threads.
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -207,6 +208,12 @@ class Trainer:
         if self.validate is not None and ((epoch + 1) % self.options.validate_every == 0 or is_last):
             self.network.eval()
             value = self.validate()
+            if math.isnan(value):
+                raise TrainingError(
+                    f"validation gave no number after epoch {epoch + 1}",
+                    expected="something to tell right from wrong by: samples with different answers",
+                    mend="validate on more, or pass --validation none",
+                )
             figures["validation"] = value
             progress.stale += 1
             if progress.best is None or value > progress.best:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from polyvec.data.dataset import MICROSECONDS_PER_DAY
 from polyvec.errors import DataError, UsageError
 from polyvec.systems import saml
 from polyvec.systems.saml import SAML
@@ -75,6 +77,72 @@ def test_items_that_came_with_the_scenario_have_rows(folder, alone):
     assert alone.fields.items["item_id"].ids(range(38)) == SAML.open(folder).fields.items["item_id"].ids(
         range(38)
     )
+
+
+def test_chances_of_the_other_scenarios_stay_what_they_were(folder, alone, opened):
+    before, after = (score_log(one, opened).by_scenario for one in (SAML.open(folder), alone))
+    for name in KNOWN:
+        assert after[name]["auc"] == pytest.approx(before[name]["auc"], abs=0.02)
+        assert after[name]["log_loss"] < before[name]["log_loss"] + 0.05
+
+
+def test_without_validation_the_calibration_is_kept(folder, opened, last_week, tmp_path):
+    model = SAML.open(folder)
+    out = tmp_path / "model"
+    found = saml.extend(model, opened, "west", out, until=last_week, validation="none", branch_only=True)
+    assert model.calibration != (1, 0)
+    assert found.calibration == model.calibration
+
+
+def test_the_log_of_the_new_scenario_is_enough_for_its_branch(folder, opened, last_week, tmp_path):
+    alone = opened.keep(opened.columns["scenario"] == 3)
+    alone = replace(
+        alone,
+        columns=alone.columns | {"scenario": np.zeros(alone.num_events, np.int32)},
+        codes=alone.codes | {"scenario": ["west"]},
+    )
+    out = tmp_path / "model"
+    found = saml.extend(SAML.open(folder), alone, "west", out, until=last_week, branch_only=True)
+    assert found.scenarios == [*KNOWN, "west"]
+    assert score_log(found, opened).by_scenario["west"]["auc"] > 0.7
+
+
+def test_a_scenario_with_too_little_to_learn_from_or_to_validate_on_is_refused(
+    folder, opened, last_week, tmp_path
+):
+    is_west, out = opened.columns["scenario"] == 3, tmp_path / "model"
+    begins = last_week - 6 * MICROSECONDS_PER_DAY  # of validation
+    later = opened.keep(~is_west | (opened.times >= begins))
+    with pytest.raises(DataError, match="'west' has no samples"):
+        saml.extend(SAML.open(folder), later, "west", out, until=last_week)
+    before = opened.keep(~is_west | (opened.times < begins))
+    with pytest.raises(DataError, match="validate on"):
+        saml.extend(SAML.open(folder), before, "west", out, until=last_week)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_larger_model_than_the_budget_allows_is_refused(folder, opened, last_week, tmp_path):
+    model = SAML.open(folder)
+    limited = replace(model, config=replace(model.config, budget=model.sizes.total))
+    with pytest.raises(UsageError, match="too little"):
+        saml.extend(limited, opened, "west", tmp_path / "model", until=last_week)
+
+
+def test_a_hashed_table_of_items_may_get_a_new_category_but_no_new_rows(
+    opened, config, options, last_week, tmp_path
+):
+    hashed = replace(config, scenarios=KNOWN, item_table="hash", item_rows=20, embeddings="global")
+    short = replace(options, epochs=1)
+    table = opened.item_table
+    other = replace(opened, item_table=table.with_columns(category=pl.lit("c0")))
+    model = saml.fit(other, tmp_path / "one", hashed, short, until=last_week)
+    saml.extend(model, opened, "west", tmp_path / "two", until=last_week, branch_only=True)
+    more_rows = replace(hashed, item_rows=39)  # than items: one for each, at first
+    some = opened.keep(opened.item_rows > 1)
+    fewer = saml.fit(some, tmp_path / "few", more_rows, short, until=last_week)
+    with pytest.raises(UsageError, match="cannot grow"):
+        saml.extend(fewer, opened, "west", tmp_path / "three", until=last_week, branch_only=True)
+    assert not [path for path in tmp_path.iterdir() if "three" in path.name]
 
 
 def test_then_all_branches_are_trained_together(folder, opened, last_week, tmp_path):

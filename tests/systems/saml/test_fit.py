@@ -13,10 +13,14 @@ import pytest
 from safetensors.numpy import load_file
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY
+from polyvec.data.offers import Offers
+from polyvec.embeddings import WARM
 from polyvec.errors import DataError, UsageError
 from polyvec.systems import saml
+from polyvec.systems.embed import embed
 from polyvec.systems.saml import SAML
 from polyvec.systems.saml.config import Method
+from polyvec.systems.saml.features import Encoder
 from polyvec.systems.saml.objective import calibrate
 from polyvec.systems.saml.score import score_log, score_pairs
 
@@ -154,6 +158,13 @@ def test_scores_that_are_too_sure_are_calibrated_and_ranked_as_before():
     assert calibrate(truth, np.ones(4000, bool)) == (1.0, 0.0)
 
 
+def test_few_samples_never_make_a_chance_certain():
+    scale, shift = calibrate(np.array([1.0, 2.0, -1.0]), np.array([True, True, False]))
+    chances = 1 / (1 + np.exp(-(scale * np.array([1.0, 2.0, -1.0]) + shift)))
+    assert chances.max() < 0.9
+    assert chances.min() > 0.1
+
+
 def test_a_models_scores_are_calibrated_on_what_it_was_validated_on(model, folder, dataset):
     scale, shift = json.loads((folder / "config.json").read_text())["calibration"]
     assert (scale, shift) == model.calibration != (1.0, 0.0)
@@ -179,6 +190,13 @@ def test_ordered_data_is_validated_on_last_events(dataset, config, options, tmp_
     assert model.read_until == -3
     scored = score_log(model, ordered)
     assert len(scored.table) == 3 * dataset.num_users
+    assert model.time_kind == "order"
+    found = embed(model, ordered, tmp_path / "vectors", held_back=3, scenario="east")
+    assert (found.users.state == WARM).all()
+    with pytest.raises(UsageError, match="trained on data with an order"):
+        score_log(model, dataset)
+    with pytest.raises(UsageError, match="trained on data with an order"):
+        score_pairs(model, dataset, pl.DataFrame({"user_id": ["a"], "item_id": ["b"], "scenario": ["east"]}))
 
 
 def test_a_plan_tells_the_parameters_of_the_fitted_model(model, dataset, config, options, last_week):
@@ -208,6 +226,66 @@ def test_a_model_over_budget_is_refused_before_it_is_trained(
     saml.plan(dataset, replace(config, budget=size), options, until=last_week)
 
 
+def test_a_second_run_may_not_pass_the_budget_either(dataset, config, options, last_week, tmp_path):
+    late = dataset.times >= last_week - 6 * DAY  # an item that is seen in validation alone
+    some = dataset.keep((dataset.item_rows > 0) | late)
+    size = saml.plan(some, config, options, until=last_week).model.total
+    limited, short = replace(config, budget=size), replace(options, epochs=1)
+    with pytest.raises(UsageError, match="too little"):
+        saml.fit(some, tmp_path / "model", limited, short, until=last_week, refit=True)
+    assert not (tmp_path / "model").exists()
+
+
+def test_what_is_called_without_a_configuration_is_the_default_preset(dataset, last_week):
+    expected = saml.plan(dataset, *saml.default(), until=last_week)
+    assert saml.plan(dataset, until=last_week).parameters == expected.parameters
+    assert saml.plan(dataset, saml.paper()[0], until=last_week).parameters != expected.parameters
+
+
+def test_scenarios_that_begin_after_the_training_are_none_and_named_ones_are_refused(
+    dataset, config, options, last_week
+):
+    early = (dataset.columns["scenario"] != 2) | (dataset.times >= last_week - DAY)
+    some = dataset.keep(early)
+    whole = saml.plan(dataset, config, options, until=last_week)
+    assert saml.plan(some, config, options, until=last_week).parameters < whole.parameters
+    with pytest.raises(DataError, match="scenario 'south' has no samples to learn from"):
+        saml.plan(some, replace(config, scenarios=("east", "south")), options, until=last_week)
+
+
+def test_a_validation_that_tells_nothing_apart_is_refused(dataset, config, options, last_week, tmp_path):
+    labels = np.array(dataset.columns["label"])
+    late = (dataset.times >= last_week - 6 * DAY) & (dataset.times < last_week)
+    labels[late] = np.asarray(dataset.columns["scenario"])[late] == 0  # everything in the east, nothing else
+    same = replace(dataset, columns=dataset.columns | {"label": labels})
+    with pytest.raises(DataError, match="none of the scenarios has samples to validate on"):
+        saml.fit(same, tmp_path / "model", config, options, until=last_week)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"balanced": True},
+        {"max_ids": 5},
+        {"user_ids": True, "max_users": 20},
+        {"method": "mmoe", "experts": 2},
+        {"independence": 0.5},
+        {"auxiliary_weight": 0.3},
+        {"detach_others": False},
+    ],
+)
+def test_options_change_what_is_learned(dataset, config, options, last_week, tmp_path, changes):
+    short = replace(options, epochs=1)
+    base = {"method": "mmoe"} if "method" in changes else {"user_ids": True} if "user_ids" in changes else {}
+    small = replace(config, scenarios=("east", "south"))
+    scores = []
+    for name, one in (("one", base), ("other", changes)):
+        model = saml.fit(dataset, tmp_path / name, replace(small, **one), short, until=last_week)
+        scores.append(score_log(model, dataset).table["score"])
+    assert not scores[0].equals(scores[1])
+
+
 def test_later_data_are_labelled_as_those_that_were_learned(model, dataset):
     assert model.config.labels == "label"
     blind = replace(dataset, columns={name: dataset.columns[name] for name in ("scenario", "gender")})
@@ -223,11 +301,15 @@ def test_a_log_without_one_of_the_scenarios_is_scored(model, dataset):
 
 
 def test_columns_may_be_called_as_they_like(dataset, config, options, last_week, tmp_path):
-    renamed = dataset.item_table.rename({"category": "type", "price": "geo.price"})
+    renamed = dataset.item_table.rename({"category": "type", "price": "history"})
+    renamed = renamed.with_columns(
+        pl.col("type").alias("a/b"), pl.lit("x").alias("c.d"), pl.lit("y").alias("c d")
+    )
     other = replace(dataset, item_table=renamed)
-    fields = {"item_fields": ("type",), "item_numbers": ("geo.price",)}
+    fields = {"item_fields": ("type", "a/b", "c.d", "c d"), "item_numbers": ("history",)}
     short = replace(options, epochs=1)
     model = saml.fit(other, tmp_path / "model", replace(config, **fields), short, until=last_week)
+    assert model.network.shape.dense == 2  # the number called so, and how long the history is
     np.testing.assert_array_equal(
         *(
             one.table["score"].to_numpy()
@@ -249,3 +331,36 @@ def test_counted_features_go_through_a_saved_model_and_a_log_without_a_scenario(
     east = dataset.keep(dataset.columns["scenario"] == 0)
     alone = replace(east, codes=dataset.codes | {"scenario": ["east"]})
     assert set(score_log(model, alone).by_scenario) == {"east"}
+    told = {name: dataset.columns[name] for name in ("label", "gender")}
+    nobody = replace(dataset, columns=told, codes={"gender": dataset.codes["gender"]})
+    pairs = pl.DataFrame({"user_id": ["east000"], "item_id": ["i00"], "scenario": ["east"]})
+    assert len(score_pairs(model, nobody, pairs).table) == 1
+
+
+def test_what_is_counted_is_told_by_name_when_a_log_has_other_actions(
+    dataset, config, options, last_week, tmp_path
+):
+    def acting(names: list[str]):
+        codes = (np.arange(dataset.num_events) % len(names)).astype(np.int32)
+        return replace(
+            dataset, columns=dataset.columns | {"action": codes}, codes=dataset.codes | {"action": names}
+        )
+
+    short = replace(options, epochs=1)
+    model = saml.fit(
+        acting(["purchase", "view"]),
+        tmp_path / "model",
+        replace(config, windows=(7,)),
+        short,
+        until=last_week,
+    )
+    more = acting(["purchase", "click", "view", "return"])
+    assert len(score_log(model, more).table)
+    encoder = Encoder.of(more, model.fields)
+    scenario, views = encoder.statistics[0], list(encoder.counted).index("view 7d")
+    offers = Offers(*(np.array([one]) for one in (0, 3, 0, 20 * DAY)), np.array([True]))
+    expected = scenario.at(np.array([3]), np.array([20]))[0, scenario.names.index("view 7d")]
+    mean, deviation = encoder.counted["view 7d"]
+    assert encoder.counts(offers)[0, views] == pytest.approx(
+        (np.log1p(expected) - mean) / deviation, rel=1e-5
+    )

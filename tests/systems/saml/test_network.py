@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from polyvec.evaluation.scenarios import area_under_curve
 from polyvec.systems.saml.config import SAMLConfig
 from polyvec.systems.saml.network import Batch, SAMLNetwork, Shape
 from polyvec.training.optimizers import make_optimizers
@@ -246,6 +247,19 @@ def test_every_reading_of_the_paper_learns_samples_by_heart(changes):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
     assert ((network(batch).logits > 0) == (batch.labels > 0)).float().mean() > 0.95
+
+
+def test_512_samples_are_told_apart():
+    torch.manual_seed(0)
+    network, batch = SAMLNetwork(SAMLConfig(hidden=(64, 32), dropout=0.0), shape_of()), batch_of(512)
+    optimizers = make_optimizers(network, TrainingOptions(learning_rate=1e-2, weight_decay=0))
+    for _ in range(80):
+        loss_of(network, batch, True).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+    logits = network.eval()(batch).logits.detach().numpy()
+    assert area_under_curve(batch.labels.numpy() > 0, logits) > 0.99
 
 
 def test_without_the_auxiliary_network_branches_read_its_features():

@@ -14,7 +14,7 @@ from polyvec.data.offers import EVER, draw_offers, labels_of
 from polyvec.errors import DataError, UsageError
 from polyvec.systems.saml.config import SAMLConfig
 from polyvec.systems.saml.features import Encoder, Fields, SamplePlan
-from polyvec.systems.saml.samples import Samples, scenarios_of, taken_before
+from polyvec.systems.saml.samples import Samples, are_labelled, scenarios_of, taken_before
 
 DAY = MICROSECONDS_PER_DAY
 
@@ -221,11 +221,46 @@ def test_the_context_of_a_pair_is_of_an_event_before_the_moment(dataset, config)
     assert Samples.of(offers, dataset, past, 5, are_events=False).latest.tolist() == [-1, 1]
 
 
+def test_a_purchase_is_no_context_of_its_own_offer(dataset, config):
+    """What only purchases say would tell what was taken."""
+    shop = with_actions(dataset, ["purchase", "impression"])
+    bought = shop.columns["action"] == 0
+    shop = replace(
+        shop,
+        columns=shop.columns | {"paid": np.where(bought, 0, -1).astype(np.int32)},
+        codes=shop.codes | {"paid": ["card"]},
+    )
+    asked = replace(config, context_fields=("paid",), labels="exposed")
+    past = taken_before(shop, asked)
+    offers = offers_of(shop, asked)
+    samples = Samples.of(offers, shop, past, 10, are_events=are_labelled(shop, asked))
+    known = samples.latest >= 0
+    assert (shop.times[samples.latest[known]] < offers.times[known]).all()
+    codes = (
+        Encoder.of(shop, Fields.learn(shop, samples, asked)).batch(samples, torch.device("cpu")).context[:, 0]
+    )
+    told = np.corrcoef(codes.numpy(), offers.labels)[0, 1]
+    assert abs(told) < 0.1
+    assert are_labelled(dataset, config)
+
+
+def test_numbers_that_are_the_same_but_for_rounding_have_a_deviation_of_one(dataset, config):
+    prices = np.full(dataset.num_items, 3.3)
+    prices[0] = 5  # an item that nobody was offered in training
+    table = dataset.item_table.with_columns(price=prices)
+    same = replace(dataset.keep(dataset.item_rows > 0), item_table=table)
+    samples = samples_of(same, config)
+    encoder = Encoder.of(same, Fields.learn(same, samples, config))
+    assert abs(encoder.numbers).max() < 10
+
+
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
         ({"context_fields": ("category",)}, "'category' cannot be"),
         ({"context_fields": ("scenario",)}, "'scenario' cannot be"),
+        ({"item_fields": ("categry",)}, "'categry' cannot be an item field"),
+        ({"item_fields": ("item_id",)}, "'item_id' cannot be an item field"),
         ({"specific_fields": ("categry",)}, "'categry'"),
     ],
 )

@@ -11,18 +11,29 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
+from polyvec.data.market import SCENARIO
 from polyvec.data.split import check_moment
 from polyvec.errors import UsageError
 from polyvec.ids import Vocabulary
 from polyvec.layers.branches import BranchLinear
 from polyvec.systems.folder import REFIT, claim_workspace, told_by, write_model
 from polyvec.systems.saml.features import Encoder, Fields
-from polyvec.systems.saml.fit import Lessons, card, end_of, train
+from polyvec.systems.saml.fit import (
+    Lessons,
+    calibrated,
+    card,
+    check_outcomes,
+    end_of,
+    refuse_over_budget,
+    train,
+)
 from polyvec.systems.saml.model import SAML, SYSTEM
+from polyvec.systems.saml.network import ITEM_ID, key_of
 from polyvec.systems.saml.objective import predict
 
 if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset
+    from polyvec.systems.saml.config import SAMLConfig
     from polyvec.systems.saml.fit import Validation
     from polyvec.systems.saml.network import SAMLNetwork
     from polyvec.systems.saml.samples import Samples
@@ -63,7 +74,8 @@ def extend(
     until, held_back, validation, resume, overwrite
         As of :func:`polyvec.systems.saml.fit.fit`.
     branch_only
-        Whether to leave out the second run.
+        Whether to leave out the second run. Weights of the other scenarios then stay as they are; what they
+        say changes a little all the same, for their branches consult the new one, too.
 
     Raises
     ------
@@ -79,25 +91,29 @@ def extend(
     check_moment(dataset, until, held_back)
     stop = end_of(dataset, until, held_back)
     config, options = replace(model.config, scenarios=(*model.scenarios, scenario)), model.options
-    lessons = Lessons.of(dataset, config, options, stop, validates=validation != "none")
-    lessons = replace(lessons, fields=grown(model.fields, lessons.fields))
+    lessons = _lessons(model, dataset, config, stop, validation, branch_only=branch_only)
+    refuse_over_budget(lessons, config, options)
     settings = {
         SYSTEM: asdict(config),
         "extends": model.manifest.fingerprint if model.manifest else "",
         "moment": [stop, validation, branch_only],
     }
-    workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
     place, held_out = len(model.scenarios), lessons.held_out
     alone = replace(
         lessons,
         training=lessons.training.of_scenario(place),
         held_out=None if held_out is None else held_out.of_scenario(place),
     )
-    source = most_similar(model, dataset, alone.training)
+    if alone.held_out is not None:
+        check_outcomes(alone.held_out.offers, config)
+    source = most_similar(model, dataset, scenario, alone.training)
     begun = transplanted(model, lessons.untrained(config, options), source)
+    workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
     steady = replace(begun, options=replace(options, weight_decay=0.0))  # what decays does not stay
     found, first = train(dataset, alone, steady, workspace, hooks=OnlyTheNew.of(steady.network, model))
-    found, last = replace(found, options=options), first
+    # two numbers for all scenarios: those that suit the new one alone would spoil the chances of the others
+    found = calibrated(dataset, lessons, replace(found, options=options, calibration=model.calibration))
+    last = first
     if not branch_only:
         found, last = train(dataset, lessons, found, workspace / REFIT)
     meta = found.meta | told_by([last], "AUC") | lessons.told
@@ -110,9 +126,43 @@ def extend(
     return SAML.open(out)
 
 
-def most_similar(model: SAML, dataset: Dataset, samples: Samples) -> int:
-    """The scenario whose branch foretells samples best: least log-loss."""
-    encoder, labels = Encoder.of(dataset, model.fields), samples.offers.labels
+def _lessons(
+    model: SAML,
+    dataset: Dataset,
+    config: SAMLConfig,
+    stop: int,
+    validation: Validation,
+    *,
+    branch_only: bool,
+) -> Lessons:
+    """Samples of all scenarios; of the new one alone if the data has no others and that is enough."""
+    *others, scenario = config.scenarios
+    there = [name for name in others if name in dataset.codes.get(SCENARIO, [])]
+    drawn = config
+    if branch_only and len(there) < len(others):
+        drawn = replace(config, scenarios=(*there, scenario))
+    lessons = Lessons.of(dataset, drawn, model.options, stop, validates=validation != "none")
+    places = np.array([config.scenarios.index(name) for name in drawn.scenarios])
+
+    def placed(samples: Samples) -> Samples:
+        return samples.said_to_be_of(places[samples.offers.scenarios])
+
+    held_out = lessons.held_out
+    return replace(
+        lessons,
+        scenarios=list(config.scenarios),
+        fields=grown(model.fields, lessons.fields),
+        training=placed(lessons.training),
+        held_out=None if held_out is None else placed(held_out),
+    )
+
+
+def most_similar(model: SAML, dataset: Dataset, scenario: str, samples: Samples) -> int:
+    """The scenario whose branch foretells the samples of a new one best: least log-loss."""
+    counted, labels = model.fields.counted, samples.offers.labels
+    if counted is not None:  # whichever branch is asked, what is counted is of the new scenario
+        counted = replace(counted, scenarios=(scenario,) * len(model.scenarios))
+    encoder = Encoder.of(dataset, replace(model.fields, counted=counted))
     losses = []
     for place in range(len(model.scenarios)):
         logits = model.calibrated(predict(model.network, samples.said_to_be_of(place), encoder)[0])
@@ -147,6 +197,7 @@ def transplanted(model: SAML, larger: SAML, source: int) -> SAML:
         If a table of another number of values is another table altogether, as hashed ones are.
     """
     old, count = dict(model.network.state_dict()), len(model.scenarios)
+    of_ids, is_popular = f"{OF_ALL}.{key_of(ITEM_ID)}.", model.config.item_table == "popular"
     for name, weight in larger.network.state_dict().items():
         if name not in old:  # the gate of a model that had a single scenario
             continue
@@ -158,7 +209,7 @@ def transplanted(model: SAML, larger: SAML, source: int) -> SAML:
             new[count] = new[source]
         elif weight.shape == before.shape:
             weight.copy_(before)
-        elif name.startswith(OF_ALL) and model.config.item_table == "popular":
+        elif name.startswith(OF_ALL) and (is_popular or not name.startswith(of_ids)):
             weight[: len(before)] = before
         elif name.startswith(OF_ALL):
             raise UsageError(

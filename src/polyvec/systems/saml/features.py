@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 import polars as pl
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
 
 USER_ID = "user_id"
-HISTORY, COUNTED = "history", "counted "  # among the names of the numbers
+HISTORY, COUNTED, OF_ITEM = "history", "counted ", "of the item "  # among the names of the numbers
+ALIKE = 1e-6  # deviation of numbers that are the same but for rounding
 MOST_COUNTED = 100_000  # samples that means and deviations of what is counted are taken of
 
 
@@ -71,14 +73,23 @@ class Counted:
         ]
 
 
-def _counts(statistics: list[Statistics | None], offers: Offers) -> npt.NDArray[np.float64]:
-    """Statistics of offers' items, log(1 + x), ``[P, F]``; NaN for what is not known."""
-    width = next(len(one.names) for one in statistics if one is not None)
-    found = np.full((len(offers), width), np.nan)
+def _names(statistics: list[Statistics | None]) -> list[str]:
+    """What the scenarios' statistics are called, each once."""
+    return list(dict.fromkeys(name for one in statistics if one is not None for name in one.names))
+
+
+def _counts(statistics: list[Statistics | None], names: list[str], offers: Offers) -> npt.NDArray[np.float64]:
+    """Statistics of offers' items, log(1 + x), ``[P, F]``; NaN for what is not known, or not in the log."""
+    found = np.full((len(offers), len(names)), np.nan)
     for place, one in enumerate(statistics):
         mine = np.flatnonzero(offers.scenarios == place)
         if one is not None and len(mine):
-            found[mine] = one.at(offers.items[mine], offers.times[mine] // MICROSECONDS_PER_DAY)
+            values = one.at(offers.items[mine], offers.times[mine] // MICROSECONDS_PER_DAY)
+            there = [name for name in names if name in one.names]
+            columns = [names.index(name) for name in there]
+            rows = found[mine]
+            rows[:, columns] = values[:, [one.names.index(name) for name in there]]
+            found[mine] = rows
     return np.sign(found) * np.log1p(np.abs(found))
 
 
@@ -127,17 +138,17 @@ class Fields:
         numbers = {}
         for name in config.item_numbers:
             values_N = _number(dataset.item_table, name)
-            numbers[name] = _spread(values_N[samples.offers.items])
+            numbers[f"{OF_ITEM}{name}"] = _spread(values_N[samples.offers.items])
         numbers[HISTORY] = _spread(np.log1p((samples.stop - samples.start).astype(np.float64)))
         counted = None
         if config.windows:
             counted = Counted(tuple(scenarios_of(dataset, config)), config.action, config.windows)
             statistics = counted.statistics(dataset)
-            names = next(one.names for one in statistics if one is not None)
+            names = _names(statistics)
             drawn = np.random.default_rng(0).permutation(len(samples))[:MOST_COUNTED]
-            columns = _counts(statistics, samples.offers.take(drawn)).T
+            columns = _counts(statistics, names, samples.offers.take(drawn)).T
             numbers |= {
-                f"counted {name}": _spread(column) for name, column in zip(names, columns, strict=True)
+                f"{COUNTED}{name}": _spread(column) for name, column in zip(names, columns, strict=True)
             }
         return cls(items, context, numbers, counted)
 
@@ -154,7 +165,7 @@ class Fields:
         """Write a Parquet file for every field."""
         folder.mkdir()
         for name, known in (self.items | self.context).items():
-            known.save(folder / f"{name}.parquet")
+            known.save(folder / _file(name))
 
     @classmethod
     def load(
@@ -167,7 +178,7 @@ class Fields:
     ) -> Fields:
         """Read what :meth:`save` wrote; names, numbers and what is counted are in the configuration file."""
         found = [
-            {name: Vocabulary.load(folder / f"{name}.parquet", name) for name in names}
+            {name: Vocabulary.load(folder / _file(name), name) for name in names}
             for names in (items, context)
         ]
         return cls(found[0], found[1], numbers, counted)
@@ -193,7 +204,7 @@ class Encoder:
     statistics
         What is counted, by scenario; empty for nothing.
     counted
-        Mean and deviation of every one of it, ``[F, 2]``.
+        Mean and deviation of every one of it, by name.
     """
 
     item_codes: Ints
@@ -202,7 +213,7 @@ class Encoder:
     numbers: Floats
     history: tuple[float, float]
     statistics: list[Statistics | None]
-    counted: npt.NDArray[np.float64]
+    counted: dict[str, tuple[float, float]]
 
     @classmethod
     def of(cls, dataset: Dataset, fields: Fields) -> Encoder:
@@ -219,9 +230,9 @@ class Encoder:
         ]
         users = fields.context.get(USER_ID)
         numbers = [
-            np.nan_to_num((_number(table, name) - mean) / deviation)
+            np.nan_to_num((_number(table, name.removeprefix(OF_ITEM)) - mean) / deviation)
             for name, (mean, deviation) in fields.numbers.items()
-            if name != HISTORY and not name.startswith(COUNTED)
+            if name.startswith(OF_ITEM)
         ]
         nothing = np.empty((dataset.num_items, 0))
         return cls(
@@ -231,7 +242,11 @@ class Encoder:
             np.pad(np.stack(numbers, axis=1) if numbers else nothing, ((0, 1), (0, 0))).astype(np.float32),
             fields.numbers[HISTORY],
             [] if fields.counted is None else fields.counted.statistics(dataset),
-            np.array([spread for name, spread in fields.numbers.items() if name.startswith(COUNTED)]),
+            {
+                name.removeprefix(COUNTED): spread
+                for name, spread in fields.numbers.items()
+                if name.startswith(COUNTED)
+            },
         )
 
     def batch(self, samples: Samples, device: torch.device, counts: Floats | None = None) -> Batch:
@@ -257,8 +272,9 @@ class Encoder:
         """What is counted, normalised, ``[P, F]``; what is not known is 0, the mean."""
         if not self.statistics:
             return np.empty((len(offers), 0), np.float32)
-        mean, deviation = self.counted.T
-        return np.nan_to_num((_counts(self.statistics, offers) - mean) / deviation).astype(np.float32)
+        mean, deviation = np.array(list(self.counted.values())).T
+        counts = _counts(self.statistics, list(self.counted), offers)
+        return np.nan_to_num((counts - mean) / deviation).astype(np.float32)
 
     def _context(self, samples: Samples) -> Ints:
         """Rows of the fields of the moment, int64 ``[P, F]``."""
@@ -315,6 +331,11 @@ class SamplePlan:
         return self.encoder.batch(self.samples.take(rows), self.device)
 
 
+def _file(name: str) -> str:
+    """File of a field, whatever its column is called."""
+    return f"{quote(name, safe=' ')}.parquet"
+
+
 def _most(counts: Ints, most: int) -> Ints:
     """Rows of any count, the largest first, so many at most."""
     order = np.argsort(-counts, kind="stable")[:most]
@@ -339,7 +360,8 @@ def _spread(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     known = values[np.isfinite(values)]
     if not len(known):
         return 0.0, 1.0
-    return float(known.mean()), float(known.std()) or 1.0
+    mean, deviation = float(known.mean()), float(known.std())
+    return mean, deviation if deviation > ALIKE * max(abs(mean), 1) else 1.0
 
 
 def _check_names(dataset: Dataset, config: SAMLConfig) -> None:
@@ -352,6 +374,17 @@ def _check_names(dataset: Dataset, config: SAMLConfig) -> None:
     DataError
         If a column of the catalogue holds lists.
     """
+    usual = type(config)().item_fields  # may be missing
+    for name in config.item_fields:
+        if name == ITEM_ID or (name not in dataset.item_table.columns and name not in usual):
+            raise UsageError(
+                f"'{name}' cannot be an item field",
+                column=name,
+                expected="the id always is one"
+                if name == ITEM_ID
+                else nearest_name(name, dataset.item_table.columns),
+                mend="leave it out of item_fields",
+            )
     items = [ITEM_ID, *(name for name in config.item_fields if name in dataset.item_table.columns)]
     for name in config.context_fields:
         if name in (*items, USER_ID, "action", "scenario"):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from polyvec.data.dataset import days
-from polyvec.data.offers import EVER, draw_offers, labels_of
+from polyvec.data.offers import EVER, draw_offers, is_within, labels_of
 from polyvec.data.split import check_moment
 from polyvec.errors import DataError, UsageError
 from polyvec.systems.folder import (
@@ -23,16 +23,16 @@ from polyvec.systems.folder import (
     write_model,
 )
 from polyvec.systems.plan import Plan
-from polyvec.systems.saml.config import SAMLConfig
+from polyvec.systems.saml.config import SAMLConfig, default
 from polyvec.systems.saml.features import Encoder, Fields, SamplePlan
 from polyvec.systems.saml.model import SAML, SYSTEM
 from polyvec.systems.saml.objective import Objective, Validator, calibrate, predict
-from polyvec.systems.saml.samples import Samples, scenarios_of, taken_before
+from polyvec.systems.saml.samples import Samples, are_labelled, scenarios_of, taken_before
 from polyvec.training.loop import Hooks, Trainer, choose_device
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
-    from polyvec.data.dataset import Dataset
+    from polyvec.data.dataset import Dataset, TimeKind
     from polyvec.data.offers import Offers
     from polyvec.training.checkpoint import Progress
 
@@ -63,7 +63,7 @@ def fit(
         The Model folder, whole or absent. While training, all that a resumed run needs lies in a hidden
         folder beside it.
     config, options
-        What to train, and how.
+        What to train, and how; the default preset without them.
     until
         For timestamps: nothing at or after this time is read. None reads everything.
     held_back
@@ -91,19 +91,21 @@ def fit(
         If the data has no such moment or scenario, ``refit`` has no validation to follow, or the model would
         not keep within ``budget``.
     """
-    out, config, options = Path(out), config or SAMLConfig(), options or TrainingOptions()
+    defaults = default()
+    out, config, options = Path(out), config or defaults[0], options or defaults[1]
     config = replace(config, labels=labels_of(dataset, config))  # of later data, too
     check_moment(dataset, until, held_back)
     check_refit(validation, refit=refit)
     stop = end_of(dataset, until, held_back)
     settings = {SYSTEM: asdict(config), "training": asdict(options), "moment": [stop, validation, refit]}
     lessons = Lessons.of(dataset, config, options, stop, validates=validation != "none")
-    _refuse_over_budget(lessons, config, options)
+    refuse_over_budget(lessons, config, options)
     workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
     model, progress = train(dataset, lessons, lessons.untrained(config, options), workspace)
     runs = [progress]
     if refit:
         lessons = Lessons.of(dataset, config, options, stop, validates=False)
+        refuse_over_budget(lessons, config, options)
         untrained = replace(lessons.untrained(config, options), calibration=model.calibration)
         model, again = train(dataset, lessons, untrained, workspace / REFIT, progress.best_epoch + 1)
         runs.append(again)
@@ -123,12 +125,13 @@ def plan(
     refit: bool = False,
 ) -> Plan:
     """Tell what :func:`fit` would take; parameters and errors are the same."""
-    config, options = config or SAMLConfig(), options or TrainingOptions()
+    defaults = default()
+    config, options = config or defaults[0], options or defaults[1]
     check_moment(dataset, until, held_back)
     check_refit(validation, refit=refit)
     validates = validation != "none" and not refit
     lessons = Lessons.of(dataset, config, options, end_of(dataset, until, held_back), validates=validates)
-    _refuse_over_budget(lessons, config, options)
+    refuse_over_budget(lessons, config, options)
     model = lessons.untrained(config, options)
     return Plan.of(_trainer(dataset, lessons, model, Path()), model.sizes)
 
@@ -151,6 +154,10 @@ class Lessons:
         How they are labelled.
     stop
         End of what is learned from and validated on.
+    time_kind
+        ``timestamp`` or ``order``.
+    trained_until
+        The end as a time: after the last position that is read of ordered data.
     """
 
     scenarios: list[str]
@@ -159,6 +166,8 @@ class Lessons:
     held_out: Samples | None
     labels: str
     stop: int
+    time_kind: TimeKind
+    trained_until: int
 
     @classmethod
     def of(
@@ -172,6 +181,7 @@ class Lessons:
             If there is nothing to learn from, or to validate on.
         """
         scenarios, past = scenarios_of(dataset, config), taken_before(dataset, config)
+        labelled = are_labelled(dataset, config)
         is_ordered = dataset.time_kind == "order"
         length = config.validation_days if is_ordered else days(config.validation_days)
         cut = stop - length if validates else stop
@@ -179,16 +189,28 @@ class Lessons:
         def samples(start: int, end: int, seed: int) -> Samples:
             offers = draw_offers(dataset, config, scenarios, start, end, seed)
             _check_labels(offers, config)
-            return Samples.of(offers, dataset, past, config.max_length)
+            return Samples.of(offers, dataset, past, config.max_length, are_events=labelled)
 
+        if not config.scenarios:  # those that begin later are none yet
+            seen = draw_offers(dataset, config, scenarios, EVER, cut, options.seed).scenarios
+            scenarios = [scenarios[place] for place in np.unique(seen)]
         training = samples(EVER, cut, options.seed)
+        _check_scenarios(training.offers, scenarios)
         held_out = samples(cut, stop, VALIDATION_SEED) if validates else None
+        if held_out is not None:
+            check_outcomes(held_out.offers, config)
         fields = Fields.learn(dataset, training, config)
-        return cls(scenarios, fields, training, held_out, labels_of(dataset, config), stop)
+        trained_until = stop
+        if is_ordered:
+            trained_until = int(dataset.times[is_within(dataset, EVER, stop)].max(initial=-1)) + 1
+        how = labels_of(dataset, config)
+        return cls(scenarios, fields, training, held_out, how, stop, dataset.time_kind, trained_until)
 
     def untrained(self, config: SAMLConfig, options: TrainingOptions) -> SAML:
         """A new model."""
-        return SAML.new(config, options, self.fields, self.scenarios, self.stop)
+        return SAML.new(
+            config, options, self.fields, self.scenarios, self.stop, self.time_kind, self.trained_until
+        )
 
     @property
     def told(self) -> dict[str, Any]:
@@ -213,7 +235,7 @@ def end_of(dataset: Dataset, until: int | None, held_back: int) -> int:
     return dataset.time_span[1] + 1 if until is None else until
 
 
-def _refuse_over_budget(lessons: Lessons, config: SAMLConfig, options: TrainingOptions) -> None:
+def refuse_over_budget(lessons: Lessons, config: SAMLConfig, options: TrainingOptions) -> None:
     """Refuse a model of more bytes than are allowed, before it is made."""
     with torch.device("meta"):  # no memory
         model = lessons.untrained(config, options)
@@ -227,9 +249,41 @@ def _refuse_over_budget(lessons: Lessons, config: SAMLConfig, options: TrainingO
         expected=f"at least {sizes.total:,} bytes: {of_scenarios:,} of the scenarios' own tables, "
         f"{sizes.item_table:,} of the items' global one, "
         f"{sizes.total - of_scenarios - sizes.item_table:,} of the rest",
-        mend="raise the budget, leave item_id out of specific_fields, set item_table=hash and item_rows, or "
-        "lower widths",
+        mend=f"raise the budget, {'leave item_id out of specific_fields, ' if of_scenarios else ''}set "
+        "item_table=hash and item_rows, or lower widths",
     )
+
+
+def check_outcomes(held_out: Offers, config: SAMLConfig) -> None:
+    """Refuse to validate where no scenario has both, what was taken and what was not.
+
+    Raises
+    ------
+    DataError
+        If none has.
+    """
+    for place in np.unique(held_out.scenarios):
+        mine = held_out.labels[held_out.scenarios == place]
+        if mine.any() and not mine.all():
+            return
+    raise DataError(
+        f"none of the scenarios has samples to validate on that were taken and samples that were not "
+        f"({len(held_out):,} samples)",
+        expected="both in at least one of them",
+        mend=f"change validation_days ({config.validation_days}), or pass --validation none",
+    )
+
+
+def _check_scenarios(training: Offers, scenarios: list[str]) -> None:
+    """Refuse a scenario that nothing is known of."""
+    samples = np.bincount(training.scenarios, minlength=len(scenarios))
+    if not samples.all():
+        raise DataError(
+            f"scenario '{scenarios[int(samples.argmin())]}' has no samples to learn from",
+            column="scenario",
+            expected="some before what is validated on",
+            mend="leave it out of scenarios, or train until a later moment",
+        )
 
 
 def _check_labels(offers: Offers, config: SAMLConfig) -> None:
@@ -256,10 +310,15 @@ def train(
     """
     workspace.mkdir(exist_ok=True)
     progress = _trainer(dataset, lessons, model, workspace, stop_after, hooks).run()
-    if lessons.held_out is not None:
-        logits = predict(model.network, lessons.held_out, Encoder.of(dataset, lessons.fields))[0]
-        model = replace(model, calibration=calibrate(logits, lessons.held_out.offers.labels))
-    return model, progress
+    return calibrated(dataset, lessons, model), progress
+
+
+def calibrated(dataset: Dataset, lessons: Lessons, model: SAML) -> SAML:
+    """The model with the calibration that suits what is held out; as it is if nothing is."""
+    if lessons.held_out is None:
+        return model
+    logits = predict(model.network, lessons.held_out, Encoder.of(dataset, lessons.fields))[0]
+    return replace(model, calibration=calibrate(logits, lessons.held_out.offers.labels))
 
 
 def _trainer(

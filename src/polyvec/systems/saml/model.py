@@ -24,7 +24,7 @@ from polyvec.systems.saml.features import Counted, Encoder, Fields
 from polyvec.systems.saml.network import ITEM_ID
 from polyvec.systems.saml.objective import predict
 from polyvec.systems.saml.rivals import make_network
-from polyvec.systems.saml.samples import Samples, taken_before
+from polyvec.systems.saml.samples import Samples, are_labelled, taken_before
 from polyvec.systems.saml.vectors import ScenarioVectors
 from polyvec.systems.sizes import Sizes
 from polyvec.training.checkpoint import copies
@@ -60,6 +60,10 @@ class SAML:
     read_until
         No event at or after this time was looked at, not even in validation; with an order a place from the
         end of every user's history, see :func:`polyvec.data.offers.draw_offers`.
+    time_kind
+        ``timestamp`` or ``order``.
+    trained_until
+        No event at or after this time was looked at; with an order after the last position that was.
     calibration
         Scale and shift of the logits, fitted on validation; 1 and 0 without.
     manifest
@@ -72,6 +76,8 @@ class SAML:
     fields: Fields
     scenarios: list[str]
     read_until: int
+    time_kind: TimeKind
+    trained_until: int
     calibration: tuple[float, float] = (1.0, 0.0)
     manifest: Manifest | None = None
 
@@ -83,21 +89,18 @@ class SAML:
         fields: Fields,
         scenarios: list[str],
         read_until: int,
+        time_kind: TimeKind,
+        trained_until: int,
     ) -> SAML:
         """An untrained model; its weights follow from ``options.seed``."""
         torch.manual_seed(options.seed)
         network = make_network(config, fields.shape(len(scenarios)))
-        return cls(config, options, network, fields, scenarios, read_until)
+        return cls(config, options, network, fields, scenarios, read_until, time_kind, trained_until)
 
     @property
     def system(self) -> str:
         """Its name."""
         return SYSTEM
-
-    @property
-    def time_kind(self) -> TimeKind:
-        """``order`` if what was read ends at a place from the end of histories, else ``timestamp``."""
-        return "order" if self.read_until <= 0 else "timestamp"
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -107,6 +110,8 @@ class SAML:
             "variant": self.config.method,
             "scenarios": self.scenarios,
             "read_until": self.read_until,
+            "time_kind": self.time_kind,
+            "trained_until": self.trained_until,
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
             "bytes": self.sizes.total,
         }
@@ -124,6 +129,7 @@ class SAML:
         α of methods without a mutual unit is ``[P, 0]``. ``are_events`` says that the offers are events of
         the Dataset.
         """
+        are_events = are_events and are_labelled(dataset, self.config)
         past, length = taken_before(dataset, self.config), self.config.max_length
         samples = Samples.of(offers, dataset, past, length, are_events=are_events)
         logits, shares = predict(self.network, samples, Encoder.of(dataset, self.fields))
@@ -176,6 +182,8 @@ class SAML:
             fields,
             config["scenarios"],
             manifest.meta["read_until"],
+            manifest.meta["time_kind"],
+            manifest.meta["trained_until"],
         )
         model.network.load_state_dict(load_file(path / "weights.safetensors"))
         model.network.eval()

@@ -181,7 +181,7 @@ class Fields(nn.Module):
 
 def key_of(name: str) -> str:
     """What a field's table is called among the weights: ``type`` is a word of torch's own, a dot is none."""
-    return f"of {name.replace('.', ' ')}"
+    return f"of {name.replace('%', '%25').replace('.', '%2E')}"
 
 
 class View(nn.Module):

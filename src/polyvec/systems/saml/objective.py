@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 AT_ONCE = 8192  # samples that are scored together
-LARGEST = 10.0  # bound of a calibration's numbers, for samples that a line parts without error
+LARGEST = 10.0  # bound of a calibration's numbers
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,18 @@ def calibrate(logits: Floats, labels: npt.NDArray[np.bool_]) -> tuple[float, flo
     """Scale and shift of logits that make the log-loss of these samples least (Platt 1999).
 
     Networks that were chosen for their AUC are too sure of themselves. The scale is above 0: what is ranked
-    stays ranked.
+    stays ranked. As Platt has it, of n samples that were taken each counts as (n + 1)/(n + 2), and of those
+    that were not as 1/(n + 2): few samples never make a chance certain.
     """
     if labels.all() or not labels.any():
         return 1.0, 0.0
-    signs = np.where(labels, -1.0, 1.0)
+    taken = int(labels.sum())
+    targets = np.where(labels, (taken + 1) / (taken + 2), 1 / (len(labels) - taken + 2))
 
     def loss(log_scale_and_shift: Floats) -> float:
         log_scale, shift = log_scale_and_shift
-        return float(np.logaddexp(0, signs * (np.exp(log_scale) * logits + shift)).mean())
+        scaled = np.exp(log_scale) * logits + shift
+        return float((np.logaddexp(0, scaled) - targets * scaled).mean())
 
     found = minimize(loss, np.zeros(2), bounds=[(-LARGEST, LARGEST)] * 2)
     return float(np.exp(found.x[0])), float(found.x[1])

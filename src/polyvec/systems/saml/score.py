@@ -13,6 +13,7 @@ from scipy.special import expit
 from polyvec.data.market import SCENARIO
 from polyvec.data.offers import Offers, draw_offers
 from polyvec.data.read import open_tables
+from polyvec.data.split import check_time_kind
 from polyvec.errors import DataError, UsageError, nearest_name
 from polyvec.evaluation.scenarios import measures
 
@@ -66,10 +67,11 @@ def score_log(model: SAML, dataset: Dataset, since: int | None = None, until: in
     Raises
     ------
     UsageError
-        If there are none.
+        If there are none, or the model has learned from another kind of time.
     DataError
         If the log lacks what the labels of the model need.
     """
+    check_time_kind(model.time_kind, dataset)
     since = model.read_until if since is None else since
     if until is None:
         until = 0 if dataset.time_kind == "order" else dataset.time_span[1] + 1
@@ -121,6 +123,7 @@ def score_pairs(model: SAML, dataset: Dataset, source: Source, until: int | None
         If the source cannot be read, a column is missing, a row is not whole, or a scenario is none that the
         model has learned.
     """
+    check_time_kind(model.time_kind, dataset)
     pairs = _read_pairs(source)
     places = {name: place for place, name in enumerate(model.scenarios)}
     scenarios = pairs[SCENARIO].cast(pl.String)

@@ -122,7 +122,7 @@ class ScenarioVectors:
         chosen = users[:REFERENCES], items[:REFERENCES]
         encoder, past = Encoder.of(dataset, model.fields), taken_before(dataset, model.config)
         empty = np.empty((0, 0), np.float32)
-        after = dataset.time_span[1] + 1
+        after = stop if dataset.time_kind == "timestamp" else dataset.time_span[1] + 1
         found = cls(model, dataset, past, encoder, place, after, *chosen, empty)
         return found._fitted(users, items)
 
@@ -134,7 +134,7 @@ class ScenarioVectors:
     @property
     def trained_until(self) -> int:
         """No event at or after this time was trained on."""
-        return self.model.read_until
+        return self.model.trained_until
 
     @property
     def time_kind(self) -> TimeKind:
