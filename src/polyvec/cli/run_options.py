@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from polyvec.data.dataset import Dataset
 
-SYSTEMS = ("guim", "sasrec", "cel", "pgtl", "saml")
+SYSTEMS = ("guim", "dupn", "sasrec", "cel", "pgtl", "saml")
 STREAM = "cel-lite"  # learns in one pass: most of these options are none of its
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 CHOSEN_BY_BUDGET = ("item_table", "item_rows")
@@ -202,6 +202,10 @@ def _system(name: str) -> tuple[ModuleType, tuple[str, ...]]:
         from polyvec.systems import pgtl
 
         return pgtl, ("window", "none")
+    if name == "dupn":
+        from polyvec.systems import dupn
+
+        return dupn, ("window", "none")
     if name == "saml":
         from polyvec.systems import saml
 

@@ -42,6 +42,10 @@ def open_model(path: Path) -> Encoder | HasScenarios:
         from polyvec.systems.pgtl import PGTL
 
         return PGTL.open(path)
+    if system == "dupn":
+        from polyvec.systems.dupn import DUPN
+
+        return DUPN.open(path)
     if system == "saml":
         from polyvec.systems.saml import SAML
 
@@ -49,5 +53,5 @@ def open_model(path: Path) -> Encoder | HasScenarios:
     raise ArtifactError(
         f"{path} holds a model of system '{system}'",
         file=path,
-        expected="'guim', 'sasrec', 'cel', 'cel-lite', 'pgtl' or 'saml'",
+        expected="'guim', 'sasrec', 'cel', 'cel-lite', 'pgtl', 'dupn' or 'saml'",
     )
