@@ -1,0 +1,7 @@
+"""DUPN: one representation of a user's behaviour for many tasks (Ni et al., KDD 2018)."""
+
+from polyvec.systems.dupn.config import PRESETS, DUPNConfig, Task, default, paper
+from polyvec.systems.dupn.fit import fit, plan
+from polyvec.systems.dupn.model import DUPN
+
+__all__ = ["DUPN", "PRESETS", "DUPNConfig", "Task", "default", "fit", "paper", "plan"]

@@ -1,0 +1,402 @@
+"""Items, events, users and queries as rows of tables; samples of several tasks as one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from polyvec.data.dataset import MICROSECONDS_PER_DAY
+from polyvec.data.fields import WORD, frequent_words, rows_of_lists, texts_of, titles_as_words
+from polyvec.data.item_sets import expand_ranges
+from polyvec.errors import DataError, nearest_name
+from polyvec.ids import Vocabulary
+from polyvec.systems.dupn.network import Batch, Items, Shape
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from polyvec.data.dataset import Dataset
+    from polyvec.systems.dupn.config import DUPNConfig
+    from polyvec.systems.dupn.tasks import Samples
+
+    Ints = npt.NDArray[np.int64]
+
+ITEM_ID, QUERY = "item_id", "query"
+PROPERTIES = ("action", "scenario")
+SECOND, MINUTE, HOUR = 1_000_000, 60_000_000, 3_600_000_000
+GAPS = (
+    5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 4 * HOUR, 9 * HOUR, 24 * HOUR, 2 * MICROSECONDS_PER_DAY,
+    7 * MICROSECONDS_PER_DAY, 30 * MICROSECONDS_PER_DAY,
+)  # fmt: skip
+"""Bounds of the paper's eleven ages of an event (its Figure 9)."""
+PARTS_OF_DAY = 6  # of four hours
+EPOCH_WEEKDAY = 3  # 1 January 1970 was a Thursday
+
+
+def gap_of(gaps: Ints) -> Ints:
+    """Which of the eleven ages: below 5 minutes, 15, 30, an hour, 4, 9, 24, 2 days, 7, 30, or above."""
+    return np.searchsorted(GAPS, gaps, side="right").astype(np.int64)
+
+
+def part_of_week(times: Ints) -> Ints:
+    """Part of the day, 0 … 5 on weekdays and 6 … 11 on weekends, of microseconds since 1970 UTC."""
+    day, within = np.divmod(times, MICROSECONDS_PER_DAY)
+    is_weekend = (day + EPOCH_WEEKDAY) % 7 >= 5
+    return within // (24 // PARTS_OF_DAY * HOUR) + PARTS_OF_DAY * is_weekend
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What has a row of its own.
+
+    Attributes
+    ----------
+    items
+        Known values of every field of the item, its id first.
+    words
+        Of titles.
+    events
+        Known values of every property of an event but its time.
+    users
+        Known values of every field of the user.
+    query
+        Known words of queries.
+    """
+
+    items: dict[str, Vocabulary]
+    words: Vocabulary
+    events: dict[str, Vocabulary]
+    users: dict[str, Vocabulary]
+    query: Vocabulary
+
+    @classmethod
+    def learn(cls, dataset: Dataset, config: DUPNConfig, counts_N: Ints, stop: int) -> Fields:
+        """From a catalogue and what happened before ``stop``; ``counts_N`` are events of every item then.
+
+        Raises
+        ------
+        DataError
+            If a field of the configuration cannot be one.
+        """
+        table = dataset.item_table
+        order = np.argsort(-counts_N, kind="stable")[: config.max_ids]
+        items = {ITEM_ID: Vocabulary(dataset.items.take(order[counts_N[order] > 0]), ITEM_ID)}
+        for name in config.item_fields:
+            if name in table.columns:
+                if table[name].dtype.is_nested():
+                    raise DataError("a field of the item holds lists", column=name, expected="one text each")
+                items[name] = Vocabulary(texts_of(table, name).drop_nulls().unique().sort(), name)
+        for name in config.profile_fields:
+            if name not in dataset.codes:
+                raise DataError(
+                    f"the events have no texts '{name}'",
+                    column=name,
+                    expected=nearest_name(name, list(dataset.codes)),
+                    mend="leave it out of profile_fields, or prepare the data with --keep",
+                )
+        words = pl.Series("word", [], dtype=pl.String)
+        query = pl.Series("word", [], dtype=pl.String)
+        if config.max_words:
+            words = frequent_words(table, config.max_words)
+        if config.query_words and QUERY in dataset.codes:
+            query = _words_of_queries(dataset, stop, config.query_words)
+        return cls(
+            items,
+            Vocabulary(words, "word"),
+            {name: _texts(dataset, name) for name in PROPERTIES if len(dataset.codes.get(name, [])) > 1},
+            {name: _texts(dataset, name) for name in config.profile_fields},
+            Vocabulary(query, "word"),
+        )
+
+    def shape(self, *, has_times: bool) -> Shape:
+        """Rows of the tables: one more than known values each."""
+        return Shape(
+            {name: len(known) + 1 for name, known in self.items.items()},
+            len(self.words),
+            {name: len(known) + 1 for name, known in self.events.items()},
+            has_times,
+            {name: len(known) + 1 for name, known in self.users.items()},
+            len(self.query),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write a Parquet file for every field."""
+        folder.mkdir()
+        for kind, name, known in self._all():
+            (folder / kind).mkdir(exist_ok=True)
+            known.save(folder / kind / f"{name}.parquet")
+
+    @property
+    def names(self) -> dict[str, list[str]]:
+        """Names by kind: what :meth:`load` needs."""
+        return {"items": list(self.items), "events": list(self.events), "users": list(self.users)}
+
+    @classmethod
+    def load(cls, folder: Path, names: dict[str, list[str]]) -> Fields:
+        """Read what :meth:`save` wrote."""
+        found = {
+            kind: {name: Vocabulary.load(folder / kind / f"{name}.parquet", name) for name in some}
+            for kind, some in (names | {"words": ["word"], "query": ["word"]}).items()
+        }
+        return cls(
+            found["items"], found["words"]["word"], found["events"], found["users"], found["query"]["word"]
+        )
+
+    def _all(self) -> Iterator[tuple[str, str, Vocabulary]]:
+        kinds = {
+            "items": self.items, "words": {"word": self.words}, "events": self.events, "users": self.users,
+            "query": {"word": self.query},
+        }  # fmt: skip
+        for kind, some in kinds.items():
+            for name, known in some.items():
+                yield kind, name, known
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Turns samples of one Dataset into batches.
+
+    Attributes
+    ----------
+    dataset
+        The log.
+    item_codes
+        Rows of the item's fields, int64 ``[N, F]``; 0 is unknown.
+    words, word_offsets
+        Rows of title words, one item after the other.
+    properties
+        Row of every property of every code of its column, the last one for what is missing.
+    users
+        The same of the fields of the user.
+    query
+        Rows of words of every query, and offsets; None without queries.
+    """
+
+    dataset: Dataset
+    item_codes: Ints
+    words: Ints
+    word_offsets: Ints
+    shares: npt.NDArray[np.float32]
+    properties: dict[str, Ints]
+    users: dict[str, Ints]
+    query: tuple[Ints, Ints] | None
+
+    @classmethod
+    def of(cls, dataset: Dataset, fields: Fields, counts_N: Ints | None = None) -> Encoder:
+        """Look up a log and its catalogue; ``counts_N`` are training events of every item."""
+        counts = np.zeros(dataset.num_items) if counts_N is None else counts_N
+        item_codes, words, offsets = item_rows(dataset.item_table, fields)
+
+        def rows(name: str, known: Vocabulary) -> Ints:
+            there = pl.Series(name, dataset.codes.get(name, []), dtype=pl.String)
+            return np.append(known.rows(there) + 1, 0)
+
+        query = None
+        if len(fields.query):
+            texts = pl.Series(QUERY, dataset.codes.get(QUERY, []), dtype=pl.String)
+            query = rows_of_lists(fields.query, _as_words(texts))
+        return cls(
+            dataset, item_codes, words, offsets, (counts / max(counts.sum(), 1)).astype(np.float32),
+            {name: rows(name, known) for name, known in fields.events.items()},
+            {name: rows(name, known) for name, known in fields.users.items()},
+            query,
+        )  # fmt: skip
+
+    def items(self, rows: Ints, device: torch.device) -> Items:
+        """Fields of some items."""
+        starts, stops = self.word_offsets[rows], self.word_offsets[rows + 1]
+        words = self.words[expand_ranges(starts, stops)[1]]
+        offsets = np.cumsum(stops - starts) - (stops - starts)
+        arrays = (self.item_codes[rows], words, offsets, self.shares[rows])
+        return Items(*(torch.from_numpy(array).to(device) for array in arrays))
+
+    def batch(self, tasks: dict[str, Samples], device: torch.device, *, asks: bool = True) -> Batch:
+        """Samples as tensors, task after task.
+
+        Without ``asks`` nobody searches: queries are left out, as for vectors of users.
+        """
+        together = {
+            name: np.concatenate([getattr(samples, name) for samples in tasks.values()])
+            for name in ("users", "times", "start", "stop", "items", "entities", "answers", "weights")
+        }
+        start, stop = together["start"], together["stop"]
+        owners, events = expand_ranges(start, stop)
+        rows = np.asarray(self.dataset.item_rows)[events].astype(np.int64)
+        asked = together["items"]
+        distinct, places = np.unique(np.concatenate([rows, asked[asked >= 0]]), return_inverse=True)
+        candidates = np.full(len(asked), -1)
+        candidates[asked >= 0] = places[len(rows) :]
+        properties = [self._property(name, events) for name in self.properties]
+        if self.dataset.time_kind == "timestamp":
+            times = np.asarray(self.dataset.times)[events]
+            properties += [gap_of(together["times"][owners] - times), part_of_week(times)]
+        words, word_offsets = self._queries(together, asks=asks)
+
+        def tensor(array: npt.NDArray[Any]) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+        return Batch(
+            items=self.items(distinct, device),
+            lengths=torch.from_numpy(stop - start),
+            history=tensor(places[: len(rows)]),
+            owners=tensor(owners),
+            properties=tensor(np.stack(properties, axis=1) if properties else _none(len(events))),
+            users=tensor(self._profiles(start, stop)),
+            words=tensor(words),
+            word_offsets=tensor(word_offsets),
+            candidates=tensor(candidates),
+            entities=tensor(together["entities"]),
+            answers=tensor(together["answers"]),
+            weights=tensor(together["weights"]),
+            numbers={name: tensor(samples.numbers) for name, samples in tasks.items()},
+            sizes={name: len(samples) for name, samples in tasks.items()},
+        )
+
+    def _property(self, name: str, events: Ints) -> Ints:
+        if name not in self.dataset.columns:
+            return np.zeros(len(events), np.int64)
+        return self.properties[name][np.asarray(self.dataset.columns[name])[events]]
+
+    def _profiles(self, start: Ints, stop: Ints) -> Ints:
+        """Fields of the users as their latest events told them, int64 ``[P, F]``; unknown without any."""
+        known, latest = stop > start, np.maximum(stop - 1, 0)
+        parts = []
+        for name, row_of_code in self.users.items():
+            there = name in self.dataset.columns and self.dataset.num_events > 0
+            codes = np.asarray(self.dataset.columns[name])[latest] if there else np.full(len(start), -1)
+            parts.append(row_of_code[np.where(known, codes, -1)])
+        return np.stack(parts, axis=1) if parts else _none(len(start))
+
+    def _queries(self, together: dict[str, Any], *, asks: bool) -> tuple[Ints, Ints]:
+        """Words of the queries that were asked at the samples' times, and where each begins."""
+        nothing = np.empty(0, np.int64), np.zeros(len(together["users"]), np.int64)
+        if self.query is None or not asks or QUERY not in self.dataset.columns:
+            return nothing
+        # the history ends before the event that a sample is of, if it is of one
+        event = np.minimum(together["stop"], self.dataset.num_events - 1)
+        is_one = np.asarray(self.dataset.times)[event] == together["times"]
+        is_one &= event < self.dataset.user_offsets[together["users"] + 1]
+        codes = np.where(is_one, np.asarray(self.dataset.columns[QUERY])[event], -1)
+        words, offsets = self.query
+        start, stop = (np.where(codes >= 0, offsets[codes + more], 0) for more in (0, 1))
+        return words[expand_ranges(start, stop)[1]], np.cumsum(stop - start) - (stop - start)
+
+
+def item_rows(item_table: pl.DataFrame, fields: Fields) -> tuple[Ints, Ints, Ints]:
+    """Rows of the fields of a catalogue's items ``[N, F]``, their title words, and offsets ``[N + 1]``."""
+    codes = [
+        known.rows(item_table[ITEM_ID] if name == ITEM_ID else texts_of(item_table, name)) + 1
+        for name, known in fields.items.items()
+    ]
+    words, offsets = rows_of_lists(fields.words, titles_as_words(item_table))
+    return np.stack(codes, axis=1).astype(np.int64), words, offsets
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """Batches of samples of several tasks in an order that is a pure function of (seed, epoch).
+
+    Every batch has samples of every task, the more the more samples the task has, in proportion to the square
+    root: a small task is asked more often than its samples are many. An epoch has as many steps as all
+    samples together fill batches.
+
+    Attributes
+    ----------
+    tasks
+        Samples by task.
+    encoder
+        What turns them into batches.
+    batch_size
+        Samples of a batch, about.
+    seed
+        Of the order.
+    device
+        Where the tensors are made.
+    """
+
+    tasks: dict[str, Samples]
+    encoder: Encoder
+    batch_size: int
+    seed: int
+    device: torch.device
+    _orders: dict[tuple[str, int], Ints] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return -(-sum(len(samples) for samples in self.tasks.values()) // self.batch_size)
+
+    @cached_property
+    def shares(self) -> dict[str, int]:
+        """Samples of every task in a batch."""
+        roots = {name: len(samples) ** 0.5 for name, samples in self.tasks.items()}
+        total = sum(roots.values())
+        return {
+            name: min(max(round(self.batch_size * root / total), 1), len(self.tasks[name]))
+            for name, root in roots.items()
+        }
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """Batches of an epoch from number ``skip`` on."""
+        for step in range(skip, len(self)):
+            yield self._batch(epoch * len(self) + step)
+
+    def widest(self) -> Batch:
+        """Of every task the samples of the longest histories."""
+        chosen = {}
+        for name, samples in self.tasks.items():
+            longest = np.argsort(samples.start - samples.stop, kind="stable")
+            chosen[name] = samples.take(longest[: self.shares[name]])
+        return self.encoder.batch(chosen, self.device)
+
+    def _batch(self, step: int) -> Batch:
+        chosen = {}
+        for name, samples in self.tasks.items():
+            places = np.arange(step * self.shares[name], (step + 1) * self.shares[name])
+            rounds, places = np.divmod(places, len(samples))
+            rows = np.empty_like(places)
+            for turn in np.unique(rounds):
+                rows[rounds == turn] = self._order(name, int(turn))[places[rounds == turn]]
+            chosen[name] = samples.take(rows)
+        return self.encoder.batch(chosen, self.device)
+
+    def _order(self, name: str, turn: int) -> Ints:
+        """Order in which a task's samples are asked in a round."""
+        if (name, turn) not in self._orders:
+            for old in [key for key in self._orders if key[0] == name and key[1] < turn - 1]:
+                del self._orders[old]
+            place = list(self.tasks).index(name)
+            random = np.random.default_rng((self.seed, place, turn))
+            self._orders[name, turn] = random.permutation(len(self.tasks[name]))
+        return self._orders[name, turn]
+
+
+def _none(count: int) -> Ints:
+    return np.empty((count, 0), np.int64)
+
+
+def _texts(dataset: Dataset, name: str) -> Vocabulary:
+    return Vocabulary(pl.Series(name, dataset.codes[name], dtype=pl.String), name)
+
+
+def _as_words(texts: pl.Series) -> pl.Series:
+    return texts.str.to_lowercase().str.extract_all(WORD)
+
+
+def _words_of_queries(dataset: Dataset, stop: int, most: int) -> pl.Series:
+    """Words of most queries before ``stop``, most frequent first."""
+    codes = np.asarray(dataset.columns[QUERY])
+    codes = codes[(codes >= 0) & np.asarray(dataset.times < stop)]
+    asked = np.bincount(codes, minlength=len(dataset.codes[QUERY]))
+    words = pl.DataFrame(
+        {"word": _as_words(pl.Series(dataset.codes[QUERY], dtype=pl.String)), "asked": asked}
+    )
+    counts = words.explode("word").drop_nulls().group_by("word").agg(pl.col("asked").sum())
+    counts = counts.filter(pl.col("asked") > 0).sort(["asked", "word"], descending=[True, False])
+    return counts["word"].head(most)

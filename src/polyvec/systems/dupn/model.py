@@ -1,0 +1,245 @@
+"""A fitted DUPN: represents users by what they did, and answers its tasks.
+
+On disk::
+
+    weights.safetensors     the network
+    fields/KIND/NAME.parquet   item ids, categories, words, actions … with a row in the tables
+    tasks/NAME.parquet      texts of a task's classes or entities
+    items.parquet           training events of every item
+    config.json             DUPNConfig and TrainingOptions, resolved; what tasks have learned of numbers
+    training.jsonl, tensorboard/   what the run said
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors.torch import load_file, save_file
+
+from polyvec.embeddings import COLD, EMPTY, WARM
+from polyvec.ids import Vocabulary
+from polyvec.systems.dupn.config import DUPNConfig, Task
+from polyvec.systems.dupn.features import Encoder, Fields, item_rows
+from polyvec.systems.dupn.network import DUPNNetwork, Items
+from polyvec.systems.dupn.objective import represent
+from polyvec.systems.dupn.tasks import Known, samples_at
+from polyvec.systems.folder import read_model_manifest
+from polyvec.systems.sizes import Sizes
+from polyvec.training.checkpoint import copies
+from polyvec.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from polyvec.artifact import Manifest
+    from polyvec.data.dataset import Dataset, TimeKind
+    from polyvec.data.split import Windows
+    from polyvec.embeddings import Score
+
+SYSTEM = "dupn"
+ITEMS_AT_ONCE = 65_536
+
+Tasks = dict[str, tuple[Task, Known]]
+
+
+@dataclass(frozen=True)
+class DUPN:
+    """A fitted model.
+
+    Attributes
+    ----------
+    config, options
+        What it is and how it was trained.
+    network
+        The weights.
+    fields
+        What has a row in its tables.
+    tasks
+        By name, with what each learned from its samples.
+    trained_items
+        ``item_id`` and ``events``: training events of every item that had any.
+    trained_until
+        No event at or after this time was trained on.
+    time_kind
+        ``timestamp`` or ``order``.
+    manifest
+        Of the folder it was read from; None before it is saved.
+    """
+
+    config: DUPNConfig
+    options: TrainingOptions
+    network: DUPNNetwork
+    fields: Fields
+    tasks: Tasks
+    trained_items: pl.DataFrame
+    trained_until: int
+    time_kind: TimeKind
+    manifest: Manifest | None = None
+
+    @classmethod
+    def new(
+        cls,
+        config: DUPNConfig,
+        options: TrainingOptions,
+        fields: Fields,
+        tasks: Tasks,
+        trained_items: pl.DataFrame,
+        trained_until: int,
+        time_kind: TimeKind,
+    ) -> DUPN:
+        """An untrained model; its weights follow from ``options.seed``."""
+        torch.manual_seed(options.seed)
+        network = DUPNNetwork(config, fields.shape(has_times=time_kind == "timestamp"), tasks)
+        return cls(config, options, network, fields, tasks, trained_items, trained_until, time_kind)
+
+    @property
+    def system(self) -> str:
+        """``dupn``."""
+        return SYSTEM
+
+    @property
+    def score(self) -> Score:
+        """``max_cosine``: a task of kind ``next`` compares rep with items by the cosine."""
+        return "max_cosine"
+
+    @property
+    def num_vectors(self) -> int:
+        """1."""
+        return 1
+
+    @property
+    def width(self) -> int:
+        """R, numbers of rep."""
+        return self.network.encoder.width
+
+    @property
+    def history_days(self) -> None:
+        """Everything before the moment, of which the latest ``max_length`` events are read."""
+        return None
+
+    @property
+    def reads_all_actions(self) -> bool:
+        """Histories are of all that users did, not of purchases alone."""
+        return True
+
+    @property
+    def next_task(self) -> str | None:
+        """The task whose item vectors lie in the space of rep; None without one."""
+        return next((name for name, (task, _) in self.tasks.items() if task.kind == "next"), None)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Manifest entries."""
+        return {
+            "system": SYSTEM,
+            "variant": f"{self.config.properties}, {self.config.pooling}",
+            "tasks": {name: task.kind for name, (task, _) in self.tasks.items()},
+            "trained_until": self.trained_until,
+            "time_kind": self.time_kind,
+            "parameters": sum(weights.numel() for weights in self.network.parameters()),
+            "bytes": self.sizes.total,
+            "item_table_bytes": self.sizes.item_table,
+            "C": 1,
+            "D": self.width,
+        }
+
+    @property
+    def sizes(self) -> Sizes:
+        """Bytes of the weights."""
+        return Sizes.of(self.network, self.network.encoder.items.ids)
+
+    @torch.no_grad()
+    def encode_items(self, item_table: pl.DataFrame) -> npt.NDArray[np.float32]:
+        """Vectors of the items of any catalogue with an ``item_id`` column. ``→ float32 [N, R]``.
+
+        As a task of kind ``next`` compares them with users; zeros without one.
+        """
+        if self.next_task is None:
+            return np.zeros((len(item_table), self.width), np.float32)
+        self.network.eval()
+        device = next(self.network.parameters()).device
+        blocks = [np.zeros((0, self.width), np.float32)]
+        for start in range(0, len(item_table), ITEMS_AT_ONCE):
+            codes, words, offsets = item_rows(item_table[start : start + ITEMS_AT_ONCE], self.fields)
+            arrays = (codes, words, offsets[:-1], np.zeros(len(codes), np.float32))
+            items = Items(*(torch.from_numpy(array).to(device) for array in arrays))
+            encoded = self.network.encoder.items.encoding(self.network.encoder.items(items))
+            blocks.append(self.network.head(self.next_task).items(encoded).float().cpu().numpy())
+        return np.concatenate(blocks)
+
+    def item_states(self, item_table: pl.DataFrame) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """State (index into ``STATES``) and training events of every item of a catalogue, ``[N]`` each."""
+        trained = Vocabulary(self.trained_items["item_id"], "item_id").rows(item_table["item_id"])
+        events = np.append(self.trained_items["events"].to_numpy(), 0)[trained]
+        codes, _, offsets = item_rows(item_table, self.fields)
+        known = (codes > 0).any(axis=1) | (np.diff(offsets) > 0)
+        state = np.where(events > 0, WARM, np.where(known, COLD, EMPTY))
+        return state.astype(np.uint8), events.astype(np.int64)
+
+    def encode_users(self, dataset: Dataset, windows: Windows) -> npt.NDArray[np.float32]:
+        """Represent users by all that they did before a moment, as if nobody searched: ``[W, 1, R]``."""
+        samples = samples_at(windows, self.config.max_length)
+        rep = represent(self.network, samples, Encoder.of(dataset, self.fields), asks=False)
+        return rep.astype(np.float32)[:, None]
+
+    def save_into(self, stage: Path) -> None:
+        """Write the model's files into a staging folder."""
+        save_file(copies(self.network.state_dict()), stage / "weights.safetensors")
+        self.fields.save(stage / "fields")
+        self.trained_items.write_parquet(stage / "items.parquet")
+        (stage / "tasks").mkdir()
+        for name, (_, known) in self.tasks.items():
+            if known.names is not None:
+                known.names.save(stage / "tasks" / f"{name}.parquet")
+        config = {
+            SYSTEM: asdict(self.config),
+            "training": asdict(self.options),
+            "fields": self.fields.names,
+            "known": {
+                name: {
+                    "names": None if known.names is None else known.names.name,
+                    "edges": known.edges,
+                    "spreads": known.spreads,
+                }
+                for name, (_, known) in self.tasks.items()
+            },
+        }
+        (stage / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+
+    @classmethod
+    def open(cls, path: Path | str) -> DUPN:
+        """Read a Model folder.
+
+        Raises
+        ------
+        ArtifactError
+            If the folder is missing, damaged, or holds a model of another system.
+        """
+        path = Path(path)
+        manifest = read_model_manifest(path, SYSTEM)
+        written = json.loads((path / "config.json").read_text("utf-8"))
+        config = DUPNConfig(**written[SYSTEM])
+        tasks: Tasks = {}
+        for name, task in (config.tasks or {}).items():
+            known = written["known"][name]
+            names = known["names"] and Vocabulary.load(path / "tasks" / f"{name}.parquet", known["names"])
+            spreads = {one: (mean, deviation) for one, (mean, deviation) in known["spreads"].items()}
+            tasks[name] = (task, Known(names, tuple(known["edges"]), spreads))
+        model = cls.new(
+            config,
+            TrainingOptions(**written["training"]),
+            Fields.load(path / "fields", written["fields"]),
+            tasks,
+            pl.read_parquet(path / "items.parquet"),
+            manifest.meta["trained_until"],
+            manifest.meta["time_kind"],
+        )
+        model.network.load_state_dict(load_file(path / "weights.safetensors"))
+        model.network.eval()
+        return replace(model, manifest=manifest)

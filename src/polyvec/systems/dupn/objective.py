@@ -1,0 +1,192 @@
+"""Loss of DUPN over its tasks, its answers, and what they are worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from polyvec.evaluation.classification import accuracy, auc
+from polyvec.evaluation.scenarios import area_under_curve
+from polyvec.objectives.matching import matching_loss
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from polyvec.systems.dupn.config import DUPNConfig, Task
+    from polyvec.systems.dupn.features import Encoder
+    from polyvec.systems.dupn.network import Answers, Batch, DUPNNetwork
+    from polyvec.systems.dupn.tasks import Samples
+
+    Floats = npt.NDArray[np.float64]
+
+AT_ONCE = 2048  # samples that are answered together
+MOST_VALIDATED = 20_000  # samples of a task that validation asks about
+CUT = 100  # k of recall@k
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Σ_k λ_k L_k over the tasks of a batch.
+
+    Attributes
+    ----------
+    network
+        What is trained.
+    config
+        α, weights.
+    tasks
+        By name.
+    """
+
+    network: DUPNNetwork
+    config: DUPNConfig
+    tasks: dict[str, Task]
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss, and what it is made of."""
+        answers: Answers = self.network(batch)
+        losses = {name: self._loss(name, batch, answers) for name in batch.sizes}
+        figures = {name: loss.detach() for name, loss in losses.items()}
+        total = sum(self._weighted(name, loss) for name, loss in losses.items())
+        return cast("Tensor", total), figures
+
+    def _weighted(self, name: str, loss: Tensor) -> Tensor:
+        weighted = self.tasks[name].weight * loss
+        key = f"of {name}"
+        if key not in self.network.log_variances:
+            return weighted
+        log_variance = self.network.log_variances[key]
+        return torch.exp(-log_variance) * weighted + log_variance
+
+    def _loss(self, name: str, batch: Batch, answers: Answers) -> Tensor:
+        """Mean over the task's samples."""
+        rows, kind = batch.slices[name], self.tasks[name].kind
+        logits, weights = answers.logits[name].float(), batch.weights[rows]
+        if kind == "next":
+            each = matching_loss(
+                logits,
+                torch.arange(len(logits), device=logits.device),
+                batch.candidates[rows],
+                log_q_M=self._log_q(batch),
+            )
+        elif kind in ("class", "window"):
+            each = nn.functional.cross_entropy(logits, batch.answers[rows], reduction="none")
+        else:
+            truth = batch.answers[rows].float()
+            each = nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        return (weights * each).mean()
+
+    def _log_q(self, batch: Batch) -> Tensor | None:
+        """Log-probability that an item is among those of the batch, times its share in the configuration."""
+        if not self.config.log_q:
+            return None
+        expected_M = batch.items.shares * batch.num_tokens
+        return self.config.log_q * torch.log(-torch.expm1(-expected_M.clamp(min=1e-6)))
+
+
+@dataclass(frozen=True)
+class Validator:
+    """Mean over tasks of what each one's answers are worth: see :func:`worth`.
+
+    Attributes
+    ----------
+    network
+        May go on training between calls.
+    tasks, samples
+        By name; tasks without samples are passed over.
+    encoder
+        What turns samples into batches.
+    """
+
+    network: DUPNNetwork
+    tasks: dict[str, Task]
+    samples: dict[str, Samples]
+    encoder: Encoder
+
+    def __call__(self) -> float:
+        """Measure."""
+        return float(np.nanmean([next(iter(one.values())) for one in self.measures().values()]))
+
+    def measures(self) -> dict[str, dict[str, float]]:
+        """Of every task, the one that counts first."""
+        found = {}
+        for name, samples in self.samples.items():
+            some = np.random.default_rng(0).permutation(len(samples))[:MOST_VALIDATED]
+            found[name] = worth(
+                self.network, name, self.tasks[name], samples.take(np.sort(some)), self.encoder
+            )
+        return found
+
+
+def worth(
+    network: DUPNNetwork, name: str, task: Task, samples: Samples, encoder: Encoder
+) -> dict[str, float]:
+    """What a task's answers are worth.
+
+    ``next``: recall@100, how often the item is among the best hundred of the catalogue. ``item``, ``rank``,
+    ``entity``, and classes where there are two: AUC. More classes: AUC, mean over classes of each against the
+    rest; and ``accuracy``.
+    """
+    if task.kind == "next":
+        return {f"recall@{CUT}": _recall(network, name, samples, encoder)}
+    logits = predict(network, name, samples, encoder)
+    if logits.ndim == 1:
+        return {"auc": float(area_under_curve(samples.answers > 0, logits))}
+    truth = np.arange(logits.shape[1]) == samples.answers[:, None]
+    return {
+        "auc": float(auc(truth, logits).mean()),
+        "accuracy": float(accuracy(truth, logits).mean()),
+    }
+
+
+@torch.no_grad()
+def predict(network: DUPNNetwork, name: str, samples: Samples, encoder: Encoder) -> Floats:
+    """Logits of a task's samples, ``[P]``, or of every class ``[P, K]``; not of ``next``."""
+    network.eval()
+    device = next(network.parameters()).device
+    parts = []
+    for start in range(0, max(len(samples), 1), AT_ONCE):
+        some = samples.take(np.arange(start, min(start + AT_ONCE, len(samples))))
+        parts.append(network(encoder.batch({name: some}, device)).logits[name].double().cpu().numpy())
+    return np.concatenate(parts)
+
+
+@torch.no_grad()
+def represent(network: DUPNNetwork, samples: Samples, encoder: Encoder, *, asks: bool = True) -> Floats:
+    """Represent the users of some samples, float32 ``[P, R]``; without ``asks`` as if nobody searched."""
+    network.eval()
+    device = next(network.parameters()).device
+    parts = [np.empty((0, network.encoder.width), np.float32)]
+    for start in range(0, len(samples), AT_ONCE):
+        some = samples.take(np.arange(start, min(start + AT_ONCE, len(samples))))
+        batch = encoder.batch({"": some}, device, asks=asks)
+        rep, _ = network.encoder(batch, network.encoder.items(batch.items))
+        parts.append(rep.float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+@torch.no_grad()
+def item_vectors(network: DUPNNetwork, name: str, encoder: Encoder, rows: npt.NDArray[np.int64]) -> Floats:
+    """Vectors of items as a task of kind ``next`` compares them with rep, float32 ``[M, R]``."""
+    network.eval()
+    items = encoder.items(rows, next(network.parameters()).device)
+    encoded = network.encoder.items.encoding(network.encoder.items(items))
+    vectors: Floats = network.head(name).items(encoded).float().cpu().numpy()
+    return vectors
+
+
+def _recall(network: DUPNNetwork, name: str, samples: Samples, encoder: Encoder) -> float:
+    num_items = len(encoder.item_codes)
+    users = torch.from_numpy(represent(network, samples, encoder))
+    items = torch.from_numpy(item_vectors(network, name, encoder, np.arange(num_items)))
+    users, items = nn.functional.normalize(users, dim=1), nn.functional.normalize(items, dim=1)
+    hits = 0
+    for start in range(0, len(users), AT_ONCE):
+        scores = users[start : start + AT_ONCE] @ items.T
+        truth = torch.from_numpy(samples.answers[start : start + AT_ONCE])[:, None]
+        hits += int(((scores > scores.gather(1, truth)).sum(dim=1) < CUT).sum())
+    return hits / max(len(users), 1)

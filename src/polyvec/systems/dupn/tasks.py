@@ -1,0 +1,478 @@
+"""From tasks to samples: who was asked what, when, and what the answer was.
+
+A sample knows of its user what happened strictly before its time, and nothing else. Answers of a period are
+those that are known at its end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from polyvec.data.dataset import MICROSECONDS_PER_DAY, PURCHASE, days, require_timestamps
+from polyvec.data.exposures import drawn_others
+from polyvec.data.fields import texts_of
+from polyvec.data.market import NEVER, Market, Statistics, entities
+from polyvec.data.offers import draw_offers, is_within
+from polyvec.data.split import first_in_ranges
+from polyvec.errors import DataError, nearest_name
+from polyvec.ids import Vocabulary
+from polyvec.systems.dupn.config import Task
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from polyvec.data.dataset import Dataset
+    from polyvec.data.split import Windows
+
+    Ints = npt.NDArray[np.int64]
+    Floats = npt.NDArray[np.float32]
+
+ACTION, PRICE, QUANTITY = "action", "price", "quantity"
+HISTORY_DAYS = 365  # who has no event in so many days before a moment is not asked what comes
+WHOLE_DAY = 0.5  # of a number that is 0 or 1, the middle
+
+
+@dataclass(frozen=True)
+class Samples:
+    """P samples of one task.
+
+    Attributes
+    ----------
+    users
+        Rows of the Dataset, int64 ``[P]``.
+    times
+        In the Dataset's unit, int64 ``[P]``.
+    start, stop
+        The history of sample p is events ``start[p] : stop[p]`` of the Dataset; int64 ``[P]`` each.
+    items
+        The item that is asked about, −1 for none; int64 ``[P]``.
+    entities
+        Row of the entity that is asked about, −1 for none; int64 ``[P]``.
+    answers
+        0 or 1, or the number of the class; int64 ``[P]``.
+    numbers
+        Of the item, normalised, float32 ``[P, n]``.
+    weights
+        Of each sample in its task's loss, float32 ``[P]``.
+    """
+
+    users: Ints
+    times: Ints
+    start: Ints
+    stop: Ints
+    items: Ints
+    entities: Ints
+    answers: Ints
+    numbers: Floats
+    weights: Floats
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, rows: npt.NDArray[Any]) -> Samples:
+        """Some samples."""
+        return Samples(
+            *(
+                part[rows]
+                for part in (
+                    self.users, self.times, self.start, self.stop, self.items, self.entities, self.answers,
+                    self.numbers, self.weights,
+                )
+            )
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a task has learned from its training samples before anything is trained.
+
+    Attributes
+    ----------
+    names
+        Texts of the classes, or of the entities; None for other kinds.
+    edges
+        Between levels of a number, ascending.
+    spreads
+        Mean and deviation of every number of the item.
+    """
+
+    names: Vocabulary | None = None
+    edges: tuple[float, ...] = ()
+    spreads: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def num_classes(self) -> int:
+        """Answers there are."""
+        return len(self.names) if self.names is not None else len(self.edges) + 1
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a period holds, before levels, classes and entities have numbers.
+
+    Attributes
+    ----------
+    users, items, times
+        As in :class:`Samples`.
+    values
+        Answers as the data has them: texts, numbers, or 0 and 1.
+    entities
+        Texts; None for kinds without.
+    """
+
+    users: Ints
+    items: Ints
+    times: Ints
+    values: pl.Series
+    entities: pl.Series | None = None
+
+    def take(self, rows: npt.NDArray[Any]) -> _Found:
+        """Some of it."""
+        texts = None if self.entities is None else self.entities.gather(rows)
+        return _Found(self.users[rows], self.items[rows], self.times[rows], self.values.gather(rows), texts)
+
+
+def tasks_of(dataset: Dataset) -> dict[str, Task]:
+    """Tasks that the data can answer.
+
+    ``next`` item; ``click`` on an item, if the data has labels, ratings or times; ``price`` level of what is
+    taken next; ``action`` that comes next, where there are several; ``brand`` and ``shop``, first taken next.
+    """
+    action = PURCHASE
+    if ACTION in dataset.columns and PURCHASE not in dataset.codes[ACTION]:
+        counts = np.bincount(np.maximum(np.asarray(dataset.columns[ACTION]), 0))
+        action = dataset.codes[ACTION][int(counts.argmax())]
+    has_times = dataset.time_kind == "timestamp"
+    found = {"next": Task("next", action=action)}
+    if has_times or {"label", "rating"} & set(dataset.columns):
+        found["click"] = Task("item", action=action)
+    if _has_numbers(dataset, PRICE):
+        found["price"] = Task("class", action=action, column=PRICE)
+    if len(dataset.codes.get(ACTION, [])) > 1:
+        found["action"] = Task("class", action="", column=ACTION)
+    if has_times:
+        for column in ("brand", "shop"):
+            if texts_of(dataset.item_table, column).n_unique() > 1:
+                found[column] = Task("entity", action=action, column=column, new_only=True)
+    return found
+
+
+def learn(
+    dataset: Dataset, task: Task, start: int, stop: int, seed: int, max_length: int
+) -> tuple[Known, Samples]:
+    """Training samples of a period, and what is learned from them.
+
+    Parameters
+    ----------
+    dataset
+        The log; nothing from ``stop`` on is looked at.
+    task
+        What is asked.
+    start, stop
+        Of the period: see :func:`polyvec.data.offers.draw_offers`.
+    seed
+        Of what is drawn.
+    max_length
+        Events of a history.
+
+    Raises
+    ------
+    DataError
+        If the data does not have what the task asks for, or nothing answers it.
+    """
+    found = _find(dataset, task, start, stop, seed)
+    known = Known()
+    if task.kind == "entity":
+        known = Known(
+            Vocabulary(texts_of(dataset.item_table, task.column).drop_nulls().unique().sort(), "entity")
+        )
+    elif task.kind in ("class", "window") and found.values.dtype == pl.String:
+        known = Known(Vocabulary(found.values.drop_nulls().unique().sort(), "class"))
+    elif task.kind == "class" or (task.kind == "window" and task.measure == "spend"):
+        known = Known(edges=_edges(found.values.drop_nulls().to_numpy(), task.levels))
+    elif task.kind == "window":
+        known = Known(edges=(WHOLE_DAY,))
+    elif task.kind == "rank":
+        known = Known(spreads=_spreads(dataset, task, found))
+    samples = _settle(dataset, task, known, found, max_length)
+    if task.kind != "next" and (not len(samples) or (samples.answers == samples.answers[0]).all()):
+        raise DataError(
+            f"of {len(samples):,} samples all have the same answer" if len(samples) else "nothing answers it",
+            expected="samples with different answers",
+            mend=f"see kind, action ('{task.action}'), labels and column of the task, or the dates",
+        )
+    if not len(samples):
+        raise DataError("nothing answers it", mend=f"see action ('{task.action}') of the task, or the dates")
+    return known, samples
+
+
+def _edges(numbers: npt.NDArray[np.float64], levels: int) -> tuple[float, ...]:
+    """Least numbers of the second level and of those above, of about as many of the numbers each."""
+    values, counts = np.unique(numbers, return_counts=True)
+    if len(values) < 2:
+        return ()
+    below = np.cumsum(counts)[:-1] / len(numbers)  # share of the numbers below every value but the first
+    places = [int(np.abs(below - level / levels).argmin()) for level in range(1, levels)]
+    return tuple(float(values[1 + place]) for place in sorted(set(places)))
+
+
+def samples_of(
+    dataset: Dataset, task: Task, known: Known, start: int, stop: int, seed: int, max_length: int
+) -> Samples:
+    """Samples of a period whose answers are among those known; see :func:`learn`."""
+    return _settle(dataset, task, known, _find(dataset, task, start, stop, seed), max_length)
+
+
+def _find(dataset: Dataset, task: Task, start: int, stop: int, seed: int) -> _Found:
+    if task.kind in ("item", "rank"):
+        offers = draw_offers(dataset, task, None, start, stop, seed)
+        return _Found(offers.users, offers.items, offers.times, pl.Series(offers.labels.astype(np.int64)))
+    if task.kind == "entity":
+        return _entities_taken(dataset, task, start, stop, seed)
+    if task.kind == "window":
+        return _windows(dataset, task, start, stop)
+    rows = np.flatnonzero(_is_of_action(dataset, task.action) & is_within(dataset, start, stop))
+    users = np.searchsorted(dataset.user_offsets, rows, side="right").astype(np.int64) - 1
+    items = np.asarray(dataset.item_rows)[rows].astype(np.int64)
+    values = pl.Series(items) if task.kind == "next" else _values(dataset, task.column, rows, items)
+    found = _Found(users, items, np.asarray(dataset.times)[rows], values)
+    return found.take(np.flatnonzero(values.is_not_null()))
+
+
+def _settle(dataset: Dataset, task: Task, known: Known, found: _Found, max_length: int) -> Samples:
+    """Number answers and entities, and look histories up."""
+    count = len(found.users)
+    answers, owners = np.zeros(count, np.int64), np.full(count, -1)
+    if task.kind == "next":
+        answers = found.items
+    elif known.names is not None and found.entities is None:
+        answers = known.names.rows(found.values)
+    elif known.edges:
+        answers = np.searchsorted(known.edges, found.values.to_numpy(), side="right").astype(np.int64)
+    else:
+        answers = found.values.to_numpy().astype(np.int64)
+    if known.names is not None and found.entities is not None:
+        owners = known.names.rows(found.entities)
+    numbers = np.empty((count, 0), np.float32)
+    if task.kind == "rank":
+        numbers = _numbers(dataset, task, known, found)
+    begin, stop = _before(dataset, found.users, found.times)
+    samples = Samples(
+        found.users,
+        found.times,
+        np.maximum(begin, stop - max_length),
+        stop,
+        found.items if task.kind in ("next", "item", "rank") else np.full(count, -1),
+        owners,
+        answers,
+        numbers,
+        np.where(answers > 0, task.gain, 1).astype(np.float32)
+        if task.kind == "rank"
+        else np.ones(count, np.float32),
+    )
+    is_known = answers >= 0
+    if found.entities is not None:
+        is_known &= owners >= 0
+    return samples.take(np.flatnonzero(is_known))
+
+
+def _before(dataset: Dataset, users_P: Ints, times_P: Ints) -> tuple[Ints, Ints]:
+    """Events of users before times: the first, and the first that is not, int64 ``[P]`` each."""
+    begin, end = dataset.user_offsets[users_P], dataset.user_offsets[users_P + 1]
+    return begin, first_in_ranges(dataset.times, begin, end, times_P)
+
+
+def _is_of_action(dataset: Dataset, action: str) -> npt.NDArray[np.bool_]:
+    """Which events are of an action; all of them for none, and where actions are not told apart."""
+    if not action or ACTION not in dataset.columns:
+        return np.ones(dataset.num_events, np.bool_)
+    if action not in dataset.codes[ACTION]:
+        raise DataError(
+            f"no event has action '{action}'",
+            column=ACTION,
+            expected=nearest_name(action, dataset.codes[ACTION]),
+        )
+    return np.asarray(dataset.columns[ACTION]) == dataset.codes[ACTION].index(action)
+
+
+def _has_numbers(dataset: Dataset, column: str) -> bool:
+    if column in dataset.columns:
+        return column not in dataset.codes
+    table = dataset.item_table
+    return column in table.columns and table[column].dtype.is_numeric()
+
+
+def _values(dataset: Dataset, column: str, rows: Ints, items: Ints) -> pl.Series:
+    """A column of the events, or else of their items; null where it says nothing."""
+    if column in dataset.columns:
+        values = np.asarray(dataset.columns[column])[rows]
+        if column not in dataset.codes:
+            return pl.Series(column, values.astype(np.float64), nan_to_null=True)
+        texts = pl.Series(column, [*dataset.codes[column], None], dtype=pl.String)
+        return texts.gather(np.where(values < 0, len(texts) - 1, values))
+    table = dataset.item_table
+    if column not in table.columns:
+        raise DataError(
+            f"neither events nor catalogue have '{column}'",
+            column=column,
+            expected=nearest_name(column, [*dataset.columns, *table.columns]),
+            mend="prepare the data with it (--keep), or change the task's column",
+        )
+    of_items = table[column]
+    if of_items.dtype.is_nested():
+        raise DataError("a task's column holds lists", column=column, expected="one text or number each")
+    kind = pl.Float64 if of_items.dtype.is_numeric() else pl.String
+    return of_items.cast(kind).gather(items)
+
+
+def _entities_taken(dataset: Dataset, task: Task, start: int, stop: int, seed: int) -> _Found:
+    """What items taken belong to, and as often what others that were taken that day belong to."""
+    require_timestamps(dataset, "a task of kind 'entity'")
+    if task.column not in dataset.item_table.columns:
+        raise DataError(
+            f"the catalogue has no '{task.column}'",
+            column=task.column,
+            expected=nearest_name(task.column, dataset.item_table.columns),
+            mend="prepare the data with it, or change the task's column",
+        )
+    entity_N, names = entities(dataset.item_table, task.column)
+    taken = Market.of(dataset, None, stop).of_action(task.action)
+    taken = taken.take(entity_N[taken.items] >= 0)
+    mine, current = entity_N[taken.items], np.flatnonzero(taken.times >= start)
+    had_first = _FirstTimes(taken.users, mine, taken.times)
+    if task.new_only:
+        current = current[had_first.of(taken.users[current], mine[current]) == taken.times[current]]
+    users, ends = taken.users[current], (taken.days[current] + 1) * MICROSECONDS_PER_DAY
+    parts = [(current, mine[current], np.ones(len(current), np.int64))]
+    for turn in range(task.negatives):
+        items = drawn_others(taken, current, stop, np.random.default_rng((seed, turn)))
+        other = np.where(items >= 0, entity_N[items], -1)
+        wrong = (other < 0) | (other == mine[current])
+        if task.new_only:  # nor what the user has had until the end of that day
+            wrong |= had_first.of(users, other) < ends
+        parts.append((current[~wrong], other[~wrong], np.zeros(int((~wrong).sum()), np.int64)))
+    events, owners, answers = (np.concatenate(part) for part in zip(*parts, strict=True))
+    texts = pl.Series(names, dtype=pl.String).gather(owners)
+    return _Found(taken.users[events], taken.items[events], taken.times[events], pl.Series(answers), texts)
+
+
+class _FirstTimes:
+    """When users first had entities."""
+
+    def __init__(self, users_E: Ints, entities_E: Ints, times_E: Ints) -> None:
+        self._span = int(entities_E.max(initial=0)) + 2
+        keys = users_E * self._span + entities_E
+        order = np.lexsort((times_E, keys))
+        self._keys, first = np.unique(keys[order], return_index=True)
+        self._times = times_E[order][first]
+
+    def of(self, users_P: Ints, entities_P: Ints) -> Ints:
+        """Times, int64 ``[P]``; the end of time for what was never had."""
+        keys = users_P * self._span + entities_P
+        places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where(self._keys[places] == keys, self._times[places], NEVER)
+
+
+def _windows(dataset: Dataset, task: Task, start: int, stop: int) -> _Found:
+    """What users do in the days after some moments; the answers are known at the end of the period."""
+    require_timestamps(dataset, "a task of kind 'window'")
+    length, stride = days(task.days), days(task.every_days)
+    first = max(start, dataset.time_span[0] + stride)
+    moments = np.arange(stop - length, first - 1, -stride)[::-1]
+    taken = dataset.keep(_is_of_action(dataset, task.action) & np.asarray(dataset.times < stop))
+    paid = np.zeros(taken.num_events)
+    if task.measure == "spend":
+        if PRICE not in taken.columns or PRICE in taken.codes:
+            raise DataError(
+                "the events have no price", column=PRICE, expected="a number", mend="set measure = 'churn'"
+            )
+        quantity = np.nan_to_num(taken.columns.get(QUANTITY, np.ones(taken.num_events)), nan=1)
+        paid = np.nan_to_num(np.asarray(taken.columns[PRICE], np.float64)) * quantity
+    sums = np.concatenate([[0.0], np.cumsum(paid)])
+    users, times, values = [], [], []
+    everyone = np.arange(dataset.num_users)
+    for moment in moments.tolist():
+        _, now = _before(dataset, everyone, np.full(len(everyone), moment))
+        last = np.maximum(now - 1, 0)
+        lately = (now > dataset.user_offsets[:-1]) & (dataset.times[last] >= moment - days(HISTORY_DAYS))
+        asked = np.flatnonzero(lately)
+        _, from_ = _before(taken, asked, np.full(len(asked), moment))
+        _, to = _before(taken, asked, np.full(len(asked), moment + length))
+        users.append(asked)
+        times.append(np.full(len(asked), moment))
+        values.append((to == from_).astype(np.float64) if task.measure == "churn" else sums[to] - sums[from_])
+    nothing = np.empty(0, np.int64)
+    owners = np.concatenate([nothing, *users])
+    answers = pl.Series(np.concatenate([np.empty(0), *values]))
+    return _Found(owners, np.full(len(owners), -1), np.concatenate([nothing, *times]), answers)
+
+
+def _raw_numbers(dataset: Dataset, task: Task, found: _Found) -> tuple[list[str], npt.NDArray[np.float64]]:
+    """Numbers of the items as they were on the day before, log(1 + x) with their sign, ``[P, n]``."""
+    names, columns = [], []
+    for name in task.numbers:
+        if name not in dataset.item_table.columns or not dataset.item_table[name].dtype.is_numeric():
+            raise DataError(
+                f"the catalogue has no number '{name}'", column=name, expected="a column of numbers"
+            )
+        of_items = dataset.item_table[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+        names.append(name)
+        columns.append(of_items[found.items][:, None])
+    if task.windows and dataset.time_kind == "timestamp":
+        each = np.arange(dataset.num_items)
+        statistics = Statistics(Market.of(dataset, None), each, task.action, task.windows)
+        names += statistics.names
+        columns.append(statistics.at(found.items, found.times // MICROSECONDS_PER_DAY))
+    if not columns:
+        raise DataError(
+            "there is nothing to rank items by",
+            expected="number columns of the catalogue, or timestamps to count what happened before",
+            mend="name the columns in the task's numbers",
+        )
+    together = np.concatenate(columns, axis=1)
+    return names, np.sign(together) * np.log1p(np.abs(together))
+
+
+def _spreads(dataset: Dataset, task: Task, found: _Found) -> dict[str, tuple[float, float]]:
+    """Mean and deviation of every number; less than 0 for one that is lower where items are taken.
+
+    For a user's weights are never below 0: what is normalised must be the larger the better.
+    """
+    names, values = _raw_numbers(dataset, task, found)
+    taken = found.values.to_numpy() > 0
+    spreads = {}
+    for name, column in zip(names, values.T, strict=True):
+        known = np.isfinite(column)
+        mean, deviation = (float(column[known].mean()), float(column[known].std())) if known.any() else (0, 0)
+        means = [
+            column[known & chosen].mean() if (known & chosen).any() else mean for chosen in (taken, ~taken)
+        ]
+        spreads[name] = (mean, (deviation or 1.0) * (1 if means[0] >= means[1] else -1))
+    return spreads
+
+
+def _numbers(dataset: Dataset, task: Task, known: Known, found: _Found) -> Floats:
+    """Normalised; what is not known is 0, the mean."""
+    names, values = _raw_numbers(dataset, task, found)
+    spreads = np.array([known.spreads[name] for name in names])
+    return np.nan_to_num((values - spreads[:, 0]) / spreads[:, 1]).astype(np.float32)
+
+
+def samples_at(windows: Windows, max_length: int) -> Samples:
+    """Users at moments, about whom nothing is asked."""
+    count, nothing = len(windows), np.full(len(windows), -1)
+    return Samples(
+        windows.user_rows,
+        windows.cutoffs,
+        np.maximum(windows.history_start, windows.history_end - max_length),
+        windows.history_end,
+        nothing,
+        nothing,
+        np.zeros(count, np.int64),
+        np.empty((count, 0), np.float32),
+        np.ones(count, np.float32),
+    )

@@ -1,0 +1,136 @@
+"""Events, users and queries as rows; batches of several tasks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+import torch
+
+from polyvec.data.dataset import MICROSECONDS_PER_DAY, to_microseconds
+from polyvec.data.offers import EVER
+from polyvec.errors import DataError
+from polyvec.systems.dupn import Task
+from polyvec.systems.dupn.features import Encoder, Fields, TaskPlan, gap_of, part_of_week
+from polyvec.systems.dupn.tasks import learn
+
+DAY = MICROSECONDS_PER_DAY
+MINUTE = 60_000_000
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("minutes", "bucket"),
+    [(0, 0), (4.9, 0), (5, 1), (15, 2), (29, 2), (30, 3), (60, 4), (239, 4), (240, 5), (540, 6), (1439, 6),
+     (1440, 7), (2880, 8), (7 * 1440, 9), (30 * 1440, 10), (400 * 1440, 10)],
+)  # fmt: skip
+def test_ages_are_the_eleven_of_the_paper(minutes, bucket):
+    assert gap_of(np.array([int(minutes * MINUTE)])).tolist() == [bucket]
+
+
+def test_parts_of_the_week_are_six_of_the_day_on_weekdays_and_on_weekends():
+    moments = [datetime(2024, 1, day, hour, tzinfo=UTC) for day in (5, 6, 7, 8) for hour in (0, 3, 4, 23)]
+    found = part_of_week(np.array([to_microseconds(moment) for moment in moments]))
+    assert found.reshape(4, 4).tolist() == [[0, 0, 1, 5], [6, 6, 7, 11], [6, 6, 7, 11], [0, 0, 1, 5]]
+
+
+def encoded(dataset, config, name="action", **changes):
+    task = {"action": Task("class", action="", column="action"), "next": Task("next")}[name]
+    samples = learn(dataset, task, EVER, 30 * DAY, 0, config.max_length)[1]
+    config = replace(config, **changes)
+    fields = Fields.learn(dataset, config, dataset.item_counts(), 30 * DAY)
+    return Encoder.of(dataset, fields), samples, fields
+
+
+def test_every_event_of_every_history_is_there_with_its_properties(dataset, config):
+    encoder, samples, fields = encoded(dataset, config)
+    rows = np.array([5, 700, 31, 0])
+    some = samples.take(rows)
+    batch = encoder.batch({"action": some}, CPU)
+    at = 0
+    for row in range(4):
+        events = np.arange(some.start[row], some.stop[row])
+        there = slice(at, at + len(events))
+        ids = batch.items.codes[batch.history[there], 0] - 1
+        expected = dataset.items.take(dataset.item_rows[events])
+        assert fields.items["item_id"].ids(ids.numpy()) == expected.to_list()
+        assert (batch.owners[there] == row).all()
+        actions = [dataset.codes["action"][code] for code in dataset.columns["action"][events]]
+        assert fields.events["action"].ids(batch.properties[there, 0].numpy() - 1) == actions
+        gaps = gap_of(some.times[row] - dataset.times[events])
+        assert batch.properties[there, 1].tolist() == gaps.tolist()
+        assert batch.properties[there, 2].tolist() == part_of_week(dataset.times[events]).tolist()
+        at += len(events)
+    assert at == len(batch.history)
+    assert batch.lengths.tolist() == (some.stop - some.start).tolist()
+
+
+def test_the_query_is_that_of_the_moment_and_its_words_are_looked_up(dataset, config):
+    encoder, samples, fields = encoded(dataset, config, "next", query_words=100)
+    assert set(fields.query.series) == {"kind0", "kind1", "kind2", "kind3", "please"}
+    batch = encoder.batch({"next": samples}, CPU)
+    ends = [*batch.word_offsets.tolist()[1:], len(batch.words)]
+    for row in range(0, len(samples), 50):
+        words = fields.query.ids(batch.words[batch.word_offsets[row] : ends[row]].numpy())
+        code = dataset.columns["query"][samples.stop[row]]
+        assert words == [f"kind{code}", "please"]
+    nobody = encoder.batch({"next": samples}, CPU, asks=False)
+    assert len(nobody.words) == 0
+    later = replace(samples, times=samples.times + 1)  # a moment at which nobody searched
+    assert len(encoder.batch({"next": later}, CPU).words) == 0
+
+
+def test_the_profile_is_what_the_latest_event_before_said(dataset, config):
+    encoder, samples, fields = encoded(dataset, config, profile_fields=("gender",))
+    codes = encoder.batch({"action": samples}, CPU).users[:, 0].numpy()
+    some = samples.stop > samples.start
+    assert (codes[~some] == 0).all()
+    genders = np.array(fields.users["gender"].ids(codes[some] - 1))
+    assert (genders == np.array(["f", "m"])[samples.users[some] % 2]).all()
+
+
+def test_what_is_not_known_is_row_zero_and_missing_columns_are_passed_over(dataset, config):
+    _, samples, fields = encoded(dataset, config, profile_fields=("gender",))
+    strange = replace(dataset, columns={}, codes={}, item_table=dataset.item_table.drop("brand", "title"))
+    batch = Encoder.of(strange, fields).batch({"": samples}, CPU)
+    assert (batch.properties[:, 0] == 0).all()
+    assert (batch.users == 0).all()
+    brand = list(fields.items).index("brand")
+    assert (batch.items.codes[:, brand] == 0).all()
+    assert len(batch.items.words) == 0
+    with pytest.raises(DataError, match="no texts 'sex'"):
+        Fields.learn(dataset, replace(config, profile_fields=("sex",)), dataset.item_counts(), 30 * DAY)
+
+
+def test_batches_have_every_task_and_a_round_has_every_sample_once(dataset, config):
+    encoder, samples, _ = encoded(dataset, config)
+    few = samples.take(np.arange(40))
+    plan = TaskPlan({"action": samples, "few": few}, encoder, 100, 0, CPU)
+    assert len(plan) == -(-(len(samples) + 40) // 100)
+    assert plan.shares["few"] / plan.shares["action"] == pytest.approx((40 / len(samples)) ** 0.5, rel=0.2)
+    seen = []
+    for step in range(7):
+        batch = plan._batch(step)
+        assert batch.sizes == plan.shares
+        seen.append(batch.lengths[batch.slices["few"]])
+    per_round = 40 // plan.shares["few"]
+    rounds = torch.cat(seen)[: per_round * plan.shares["few"]]
+    assert sorted(rounds.tolist())[-3:] == sorted((few.stop - few.start).tolist())[-3:]
+
+
+def test_the_order_is_a_function_of_seed_and_epoch(dataset, config):
+    encoder, samples, _ = encoded(dataset, config)
+    plans = [TaskPlan({"action": samples}, encoder, 500, seed, CPU) for seed in (0, 0, 1)]
+    first, again, other = ([batch.answers.tolist() for batch in plan.epoch(1)] for plan in plans)
+    assert first == again
+    assert first != other
+    assert [batch.answers.tolist() for batch in plans[0].epoch(1, skip=3)] == first[3:]
+    assert [batch.answers.tolist() for batch in plans[0].epoch(0)] != first
+
+
+def test_the_widest_batch_has_the_longest_histories(dataset, config):
+    encoder, samples, _ = encoded(dataset, config)
+    plan = TaskPlan({"action": samples}, encoder, 50, 0, CPU)
+    assert plan.widest().num_tokens >= max(batch.num_tokens for batch in plan.epoch(0))
