@@ -21,6 +21,7 @@ VERBS = {
     "fit": "Train a system on a Dataset and write a Model.",
     "update": "Let a Model that learns a stream learn what came next.",
     "extend": "Let a ranker of many scenarios learn a new one.",
+    "transfer": "Let a Model learn a task that it was not trained on (dupn).",
     "score": "Score offers of items to users with a ranker (saml).",
     "embed": "Encode users and items with a Model and write Embeddings.",
     "import": "Take vectors made elsewhere and write Embeddings.",

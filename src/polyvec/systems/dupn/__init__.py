@@ -3,5 +3,6 @@
 from polyvec.systems.dupn.config import PRESETS, DUPNConfig, Task, default, paper
 from polyvec.systems.dupn.fit import fit, plan
 from polyvec.systems.dupn.model import DUPN
+from polyvec.systems.dupn.transfer import transfer
 
-__all__ = ["DUPN", "PRESETS", "DUPNConfig", "Task", "default", "fit", "paper", "plan"]
+__all__ = ["DUPN", "PRESETS", "DUPNConfig", "Task", "default", "fit", "paper", "plan", "transfer"]

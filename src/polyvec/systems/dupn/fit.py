@@ -31,11 +31,12 @@ from polyvec.systems.folder import (
     write_model,
 )
 from polyvec.systems.plan import Plan
-from polyvec.training.loop import Trainer, choose_device
+from polyvec.training.loop import Hooks, Trainer, choose_device
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from torch import nn
     from torch.optim import Optimizer
 
     from polyvec.data.dataset import Dataset
@@ -274,21 +275,31 @@ def end_of(dataset: Dataset, until: int | None, held_back: int) -> int:
     return dataset.time_span[1] + 1 if until is None else until
 
 
-def make_optimizers_of(model: DUPN) -> list[Optimizer] | None:
-    """Adagrad for everything, if the configuration asks for it; None stands for Adam."""
-    if model.config.optimizer == "adam":
+def make_optimizers_of(
+    config: DUPNConfig, part: nn.Module, options: TrainingOptions
+) -> list[Optimizer] | None:
+    """Adagrad for a part of the network, if the configuration asks for it; None stands for Adam."""
+    if config.optimizer == "adam":
         return None
-    rate = model.options.learning_rate
     torch.sparse.check_sparse_tensor_invariants.disable()  # said aloud: else torch warns that it does not
-    return [Adagrad(model.network.parameters(), lr=rate, initial_accumulator_value=ACCUMULATED)]
+    rate = options.learning_rate
+    return [Adagrad(part.parameters(), lr=rate, initial_accumulator_value=ACCUMULATED)]
 
 
 def train(
-    dataset: Dataset, lessons: Lessons, model: DUPN, workspace: Path, stop_after: int = 0
+    dataset: Dataset,
+    lessons: Lessons,
+    model: DUPN,
+    workspace: Path,
+    stop_after: int = 0,
+    hooks: Hooks | None = None,
+    optimizers: list[Optimizer] | None = None,
 ) -> tuple[DUPN, Progress]:
     """Train a model in place, or go on with the one in the workspace; ``stop_after`` epochs, or all for 0."""
     workspace.mkdir(exist_ok=True)
-    return model, _trainer(dataset, lessons, model, workspace, stop_after).run()
+    trainer = _trainer(dataset, lessons, model, workspace, stop_after)
+    trainer.hooks, trainer.optimizers = hooks, optimizers or trainer.optimizers
+    return model, trainer.run()
 
 
 def _trainer(
@@ -307,7 +318,7 @@ def _trainer(
         workspace,
         stop_after,
         run_name(workspace),
-        optimizers=make_optimizers_of(model),
+        optimizers=make_optimizers_of(model.config, model.network, options),
     )
 
 
@@ -337,7 +348,8 @@ def card(meta: dict[str, Any]) -> str:
         measures = meta["validated"].get(name, {})
         worth = ", ".join(f"{measure} {value:.4f}" for measure, value in measures.items())
         said = f"; on validation {worth}" if worth else ""
-        lines.append(f"* {name} ({kind}): {meta['samples'][name]:,} samples{said}")
+        samples = f": {meta['samples'][name]:,} samples" if name in meta["samples"] else ""
+        lines.append(f"* {name} ({kind}){samples}{said}")
     lines += [f"* left out: {name}, {why}" for name, why in meta["left_out"].items()]
     lines += [
         f"* fields of {'; of '.join(parts)}",

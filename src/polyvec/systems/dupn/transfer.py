@@ -1,0 +1,208 @@
+"""A task that a fitted DUPN was not trained on, in the four ways of the paper (section 6.3)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from torch import Tensor, nn
+
+from polyvec.data.split import check_moment, check_time_kind
+from polyvec.errors import DataError, UsageError
+from polyvec.systems.dupn.fit import Lessons, card, end_of, make_optimizers_of, train
+from polyvec.systems.dupn.model import DUPN, SYSTEM
+from polyvec.systems.folder import claim_workspace, told_by, write_model
+from polyvec.training.optimizers import make_optimizers
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from polyvec.data.dataset import Dataset
+    from polyvec.systems.dupn.config import Task
+    from polyvec.systems.dupn.fit import Validation
+    from polyvec.training.options import TrainingOptions
+
+How = Literal["rt", "ft", "rs", "ra"]
+SHARE_SEED = 3_000_000
+
+
+def transfer(
+    model: DUPN,
+    dataset: Dataset,
+    name: str,
+    task: Task,
+    out: Path | str,
+    *,
+    how: How = "ft",
+    options: TrainingOptions | None = None,
+    encoder_rate: float = 1.0,
+    share: float = 1.0,
+    until: int | None = None,
+    held_back: int = 0,
+    validation: Validation = "window",
+    resume: bool = False,
+    overwrite: bool = False,
+) -> DUPN:
+    """Learn a new task with what a fitted model knows, and write a new Model folder.
+
+    Parameters
+    ----------
+    model
+        A fitted DUPN.
+    dataset
+        Data that answers the new task; for ``ra`` the model's own, too.
+    name, task
+        The new one.
+    out
+        The new Model folder, whole or absent.
+    how
+        ``rt``, representation transfer: the encoder stays as it is, only the new head is trained; the model's
+        own tasks are answered as before. ``ft``, fine-tuning: head and encoder are trained on the new task;
+        the model's own heads, which the encoder has left, are dropped. ``rs``: a new model of the same
+        configuration is trained on the new task alone. ``ra``: and one on all tasks together. The last two
+        are what transfer is compared with; they look things up in rows of their own.
+    options
+        How to train; the model's own options without it.
+    encoder_rate
+        Of ``ft``: learning rate of the encoder, in parts of the head's. Where labels are few, 0.1 or less.
+    share
+        Of the new task's training samples, drawn at random: how much do few labels do?
+    until, held_back, validation, resume, overwrite
+        As of :func:`polyvec.systems.dupn.fit.fit`.
+
+    Raises
+    ------
+    UsageError
+        If the model has such a task, learned from another kind of time, or an option is out of its range.
+    DataError
+        If the data does not answer the task.
+    ArtifactError
+        If ``out`` exists, or the run to resume was another one.
+    """
+    out, options = Path(out), options or model.options
+    _check(model, name, how, encoder_rate, share)
+    check_time_kind(model.time_kind, dataset)
+    check_moment(dataset, until, held_back)
+    stop = end_of(dataset, until, held_back)
+    tasks = {name: task}
+    if how == "ra":
+        tasks = (model.config.tasks or {}) | tasks
+    config = replace(model.config, tasks=tasks)
+    lessons = Lessons.of(dataset, config, options, stop, validates=validation != "none")
+    if lessons.held_out is not None and name not in lessons.held_out:
+        raise DataError(
+            f"task '{name}' cannot be validated on the last {config.validation_days} days",
+            expected="samples with different answers",
+            mend="pass --no-validation",
+        )
+    if share < 1:
+        lessons = replace(lessons, training=lessons.training | {name: _some(lessons, name, share)})
+    begun, hooks, optimizers = lessons.untrained(options), None, None
+    if how in ("rt", "ft"):
+        lessons = replace(lessons, fields=model.fields)
+        begun = grown(model, lessons, options, keep_tasks=how == "rt")
+        if how == "rt":
+            hooks = OnlyTheHead(begun.network, f"heads.of {name}.")
+        else:
+            optimizers = _two_rates(begun, options, encoder_rate)
+    settings = {
+        SYSTEM: asdict(config),
+        "training": asdict(options),
+        "from": model.manifest.fingerprint if model.manifest else "",
+        "moment": [stop, validation, how, encoder_rate, share],
+    }
+    workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
+    found, progress = train(dataset, lessons, begun, workspace, hooks=hooks, optimizers=optimizers)
+    meta = found.meta | told_by([progress], "mean over tasks") | lessons.told(found, dataset)
+    meta |= {"transferred": {"task": name, "how": how, "share": share}}
+    if how == "rt" and model.manifest is not None:
+        meta["samples"] = model.manifest.meta["samples"] | meta["samples"]
+    write_model(out, found, dataset, workspace, meta, card=card(meta), overwrite=overwrite)
+    return DUPN.open(out)
+
+
+def grown(model: DUPN, lessons: Lessons, options: TrainingOptions, *, keep_tasks: bool) -> DUPN:
+    """The model with heads for the lessons' tasks: its weights, and new ones for what is new."""
+    tasks = (model.tasks if keep_tasks else {}) | lessons.tasks
+    config = replace(model.config, tasks={name: task for name, (task, _) in tasks.items()})
+    larger = DUPN.new(
+        config, options, model.fields, tasks, model.trained_items, lessons.learned_until, model.time_kind
+    )
+    known = dict(model.network.state_dict())
+    weights = larger.network.state_dict()
+    larger.network.load_state_dict({key: known.get(key, weight) for key, weight in weights.items()})
+    return larger
+
+
+@dataclass(frozen=True)
+class OnlyTheHead:
+    """Hooks of the training loop that leave gradients to a head alone.
+
+    Attributes
+    ----------
+    network
+        What is trained.
+    prefix
+        How names of the head's weights begin.
+    """
+
+    network: nn.Module
+    prefix: str
+
+    def begin(self, step: int) -> None:
+        """Nothing."""
+
+    def before_update(self, _batch: Any) -> None:
+        """Take away the gradients of what stays."""
+        for name, parameter in self.network.named_parameters():
+            if not name.startswith(self.prefix):
+                parameter.grad = None
+
+    def after_update(self, step: int) -> None:
+        """Nothing."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Nothing is remembered."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing was remembered."""
+
+
+def _two_rates(model: DUPN, options: TrainingOptions, encoder_rate: float) -> list[Optimizer] | None:
+    """Optimizers of encoder and heads; None stands for one rate for all."""
+    if encoder_rate == 1:
+        return None
+    slower = replace(options, learning_rate=options.learning_rate * encoder_rate)
+    parts = ((model.network.encoder, slower), (model.network.heads, options))
+    found: list[Optimizer] = []
+    for part, how in parts:
+        found += make_optimizers_of(model.config, part, how) or make_optimizers(part, how)
+    return found
+
+
+def _some(lessons: Lessons, name: str, share: float) -> Any:
+    """A share of a task's samples, drawn at random."""
+    samples = lessons.training[name]
+    count = max(round(share * len(samples)), 1)
+    rows = np.random.default_rng(SHARE_SEED).permutation(len(samples))[:count]
+    return samples.take(np.sort(rows))
+
+
+def _check(model: DUPN, name: str, how: str, encoder_rate: float, share: float) -> None:
+    if name in model.tasks:
+        raise UsageError(
+            f"the model was trained on task '{name}' already",
+            expected=f"another than {', '.join(model.tasks)}",
+        )
+    if how not in get_args(How):
+        raise UsageError(f"there is no transfer '{how}'", expected=", ".join(get_args(How)))
+    if not 0 < share <= 1:
+        raise UsageError(f"a share of {share} of the labels", expected="more than 0, at most 1")
+    if encoder_rate <= 0 or (encoder_rate != 1 and how != "ft"):
+        raise UsageError(
+            f"an encoder rate of {encoder_rate} with '{how}'",
+            expected="more than 0, and with 'ft' alone; 'rt' keeps the encoder as it is",
+        )
