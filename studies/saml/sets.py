@@ -160,8 +160,8 @@ SETS = {
         {"batch_size": 2048, "epochs": 10},
     ),
     "movielens, by position": DataSet(
-        "MovieLens 1M (GroupLens)", "movielens_1m", _movielens, "order", MOVIES,
-        {"batch_size": 2048, "epochs": 10},
+        "MovieLens 1M (GroupLens)", "movielens_1m", _movielens, "order", MOVIES | {"max_length": 10},
+        {"batch_size": 2048, "epochs": 5},
     ),
     "xmarket": DataSet(
         "XMarket Electronics (Bonab et al., CIKM 2021)", "xmarket_electronics",
@@ -172,7 +172,7 @@ SETS = {
     "online_retail": DataSet(
         "UCI Online Retail II (D. Chen, CC BY 4.0)", "uci_online_retail", _retail, "time",
         {
-            "labels": "drawn", "validation_days": 28, "hidden": (128, 64, 32), "max_length": 10,
+            "labels": "drawn", "validation_days": 28, "hidden": (128, 64, 32), "max_length": 100,
             "scenarios": (HOME, "EIRE", "Germany", "France", "Netherlands"),
         },
         {"batch_size": 1024, "epochs": 6},
