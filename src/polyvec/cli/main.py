@@ -23,6 +23,7 @@ VERBS = {
     "extend": "Let a ranker of many scenarios learn a new one.",
     "transfer": "Let a Model learn a task that it was not trained on (dupn).",
     "score": "Score offers of items to users with a ranker (saml).",
+    "split": "Write the part of a Model that serves candidates (dupn).",
     "embed": "Encode users and items with a Model and write Embeddings.",
     "import": "Take vectors made elsewhere and write Embeddings.",
     "search": "Find the items nearest to an item.",

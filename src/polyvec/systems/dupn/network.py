@@ -323,13 +323,20 @@ class UserEncoder(nn.Module):
     def forward(self, batch: Batch, items_ME: Tensor) -> tuple[Tensor, Tensor]:
         """Vector rep of every sample, ``[B, R]``, and the attention a of every event, ``[T]``."""
         properties_TP = self.properties(batch.properties)
-        nothing = properties_TP[:, :0]
-        in_gates = properties_TP if self.lstm.property_width else nothing
-        hidden_TH = self.lstm(items_ME[batch.history], in_gates, batch.lengths)
+        hidden_TH = self.lstm(items_ME[batch.history], self.in_gates(properties_TP), batch.lengths)
+        return self.pool(hidden_TH, properties_TP, batch)
+
+    def in_gates(self, properties_TP: Tensor) -> Tensor:
+        """What gates see of the properties, ``[T, P]``; P = 0 where they see none."""
+        return properties_TP if self.lstm.property_width else properties_TP[:, :0]
+
+    def pool(self, hidden_TH: Tensor, properties_TP: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """From hidden states to rep, ``[B, R]``, and the attention a, ``[T]``."""
         profile_BU = self.profile(batch.users)
         asked_BX = torch.cat([self.query(batch.words, batch.word_offsets), profile_BU], dim=1)
-        seen = properties_TP if self.config.properties in ("both", "attention") else nothing
-        beside_TX = torch.cat([seen, asked_BX[batch.owners]], dim=1)
+        is_seen = self.config.properties in ("both", "attention")
+        seen_TP = properties_TP if is_seen else properties_TP[:, :0]
+        beside_TX = torch.cat([seen_TP, asked_BX[batch.owners]], dim=1)
         history_BH, weights_T = self.pooling(hidden_TH, beside_TX, batch.owners, len(batch))
         return torch.cat([history_BH, profile_BU], dim=1), weights_T
 
@@ -341,6 +348,11 @@ class Perceptron(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(one, other) for one, other in pairwise(widths))
         self.dropout = Dropout(dropout)
+
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The layers in order."""
+        return [cast("nn.Linear", layer) for layer in self.layers]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """What the last layer says."""
