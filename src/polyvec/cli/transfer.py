@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,12 @@ def command(
     base, data = DUPN.open(model), Dataset.open(dataset)
     configured = configure({"dupn": DUPNConfig(), "training": base.options}, config_file, settings)
     tasks = configured["dupn"].tasks or {}
+    if replace(configured["dupn"], tasks=None) != DUPNConfig():
+        raise UsageError(
+            "only the task and settings of training can be told: the network is the model's",
+            expected="[dupn.tasks.NAME] and [training]",
+            mend="leave the other settings of [dupn] out, or fit a model with them",
+        )
     if name not in tasks:
         raise UsageError(
             f"{config_file} declares no task '{name}'", file=config_file, expected=nearest_name(name, tasks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +33,21 @@ def not_taken(market: Market, taken: Market, start: int, stop: int) -> Market:
     others = market.take(~market.actions[EXPOSURE])
     done = pl.concat([_user_items(one.users, one.items, one.days) for one in (others, taken)])
     return shown.take(~_is_in(_user_items(shown.users, shown.items, shown.days), done))
+
+
+def when_shown(market: Market, taken: Market) -> Market:
+    """What was taken, as of the time when it was last shown to that user on that day before.
+
+    So that no history tells what was taken by ending with its exposure. What was not shown keeps its time.
+    """
+    shown = market.of_action(EXPOSURE)
+    keys = ["user", "item", "day"]
+    seen = _user_items(shown.users, shown.items, shown.days).with_columns(time=pl.Series(shown.times))
+    seen = seen.with_columns(shown=pl.col("time")).sort("time")
+    asked = _user_items(taken.users, taken.items, taken.days).with_columns(time=pl.Series(taken.times))
+    asked = asked.with_row_index("row").sort("time")
+    found = asked.join_asof(seen, on="time", by=keys, strategy="backward", check_sortedness=False).sort("row")
+    return replace(taken, times=found["shown"].fill_null(found["time"]).to_numpy())
 
 
 def drawn_others(taken: Market, current: Ints, stop: int, random: np.random.Generator) -> Ints:

@@ -8,7 +8,7 @@ from zlib import crc32
 
 import numpy as np
 
-from polyvec.data.exposures import EXPOSURE, drawn_others, has_exposures, not_taken
+from polyvec.data.exposures import EXPOSURE, drawn_others, has_exposures, not_taken, when_shown
 from polyvec.data.market import SCENARIO, Market, is_of_market
 from polyvec.errors import DataError
 
@@ -33,7 +33,8 @@ class OfferRule(Protocol):
         """How they are told.
 
         ``label``: events with one, 1 or 0. ``rating``: those with one, 1 above ``like_above``. ``exposed``:
-        impressions, 1 if the user took the item on that day; and what was taken. ``drawn``: what was taken;
+        impressions, 1 if the user took the item on that day; and what was taken, as of when it was shown.
+        ``drawn``: what was taken;
         and, as often, items drawn by their popularity on that day. ``auto``: the first of these that the data
         has columns for.
         """
@@ -202,10 +203,12 @@ def _taken_and_not(
     taken = market.of_action(rule.action)
     current = np.flatnonzero(taken.times >= start)
     stop = int(market.times.max(initial=start)) + 1
-    parts = [_offers(taken.take(current), place, are_taken=True)]
     if how == "exposed" and has_exposures(market, rule.action):
+        shown = when_shown(market, taken.take(current))
+        parts = [_offers(shown.take(shown.times >= start), place, are_taken=True)]
         parts.append(_offers(not_taken(market, taken, start, stop), place, are_taken=False))
         return Offers.concatenate(parts)
+    parts = [_offers(taken.take(current), place, are_taken=True)]
     for turn in range(rule.negatives):
         items = drawn_others(taken, current, stop, np.random.default_rng((*seed, turn)))
         found = np.flatnonzero(items >= 0)

@@ -73,7 +73,11 @@ class PropertyGatedLSTM(nn.Module):
         lengths_B
             Events of every sequence, int64 ``[B]``, on the CPU; 0 for an empty one.
         """
-        inputs = torch.cat([items_TE, properties_TP], dim=1)
+        with torch.autocast(items_TE.device.type, enabled=False):  # not every kernel has bfloat16
+            return self._run(torch.cat([items_TE, properties_TP], dim=1).float(), lengths_B)
+
+    def _run(self, inputs: Tensor, lengths_B: Tensor) -> Tensor:
+        """The kernel over blocks of like length."""
         weights = [self.input_weight(), self.hidden_weight, self.bias, torch.zeros_like(self.bias)]
         hidden = inputs.new_zeros(len(inputs), self.width)
         places, values = [], []

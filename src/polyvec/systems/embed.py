@@ -213,7 +213,8 @@ def embed(
             f"a model of system '{model.system}' knows no two markets", mend="leave out --market"
         )
     out = Path(out)
-    log = dataset if isinstance(model, ReadsAllActions) else dataset.only_action()
+    reads_all = isinstance(model, ReadsAllActions) and model.reads_all_actions
+    log = dataset if reads_all else dataset.only_action()
     until = log.time_span[1] + 1 if until is None else until
     provenance = _provenance(model, dataset, until, held_back) | told
     if isinstance(model, ReadsTheLog):

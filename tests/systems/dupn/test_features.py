@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY, to_microseconds
-from polyvec.data.offers import EVER
+from polyvec.data.offers import EVER, is_within
 from polyvec.errors import DataError
 from polyvec.systems.dupn import Task
 from polyvec.systems.dupn.features import Encoder, Fields, TaskPlan, gap_of, part_of_week
@@ -40,7 +40,7 @@ def encoded(dataset, config, name="action", **changes):
     task = {"action": Task("class", action="", column="action"), "next": Task("next")}[name]
     samples = learn(dataset, task, EVER, 30 * DAY, 0, config.max_length)[1]
     config = replace(config, **changes)
-    fields = Fields.learn(dataset, config, dataset.item_counts(), 30 * DAY)
+    fields = Fields.learn(dataset, config, dataset.times < 30 * DAY)
     return Encoder.of(dataset, fields), samples, fields
 
 
@@ -78,8 +78,29 @@ def test_the_query_is_that_of_the_moment_and_its_words_are_looked_up(dataset, co
         assert words == [f"kind{code}", "please"]
     nobody = encoder.batch({"next": samples}, CPU, asks=False)
     assert len(nobody.words) == 0
-    later = replace(samples, times=samples.times + 1)  # a moment at which nobody searched
+    later = replace(samples, events=np.full(len(samples), -1))  # a moment at which nobody searched
     assert len(encoder.batch({"next": later}, CPU).words) == 0
+
+
+def test_tied_events_have_queries_of_their_own(dataset, config):
+    """Views at the time of a purchase, before it in the log, searched for nothing."""
+    tied = replace(dataset, times=dataset.times // (60 * MINUTE) * 60 * MINUTE)
+    encoder, samples, _ = encoded(tied, config, "next", query_words=100)
+    words = encoder.batch({"next": samples}, CPU).words
+    assert len(words) == 2 * len(samples)
+    assert (tied.columns["query"][samples.events] >= 0).all()
+
+
+def test_words_of_events_that_are_not_read_have_no_rows(dataset, config):
+    ordered = replace(dataset, time_kind="order")
+    kept = is_within(ordered, EVER, -3)
+    names = [*dataset.codes["query"], "secret"]
+    codes = np.where(kept, dataset.columns["query"], 4).astype(np.int32)
+    late = replace(
+        ordered, columns=dataset.columns | {"query": codes}, codes=dataset.codes | {"query": names}
+    )
+    fields = Fields.learn(late, replace(config, query_words=100), kept)
+    assert "secret" not in set(fields.query.series)
 
 
 def test_the_profile_is_what_the_latest_event_before_said(dataset, config):
@@ -101,23 +122,22 @@ def test_what_is_not_known_is_row_zero_and_missing_columns_are_passed_over(datas
     assert (batch.items.codes[:, brand] == 0).all()
     assert len(batch.items.words) == 0
     with pytest.raises(DataError, match="no texts 'sex'"):
-        Fields.learn(dataset, replace(config, profile_fields=("sex",)), dataset.item_counts(), 30 * DAY)
+        Fields.learn(dataset, replace(config, profile_fields=("sex",)), dataset.times < 30 * DAY)
 
 
 def test_batches_have_every_task_and_a_round_has_every_sample_once(dataset, config):
     encoder, samples, _ = encoded(dataset, config)
-    few = samples.take(np.arange(40))
+    few = replace(samples.take(np.arange(40)), answers=np.arange(40))
     plan = TaskPlan({"action": samples, "few": few}, encoder, 100, 0, CPU)
     assert len(plan) == -(-(len(samples) + 40) // 100)
     assert plan.shares["few"] / plan.shares["action"] == pytest.approx((40 / len(samples)) ** 0.5, rel=0.2)
     seen = []
-    for step in range(7):
-        batch = plan._batch(step)
+    for batch in plan.epoch(0):
         assert batch.sizes == plan.shares
-        seen.append(batch.lengths[batch.slices["few"]])
-    per_round = 40 // plan.shares["few"]
-    rounds = torch.cat(seen)[: per_round * plan.shares["few"]]
-    assert sorted(rounds.tolist())[-3:] == sorted((few.stop - few.start).tolist())[-3:]
+        seen += batch.answers[batch.slices["few"]].tolist()
+    assert len(seen) > 120
+    for begin in range(0, len(seen) - 39, 40):
+        assert sorted(seen[begin : begin + 40]) == list(range(40))
 
 
 def test_the_order_is_a_function_of_seed_and_epoch(dataset, config):

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.numpy import load_file
 
 from polyvec.cli.main import main
@@ -19,6 +20,7 @@ from polyvec.errors import DataError, UsageError
 from polyvec.systems import dupn
 from polyvec.systems.dupn import DUPN, Task
 from polyvec.systems.dupn.features import Encoder
+from polyvec.systems.dupn.fit import Lessons
 from polyvec.systems.dupn.objective import Validator
 from polyvec.systems.dupn.tasks import samples_of
 from polyvec.systems.embed import embed
@@ -154,6 +156,42 @@ def test_the_manifest_tells_tasks_fields_and_what_validation_found(model):
     assert meta["fields"]["events"] == ["action", "time"]
     measures = [next(iter(found.values())) for found in meta["validated"].values()]
     assert meta["validation"] == pytest.approx(np.mean(measures), abs=1e-4)
+
+
+def test_bfloat16_is_possible(dataset, config, options, last_week, tmp_path):
+    short = replace(options, epochs=1, precision="bfloat16")
+    one = replace(config, tasks={"price": config.tasks["price"]})
+    assert dupn.fit(dataset, tmp_path / "model", one, short, until=last_week).manifest
+
+
+def test_recall_of_users_without_history_is_that_of_chance(dataset, config, options):
+    """All items are liked alike then; an item is not found because no other one is liked more."""
+    many = pl.DataFrame({"item_id": [f"i{item:04}" for item in range(2000)]})
+    users = [(f"u{user:03}", f"i{random:04}", user * DAY // 10) for user, random in
+             enumerate(np.random.default_rng(0).integers(2000, size=400).tolist())]  # fmt: skip
+    log = type(dataset).from_rows(users, many)
+    lessons = Lessons.of(
+        log, replace(config, tasks={"next": Task("next")}), options, 40 * DAY, validates=True
+    )
+    model = lessons.untrained(options)
+    measures = lessons.told(model, log)["validated"]["next"]
+    assert measures["recall@100"] < 0.2
+
+
+def test_what_is_not_validated_is_told(dataset, config, options, last_week, tmp_path):
+    tasks = {"price": config.tasks["price"], "churn": Task("window", days=10)}
+    short = replace(options, epochs=1)
+    model = dupn.fit(dataset, tmp_path / "model", replace(config, tasks=tasks), short, until=last_week)
+    assert model.manifest.meta["not_validated"] == ["churn"]
+    assert "not validated" in (tmp_path / "model" / "card.md").read_text("utf-8")
+
+
+def test_settings_that_contradict_each_other_are_refused(dataset, config, options, last_week, tmp_path):
+    with pytest.raises(ValidationError, match="profile_fields"):
+        replace(config, tasks={"sex": Task("class", column="gender")}, profile_fields=("gender",))
+    decaying = replace(options, weight_decay=0.1)
+    with pytest.raises(UsageError, match="adagrad knows no weight_decay"):
+        dupn.fit(dataset, tmp_path / "model", replace(config, optimizer="adagrad"), decaying, until=last_week)
 
 
 def test_tasks_that_the_data_cannot_answer_are_left_out_and_said_so(dataset, config, options, tmp_path):

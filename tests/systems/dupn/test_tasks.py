@@ -125,6 +125,57 @@ def test_new_entities_are_those_that_the_user_never_had(plant):
     assert len(np.unique(users)) == len(users)
 
 
+def test_a_history_does_not_tell_by_an_exposure_what_was_taken(dataset):
+    """Items are shown and, by the toss of a coin, taken some seconds later."""
+    random = np.random.default_rng(0)
+    rows, actions = [], []
+    for user in range(60):
+        for hour in range(40):
+            item, taken = int(random.integers(48)), random.random() < 0.5
+            rows.append((f"u{user:02}", f"i{item:02}", hour * 3_600_000_000))
+            actions.append(0)
+            if taken:
+                rows.append((f"u{user:02}", f"i{item:02}", hour * 3_600_000_000 + 20_000_000))
+                actions.append(1)
+    shop = replace(
+        Dataset.from_rows(rows, dataset.item_table),
+        columns={"action": np.array(actions, np.int32)}, codes={"action": ["impression", "purchase"]},
+    )  # fmt: skip
+    _, samples = learn(shop, Task("item"), EVER, 30 * DAY, 0, 10)
+    some = samples.stop > samples.start
+    latest_is_it = shop.item_rows[samples.stop[some] - 1] == samples.items[some]
+    told = [latest_is_it[samples.answers[some] == answer].mean() for answer in (0, 1)]
+    assert max(told) < 0.1
+    assert 0.4 < samples.answers.mean() < 0.6
+
+
+def test_no_drawn_entity_is_one_that_the_user_took_that_day(dataset):
+    known, samples = learned(dataset, EVERY_KIND["entity"])
+    brands = known.names.rows(dataset.item_table["brand"])[dataset.item_rows]
+    owners = np.repeat(np.arange(dataset.num_users), np.diff(dataset.user_offsets))
+    bought = dataset.columns["action"] == 2
+    had = set(zip(owners[bought], brands[bought], dataset.times[bought] // DAY, strict=True))
+    drawn = samples.take(np.flatnonzero(samples.answers == 0))
+    assert not had & set(zip(drawn.users, drawn.entities, drawn.times // DAY, strict=True))
+
+
+def test_a_log_with_other_actions_has_the_numbers_that_were_learned(dataset):
+    known, samples = learned(dataset, EVERY_KIND["rank"])
+    fewer = replace(dataset, codes=dataset.codes | {"action": ["view", "gift", "purchase"]})
+    later = samples_of(fewer, EVERY_KIND["rank"], known, STOP, 50 * DAY, 0, 10)
+    assert later.numbers.shape[1] == samples.numbers.shape[1]
+    gone = list(known.spreads).index("cart 7d")
+    assert (later.numbers[:, gone] == 0).all()
+
+
+def test_questions_about_the_query_or_the_action_are_asked_without_query(dataset):
+    for task in (EVERY_KIND["action"], Task("class", column="query")):
+        assert (learned(dataset, task)[1].events == -1).all()
+    assert (learned(dataset, EVERY_KIND["churn"])[1].events == -1).all()
+    item = learned(dataset, EVERY_KIND["item"])[1]
+    assert (dataset.columns["action"][item.events] == 2).all()
+
+
 def test_ranking_numbers_are_the_larger_the_more_is_taken(dataset):
     disliked = dataset.item_table.with_columns(weight=-pl.col("weight"))
     for table in (dataset.item_table, disliked):
@@ -169,6 +220,8 @@ def test_tasks_follow_from_the_data(dataset):
         (Task("rank", numbers=("brand",)), "no number 'brand'"),
         (Task("rank", windows=()), "nothing to rank items by"),
         (Task("class", column="query", action="view"), "nothing answers it"),
+        (Task("item", action=""), "needs an action"),
+        (Task("rank", action="gift"), "no event has action 'gift'"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(dataset, task, what):
@@ -180,6 +233,13 @@ def test_a_task_whose_answers_are_all_the_same_is_refused(dataset):
     same = replace(dataset, columns=dataset.columns | {"gender": np.zeros(dataset.num_events, np.int32)})
     with pytest.raises(DataError, match="all have the same answer"):
         learned(same, EVERY_KIND["gender"])
+
+
+def test_without_actions_none_can_be_asked_for_but_the_purchase(dataset):
+    plain = replace(dataset, columns={}, codes={})
+    assert len(learned(plain, Task("next"))[1])
+    with pytest.raises(DataError, match="no actions, so none is 'gift'"):
+        learned(plain, Task("next", action="gift"))
 
 
 def test_days_need_timestamps(dataset):

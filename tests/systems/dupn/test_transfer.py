@@ -35,7 +35,7 @@ def base(folder) -> DUPN:
 
 @pytest.fixture(scope="module")
 def frozen(base, dataset, options, last_week, folder) -> DUPN:
-    short = replace(options, epochs=20)
+    short = replace(options, epochs=20, weight_decay=0.1)
     return dupn.transfer(
         base, dataset, "sort", NEW, folder.with_name("rt"), how="rt", options=short, until=last_week
     )
@@ -58,6 +58,7 @@ def test_with_the_encoder_kept_the_head_learns_and_all_else_stays_to_the_bit(
     assert {name.split(".")[1] for name in set(after) - set(before)} == {"of sort"}
     assert accuracy(frozen, dataset, last_week, "price") == accuracy(base, dataset, last_week, "price")
     meta = frozen.manifest.meta
+    assert frozen.trained_until == base.trained_until
     assert meta["transferred"] == {"task": "sort", "how": "rt", "share": 1.0}
     assert set(meta["samples"]) == {"price", "click", "sort"}
 
@@ -136,6 +137,16 @@ def run(*arguments) -> int:
     return caught.value.code
 
 
+def test_days_that_the_encoder_has_seen_count_as_trained_on(dataset, config, options, last_week, tmp_path):
+    short = replace(options, epochs=1)
+    one = replace(config, tasks={"price": config.tasks["price"]})
+    base = dupn.fit(dataset, tmp_path / "one", one, short, until=last_week, validation="none")
+    model = dupn.transfer(
+        base, dataset, "sort", NEW, tmp_path / "two", how="rt", options=short, until=last_week
+    )
+    assert model.trained_until == last_week
+
+
 def test_as_typed(tmp_path, capsys):
     size = ["--users", 100, "--items", 400, "--events", 4000, "--days", 90, "--countries", 1]
     assert run("synth", "--out", tmp_path / "shop", *size) == 0
@@ -154,5 +165,11 @@ def test_as_typed(tmp_path, capsys):
     assert told["tasks"] == {"next": "next", "sort": "class"}
     assert run("transfer", model, data, "--task", "sort", "--overwrite", *new) == 0
     assert "task sort (ft), auc" in capsys.readouterr().out
+    (tmp_path / "wide.toml").write_text(
+        '[dupn]\nwidth = 99\n[dupn.tasks.sort]\nkind = "class"\ncolumn = "category"\n', "utf-8"
+    )
+    wide = ["--config", tmp_path / "wide.toml", "--out", tmp_path / "no"]
+    assert run("transfer", model, data, "--task", "sort", *wide) == 2
+    assert "network is the model's" in capsys.readouterr().err
     assert run("transfer", model, data, "--task", "srt", "--overwrite", *new) == 2
     assert "did you mean 'sort'" in capsys.readouterr().err

@@ -178,6 +178,9 @@ class DUPNConfig:
         check_rows(self.item_table, self.item_rows)
         if self.item_table in ("int8", "clustered", "clustered_residual"):
             raise ValueError(f"dupn has no item_table={self.item_table} yet")
+        for name, task in (self.tasks or {}).items():
+            if task.column and task.column in self.profile_fields:
+                raise ValueError(f"tasks.{name} asks for '{task.column}', which profile_fields tell")
         if self.tasks is not None and not self.tasks:
             raise ValueError("tasks is empty: leave it out for those that the data can answer")
         return self

@@ -78,8 +78,8 @@ class Fields:
     query: Vocabulary
 
     @classmethod
-    def learn(cls, dataset: Dataset, config: DUPNConfig, counts_N: Ints, stop: int) -> Fields:
-        """From a catalogue and what happened before ``stop``; ``counts_N`` are events of every item then.
+    def learn(cls, dataset: Dataset, config: DUPNConfig, is_read: npt.NDArray[np.bool_]) -> Fields:
+        """From a catalogue and those of the events that are read, bool ``[E]``.
 
         Raises
         ------
@@ -87,6 +87,7 @@ class Fields:
             If a field of the configuration cannot be one.
         """
         table = dataset.item_table
+        counts_N = np.bincount(dataset.item_rows[is_read], minlength=dataset.num_items)
         order = np.argsort(-counts_N, kind="stable")[: config.max_ids]
         items = {ITEM_ID: Vocabulary(dataset.items.take(order[counts_N[order] > 0]), ITEM_ID)}
         for name in config.item_fields:
@@ -107,7 +108,7 @@ class Fields:
         if config.max_words:
             words = frequent_words(table, config.max_words)
         if config.query_words and QUERY in dataset.codes:
-            query = _words_of_queries(dataset, stop, config.query_words)
+            query = _words_of_queries(dataset, is_read, config.query_words)
         return cls(
             items,
             Vocabulary(words, "word"),
@@ -225,7 +226,17 @@ class Encoder:
         """
         together = {
             name: np.concatenate([getattr(samples, name) for samples in tasks.values()])
-            for name in ("users", "times", "start", "stop", "items", "entities", "answers", "weights")
+            for name in (
+                "users",
+                "times",
+                "start",
+                "stop",
+                "events",
+                "items",
+                "entities",
+                "answers",
+                "weights",
+            )
         }
         start, stop = together["start"], together["stop"]
         owners, events = expand_ranges(start, stop)
@@ -276,15 +287,12 @@ class Encoder:
         return np.stack(parts, axis=1) if parts else _none(len(start))
 
     def _queries(self, together: dict[str, Any], *, asks: bool) -> tuple[Ints, Ints]:
-        """Words of the queries that were asked at the samples' times, and where each begins."""
+        """Words of the queries of the events that samples are of, and where each begins."""
         nothing = np.empty(0, np.int64), np.zeros(len(together["users"]), np.int64)
         if self.query is None or not asks or QUERY not in self.dataset.columns:
             return nothing
-        # the history ends before the event that a sample is of, if it is of one
-        event = np.minimum(together["stop"], self.dataset.num_events - 1)
-        is_one = np.asarray(self.dataset.times)[event] == together["times"]
-        is_one &= event < self.dataset.user_offsets[together["users"] + 1]
-        codes = np.where(is_one, np.asarray(self.dataset.columns[QUERY])[event], -1)
+        events = together["events"]
+        codes = np.where(events >= 0, np.asarray(self.dataset.columns[QUERY])[events], -1)
         words, offsets = self.query
         start, stop = (np.where(codes >= 0, offsets[codes + more], 0) for more in (0, 1))
         return words[expand_ranges(start, stop)[1]], np.cumsum(stop - start) - (stop - start)
@@ -389,10 +397,10 @@ def _as_words(texts: pl.Series) -> pl.Series:
     return texts.str.to_lowercase().str.extract_all(WORD)
 
 
-def _words_of_queries(dataset: Dataset, stop: int, most: int) -> pl.Series:
-    """Words of most queries before ``stop``, most frequent first."""
-    codes = np.asarray(dataset.columns[QUERY])
-    codes = codes[(codes >= 0) & np.asarray(dataset.times < stop)]
+def _words_of_queries(dataset: Dataset, is_read: npt.NDArray[np.bool_], most: int) -> pl.Series:
+    """Words of most queries of those events, most frequent first."""
+    codes = np.asarray(dataset.columns[QUERY])[is_read]
+    codes = codes[codes >= 0]
     asked = np.bincount(codes, minlength=len(dataset.codes[QUERY]))
     words = pl.DataFrame(
         {"word": _as_words(pl.Series(dataset.codes[QUERY], dtype=pl.String)), "asked": asked}

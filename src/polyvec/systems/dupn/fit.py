@@ -16,7 +16,7 @@ from polyvec.data.dataset import days
 from polyvec.data.offers import EVER, is_within
 from polyvec.data.split import check_moment
 from polyvec.errors import DataError, UsageError
-from polyvec.systems.dupn.config import DUPNConfig
+from polyvec.systems.dupn.config import DUPNConfig, default
 from polyvec.systems.dupn.features import Encoder, Fields, TaskPlan
 from polyvec.systems.dupn.model import DUPN, SYSTEM, Tasks
 from polyvec.systems.dupn.objective import Objective, Validator
@@ -31,7 +31,7 @@ from polyvec.systems.folder import (
     write_model,
 )
 from polyvec.systems.plan import Plan
-from polyvec.training.loop import Hooks, Trainer, choose_device
+from polyvec.training.loop import Trainer, choose_device
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def fit(
         The Model folder, whole or absent. While training, all that a resumed run needs lies in a hidden
         folder beside it.
     config, options
-        What to train, and how.
+        What to train, and how; the default preset without them.
     until
         For timestamps: nothing at or after this time is read. None reads everything.
     held_back
@@ -98,7 +98,7 @@ def fit(
         If the data has no such moment, a task's name cannot be a file's, or ``refit`` has no validation to
         follow.
     """
-    out, config, options = Path(out), config or DUPNConfig(), options or TrainingOptions()
+    out, config, options = Path(out), config or default()[0], options or default()[1]
     check_moment(dataset, until, held_back)
     check_refit(validation, refit=refit)
     stop = end_of(dataset, until, held_back)
@@ -129,7 +129,7 @@ def plan(
     refit: bool = False,
 ) -> Plan:
     """Tell what :func:`fit` would take; parameters and errors are the same."""
-    config, options = config or DUPNConfig(), options or TrainingOptions()
+    config, options = config or default()[0], options or default()[1]
     check_moment(dataset, until, held_back)
     check_refit(validation, refit=refit)
     validates = validation != "none" and not refit
@@ -179,9 +179,16 @@ class Lessons:
 
     @classmethod
     def of(
-        cls, dataset: Dataset, config: DUPNConfig, options: TrainingOptions, stop: int, *, validates: bool
+        cls,
+        dataset: Dataset,
+        config: DUPNConfig,
+        options: TrainingOptions,
+        stop: int,
+        *,
+        validates: bool,
+        fields: Fields | None = None,
     ) -> Lessons:
-        """Find samples, and learn what has a row.
+        """Find samples, and learn what has a row, if it is not told by ``fields``.
 
         Raises
         ------
@@ -227,7 +234,7 @@ class Lessons:
         return cls(
             replace(config, tasks={name: task for name, (task, _) in tasks.items()}),
             tasks,
-            Fields.learn(dataset, config, counts, cut if dataset.time_kind == "timestamp" else 2**62),
+            Fields.learn(dataset, config, is_read) if fields is None else fields,
             counts,
             dataset.items.series,
             training,
@@ -259,6 +266,7 @@ class Lessons:
                 for name, found in measures.items()
             },
             "left_out": self.left_out,
+            "not_validated": [name for name in self.tasks if name not in measures],
             "fields": {
                 "items": [*parts.items, *(["title"] if len(parts.words) else [])],
                 "events": [*parts.events, *(["time"] if self.time_kind == "timestamp" else [])],
@@ -281,6 +289,12 @@ def make_optimizers_of(
     """Adagrad for a part of the network, if the configuration asks for it; None stands for Adam."""
     if config.optimizer == "adam":
         return None
+    if options.weight_decay:
+        raise UsageError(
+            f"adagrad knows no weight_decay ({options.weight_decay:g})",
+            expected="weight_decay=0",
+            mend="set weight_decay=0, or optimizer=adam",
+        )
     torch.sparse.check_sparse_tensor_invariants.disable()  # said aloud: else torch warns that it does not
     rate = options.learning_rate
     return [Adagrad(part.parameters(), lr=rate, initial_accumulator_value=ACCUMULATED)]
@@ -292,13 +306,12 @@ def train(
     model: DUPN,
     workspace: Path,
     stop_after: int = 0,
-    hooks: Hooks | None = None,
     optimizers: list[Optimizer] | None = None,
 ) -> tuple[DUPN, Progress]:
     """Train a model in place, or go on with the one in the workspace; ``stop_after`` epochs, or all for 0."""
     workspace.mkdir(exist_ok=True)
     trainer = _trainer(dataset, lessons, model, workspace, stop_after)
-    trainer.hooks, trainer.optimizers = hooks, optimizers or trainer.optimizers
+    trainer.optimizers = optimizers or trainer.optimizers
     return model, trainer.run()
 
 
@@ -351,6 +364,8 @@ def card(meta: dict[str, Any]) -> str:
         samples = f": {meta['samples'][name]:,} samples" if name in meta["samples"] else ""
         lines.append(f"* {name} ({kind}){samples}{said}")
     lines += [f"* left out: {name}, {why}" for name, why in meta["left_out"].items()]
+    if meta["not_validated"]:
+        lines.append(f"* not validated, too little in the time for it: {', '.join(meta['not_validated'])}")
     lines += [
         f"* fields of {'; of '.join(parts)}",
         f"* {meta['parameters']:,} weights in {meta['bytes']:,} bytes, {meta['steps']:,} steps; "

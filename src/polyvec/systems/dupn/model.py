@@ -13,7 +13,7 @@ On disk::
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,7 @@ class DUPN:
     trained_until: int
     time_kind: TimeKind
     manifest: Manifest | None = None
+    _looked_up: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     @classmethod
     def new(
@@ -185,8 +186,15 @@ class DUPN:
     def encode_users(self, dataset: Dataset, windows: Windows) -> npt.NDArray[np.float32]:
         """Represent users by all that they did before a moment, as if nobody searched: ``[W, 1, R]``."""
         samples = samples_at(windows, self.config.max_length)
-        rep = represent(self.network, samples, Encoder.of(dataset, self.fields), asks=False)
+        rep = represent(self.network, samples, self._encoder(dataset), asks=False)
         return rep.astype(np.float32)[:, None]
+
+    def _encoder(self, dataset: Dataset) -> Encoder:
+        """Of the Dataset that was asked for last, looked up once."""
+        if not self._looked_up or self._looked_up[0] is not dataset:
+            self._looked_up[:] = [dataset, Encoder.of(dataset, self.fields)]
+        encoder: Encoder = self._looked_up[1]
+        return encoder
 
     def save_into(self, stage: Path) -> None:
         """Write the model's files into a staging folder."""

@@ -6,7 +6,7 @@ those that are known at its end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.int64]
     Floats = npt.NDArray[np.float32]
 
-ACTION, PRICE, QUANTITY = "action", "price", "quantity"
+ACTION, PRICE, QUANTITY, QUERY = "action", "price", "quantity", "query"
 HISTORY_DAYS = 365  # who has no event in so many days before a moment is not asked what comes
-WHOLE_DAY = 0.5  # of a number that is 0 or 1, the middle
+HALF = 0.5  # of a number that is 0 or 1, the middle
+ALIKE = 1e-6  # deviation of numbers that are the same but for rounding
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ class Samples:
         In the Dataset's unit, int64 ``[P]``.
     start, stop
         The history of sample p is events ``start[p] : stop[p]`` of the Dataset; int64 ``[P]`` each.
+    events
+        The event that the sample is of, whose query is known: a row of the Dataset, −1 for none; int64
+        ``[P]``.
     items
         The item that is asked about, −1 for none; int64 ``[P]``.
     entities
@@ -64,6 +68,7 @@ class Samples:
     times: Ints
     start: Ints
     stop: Ints
+    events: Ints
     items: Ints
     entities: Ints
     answers: Ints
@@ -75,15 +80,7 @@ class Samples:
 
     def take(self, rows: npt.NDArray[Any]) -> Samples:
         """Some samples."""
-        return Samples(
-            *(
-                part[rows]
-                for part in (
-                    self.users, self.times, self.start, self.stop, self.items, self.entities, self.answers,
-                    self.numbers, self.weights,
-                )
-            )
-        )  # fmt: skip
+        return Samples(*(getattr(self, one.name)[rows] for one in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -128,12 +125,20 @@ class _Found:
     items: Ints
     times: Ints
     values: pl.Series
+    events: Ints
     entities: pl.Series | None = None
 
     def take(self, rows: npt.NDArray[Any]) -> _Found:
         """Some of it."""
         texts = None if self.entities is None else self.entities.gather(rows)
-        return _Found(self.users[rows], self.items[rows], self.times[rows], self.values.gather(rows), texts)
+        return _Found(
+            self.users[rows],
+            self.items[rows],
+            self.times[rows],
+            self.values.gather(rows),
+            self.events[rows],
+            texts,
+        )
 
 
 def tasks_of(dataset: Dataset) -> dict[str, Task]:
@@ -143,8 +148,9 @@ def tasks_of(dataset: Dataset) -> dict[str, Task]:
     taken next; ``action`` that comes next, where there are several; ``brand`` and ``shop``, first taken next.
     """
     action = PURCHASE
-    if ACTION in dataset.columns and PURCHASE not in dataset.codes[ACTION]:
-        counts = np.bincount(np.maximum(np.asarray(dataset.columns[ACTION]), 0))
+    if dataset.codes.get(ACTION) and PURCHASE not in dataset.codes[ACTION]:
+        codes = np.asarray(dataset.columns[ACTION])
+        counts = np.bincount(codes[codes >= 0], minlength=len(dataset.codes[ACTION]))
         action = dataset.codes[ACTION][int(counts.argmax())]
     has_times = dataset.time_kind == "timestamp"
     found = {"next": Task("next", action=action)}
@@ -184,6 +190,7 @@ def learn(
     DataError
         If the data does not have what the task asks for, or nothing answers it.
     """
+    _check_action(dataset, task)
     found = _find(dataset, task, start, stop, seed)
     known = Known()
     if task.kind == "entity":
@@ -195,7 +202,7 @@ def learn(
     elif task.kind == "class" or (task.kind == "window" and task.measure == "spend"):
         known = Known(edges=_edges(found.values.drop_nulls().to_numpy(), task.levels))
     elif task.kind == "window":
-        known = Known(edges=(WHOLE_DAY,))
+        known = Known(edges=(HALF,))
     elif task.kind == "rank":
         known = Known(spreads=_spreads(dataset, task, found))
     samples = _settle(dataset, task, known, found, max_length)
@@ -230,7 +237,9 @@ def samples_of(
 def _find(dataset: Dataset, task: Task, start: int, stop: int, seed: int) -> _Found:
     if task.kind in ("item", "rank"):
         offers = draw_offers(dataset, task, None, start, stop, seed)
-        return _Found(offers.users, offers.items, offers.times, pl.Series(offers.labels.astype(np.int64)))
+        events = _events_of(dataset, task.action, offers.users, offers.times, offers.items)
+        answers = pl.Series(offers.labels.astype(np.int64))
+        return _Found(offers.users, offers.items, offers.times, answers, events)
     if task.kind == "entity":
         return _entities_taken(dataset, task, start, stop, seed)
     if task.kind == "window":
@@ -239,7 +248,9 @@ def _find(dataset: Dataset, task: Task, start: int, stop: int, seed: int) -> _Fo
     users = np.searchsorted(dataset.user_offsets, rows, side="right").astype(np.int64) - 1
     items = np.asarray(dataset.item_rows)[rows].astype(np.int64)
     values = pl.Series(items) if task.kind == "next" else _values(dataset, task.column, rows, items)
-    found = _Found(users, items, np.asarray(dataset.times)[rows], values)
+    tells = task.column in (ACTION, QUERY)  # then having a query, or the query, is the answer
+    events = np.full(len(rows), -1) if tells else rows
+    found = _Found(users, items, np.asarray(dataset.times)[rows], values, events)
     return found.take(np.flatnonzero(values.is_not_null()))
 
 
@@ -261,11 +272,15 @@ def _settle(dataset: Dataset, task: Task, known: Known, found: _Found, max_lengt
     if task.kind == "rank":
         numbers = _numbers(dataset, task, known, found)
     begin, stop = _before(dataset, found.users, found.times)
+    some = stop > begin
+    if (np.asarray(dataset.times)[stop[some] - 1] >= found.times[some]).any():
+        raise DataError("a history is not from before its question", mend="prepare the data again")
     samples = Samples(
         found.users,
         found.times,
         np.maximum(begin, stop - max_length),
         stop,
+        found.events,
         found.items if task.kind in ("next", "item", "rank") else np.full(count, -1),
         owners,
         answers,
@@ -284,6 +299,25 @@ def _before(dataset: Dataset, users_P: Ints, times_P: Ints) -> tuple[Ints, Ints]
     """Events of users before times: the first, and the first that is not, int64 ``[P]`` each."""
     begin, end = dataset.user_offsets[users_P], dataset.user_offsets[users_P + 1]
     return begin, first_in_ranges(dataset.times, begin, end, times_P)
+
+
+def _check_action(dataset: Dataset, task: Task) -> None:
+    """Refuse an action that the data does not tell apart, and none where one has to be taken."""
+    known = dataset.codes.get(ACTION)
+    if known is None and task.action not in ("", PURCHASE):
+        raise DataError(
+            f"the events have no actions, so none is '{task.action}'",
+            column=ACTION,
+            expected=f"action = '{PURCHASE}', which then stands for all events",
+            mend="prepare the data with a column action, or change the task's",
+        )
+    if not task.action and task.kind in ("item", "rank", "entity"):
+        raise DataError(
+            f"a task of kind '{task.kind}' needs an action that takes the item",
+            column=ACTION,
+            expected=", ".join(known or [PURCHASE]),
+        )
+    _is_of_action(dataset, task.action)  # says what is wrong
 
 
 def _is_of_action(dataset: Dataset, action: str) -> npt.NDArray[np.bool_]:
@@ -344,6 +378,7 @@ def _entities_taken(dataset: Dataset, task: Task, start: int, stop: int, seed: i
     taken = taken.take(entity_N[taken.items] >= 0)
     mine, current = entity_N[taken.items], np.flatnonzero(taken.times >= start)
     had_first = _FirstTimes(taken.users, mine, taken.times)
+    had_that_day = _Days(taken.users, mine, taken.days)
     if task.new_only:
         current = current[had_first.of(taken.users[current], mine[current]) == taken.times[current]]
     users, ends = taken.users[current], (taken.days[current] + 1) * MICROSECONDS_PER_DAY
@@ -351,13 +386,53 @@ def _entities_taken(dataset: Dataset, task: Task, start: int, stop: int, seed: i
     for turn in range(task.negatives):
         items = drawn_others(taken, current, stop, np.random.default_rng((seed, turn)))
         other = np.where(items >= 0, entity_N[items], -1)
-        wrong = (other < 0) | (other == mine[current])
+        wrong = (other < 0) | had_that_day.hold(users, other, taken.days[current])
         if task.new_only:  # nor what the user has had until the end of that day
             wrong |= had_first.of(users, other) < ends
         parts.append((current[~wrong], other[~wrong], np.zeros(int((~wrong).sum()), np.int64)))
     events, owners, answers = (np.concatenate(part) for part in zip(*parts, strict=True))
     texts = pl.Series(names, dtype=pl.String).gather(owners)
-    return _Found(taken.users[events], taken.items[events], taken.times[events], pl.Series(answers), texts)
+    users, items, times = taken.users[events], taken.items[events], taken.times[events]
+    rows = _events_of(dataset, task.action, users, times, items)
+    return _Found(users, items, times, pl.Series(answers), rows, texts)
+
+
+class _Days:
+    """On which days users had entities."""
+
+    def __init__(self, users_E: Ints, entities_E: Ints, days_E: Ints) -> None:
+        self._span, self._first = int(entities_E.max(initial=0)) + 2, int(days_E.min(initial=0))
+        self._days = int(days_E.max(initial=0)) - self._first + 1
+        self._known = np.unique(self._keys(users_E, entities_E, days_E))
+
+    def hold(self, users_P: Ints, entities_P: Ints, days_P: Ints) -> npt.NDArray[np.bool_]:
+        """Whether a user had an entity on a day, bool ``[P]``."""
+        return np.isin(self._keys(users_P, entities_P, days_P), self._known)
+
+    def _keys(self, users: Ints, entities: Ints, days: Ints) -> Ints:
+        return (users * self._span + entities) * self._days + days - self._first
+
+
+def _events_of(dataset: Dataset, action: str, users_P: Ints, times_P: Ints, items_P: Ints) -> Ints:
+    """Events with a query that offers belong to: of that user, time and item, or else of that action.
+
+    An item that was drawn was offered when the one was that was taken. Rows of the Dataset, −1 for none.
+    """
+    if QUERY not in dataset.codes:
+        return np.full(len(users_P), -1)
+    owners = np.repeat(np.arange(dataset.num_users), np.diff(dataset.user_offsets))
+    log = pl.DataFrame({
+        "user": owners,
+        "time": np.asarray(dataset.times),
+        "item": np.asarray(dataset.item_rows).astype(np.int64),
+        "event": np.arange(dataset.num_events),
+    })  # fmt: skip
+    asked = pl.DataFrame({"user": users_P, "time": times_P, "item": items_P})
+    taken, found = log.filter(pl.Series(_is_of_action(dataset, action))), []
+    for keys, some in ((["user", "time", "item"], log), (["user", "time"], taken)):
+        first = some.unique(keys, keep="first", maintain_order=True).select(*keys, "event")
+        found.append(asked.join(first, on=keys, how="left", maintain_order="left")["event"])
+    return found[0].fill_null(found[1]).fill_null(-1).cast(pl.Int64).to_numpy()
 
 
 class _FirstTimes:
@@ -408,7 +483,8 @@ def _windows(dataset: Dataset, task: Task, start: int, stop: int) -> _Found:
     nothing = np.empty(0, np.int64)
     owners = np.concatenate([nothing, *users])
     answers = pl.Series(np.concatenate([np.empty(0), *values]))
-    return _Found(owners, np.full(len(owners), -1), np.concatenate([nothing, *times]), answers)
+    nobody = np.full(len(owners), -1)
+    return _Found(owners, nobody, np.concatenate([nothing, *times]), answers, nobody)
 
 
 def _raw_numbers(dataset: Dataset, task: Task, found: _Found) -> tuple[list[str], npt.NDArray[np.float64]]:
@@ -434,6 +510,7 @@ def _raw_numbers(dataset: Dataset, task: Task, found: _Found) -> tuple[list[str]
             mend="name the columns in the task's numbers",
         )
     together = np.concatenate(columns, axis=1)
+    together[~np.isfinite(together)] = np.nan
     return names, np.sign(together) * np.log1p(np.abs(together))
 
 
@@ -448,17 +525,22 @@ def _spreads(dataset: Dataset, task: Task, found: _Found) -> dict[str, tuple[flo
     for name, column in zip(names, values.T, strict=True):
         known = np.isfinite(column)
         mean, deviation = (float(column[known].mean()), float(column[known].std())) if known.any() else (0, 0)
+        deviation = deviation if deviation > ALIKE * max(abs(mean), 1) else 1.0
         means = [
             column[known & chosen].mean() if (known & chosen).any() else mean for chosen in (taken, ~taken)
         ]
-        spreads[name] = (mean, (deviation or 1.0) * (1 if means[0] >= means[1] else -1))
+        spreads[name] = (mean, deviation * (1 if means[0] >= means[1] else -1))
     return spreads
 
 
 def _numbers(dataset: Dataset, task: Task, known: Known, found: _Found) -> Floats:
     """Normalised; what is not known is 0, the mean."""
-    names, values = _raw_numbers(dataset, task, found)
-    spreads = np.array([known.spreads[name] for name in names])
+    names, found_values = _raw_numbers(dataset, task, found)
+    values = np.full((len(found_values), len(known.spreads)), np.nan)  # a number that this log does not have
+    for place, name in enumerate(known.spreads):
+        if name in names:
+            values[:, place] = found_values[:, names.index(name)]
+    spreads = np.array(list(known.spreads.values()))
     return np.nan_to_num((values - spreads[:, 0]) / spreads[:, 1]).astype(np.float32)
 
 
@@ -470,6 +552,7 @@ def samples_at(windows: Windows, max_length: int) -> Samples:
         windows.cutoffs,
         np.maximum(windows.history_start, windows.history_end - max_length),
         windows.history_end,
+        nothing,
         nothing,
         nothing,
         np.zeros(count, np.int64),

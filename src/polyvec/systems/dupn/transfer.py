@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from polyvec.data.split import check_moment, check_time_kind
 from polyvec.errors import DataError, UsageError
@@ -60,7 +60,8 @@ def transfer(
     how
         ``rt``, representation transfer: the encoder stays as it is, only the new head is trained; the model's
         own tasks are answered as before. ``ft``, fine-tuning: head and encoder are trained on the new task;
-        the model's own heads, which the encoder has left, are dropped. ``rs``: a new model of the same
+        the model's own heads, which the encoder has left, are dropped. What either is validated on is of days
+        that the encoder may have learned from. ``rs``: a new model of the same
         configuration is trained on the new task alone. ``ra``: and one on all tasks together. The last two
         are what transfer is compared with; they look things up in rows of their own.
     options
@@ -90,7 +91,8 @@ def transfer(
     if how == "ra":
         tasks = (model.config.tasks or {}) | tasks
     config = replace(model.config, tasks=tasks)
-    lessons = Lessons.of(dataset, config, options, stop, validates=validation != "none")
+    fields = model.fields if how in ("rt", "ft") else None
+    lessons = Lessons.of(dataset, config, options, stop, validates=validation != "none", fields=fields)
     if lessons.held_out is not None and name not in lessons.held_out:
         raise DataError(
             f"task '{name}' cannot be validated on the last {config.validation_days} days",
@@ -99,12 +101,14 @@ def transfer(
         )
     if share < 1:
         lessons = replace(lessons, training=lessons.training | {name: _some(lessons, name, share)})
-    begun, hooks, optimizers = lessons.untrained(options), None, None
-    if how in ("rt", "ft"):
-        lessons = replace(lessons, fields=model.fields)
+    optimizers = None
+    if fields is None:
+        begun = lessons.untrained(options)
+    else:
         begun = grown(model, lessons, options, keep_tasks=how == "rt")
         if how == "rt":
-            hooks = OnlyTheHead(begun.network, f"heads.of {name}.")
+            for weight, parameter in begun.network.named_parameters():
+                parameter.requires_grad_(weight.startswith(f"heads.of {name}."))
         else:
             optimizers = _two_rates(begun, options, encoder_rate)
     settings = {
@@ -114,7 +118,7 @@ def transfer(
         "moment": [stop, validation, how, encoder_rate, share],
     }
     workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
-    found, progress = train(dataset, lessons, begun, workspace, hooks=hooks, optimizers=optimizers)
+    found, progress = train(dataset, lessons, begun, workspace, optimizers=optimizers)
     meta = found.meta | told_by([progress], "mean over tasks") | lessons.told(found, dataset)
     meta |= {"transferred": {"task": name, "how": how, "share": share}}
     if how == "rt" and model.manifest is not None:
@@ -127,48 +131,12 @@ def grown(model: DUPN, lessons: Lessons, options: TrainingOptions, *, keep_tasks
     """The model with heads for the lessons' tasks: its weights, and new ones for what is new."""
     tasks = (model.tasks if keep_tasks else {}) | lessons.tasks
     config = replace(model.config, tasks={name: task for name, (task, _) in tasks.items()})
-    larger = DUPN.new(
-        config, options, model.fields, tasks, model.trained_items, lessons.learned_until, model.time_kind
-    )
+    until = max(model.trained_until, lessons.learned_until)  # what the encoder has seen counts, too
+    larger = DUPN.new(config, options, model.fields, tasks, model.trained_items, until, model.time_kind)
     known = dict(model.network.state_dict())
     weights = larger.network.state_dict()
     larger.network.load_state_dict({key: known.get(key, weight) for key, weight in weights.items()})
     return larger
-
-
-@dataclass(frozen=True)
-class OnlyTheHead:
-    """Hooks of the training loop that leave gradients to a head alone.
-
-    Attributes
-    ----------
-    network
-        What is trained.
-    prefix
-        How names of the head's weights begin.
-    """
-
-    network: nn.Module
-    prefix: str
-
-    def begin(self, step: int) -> None:
-        """Nothing."""
-
-    def before_update(self, _batch: Any) -> None:
-        """Take away the gradients of what stays."""
-        for name, parameter in self.network.named_parameters():
-            if not name.startswith(self.prefix):
-                parameter.grad = None
-
-    def after_update(self, step: int) -> None:
-        """Nothing."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Nothing is remembered."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing was remembered."""
 
 
 def _two_rates(model: DUPN, options: TrainingOptions, encoder_rate: float) -> list[Optimizer] | None:
@@ -176,7 +144,8 @@ def _two_rates(model: DUPN, options: TrainingOptions, encoder_rate: float) -> li
     if encoder_rate == 1:
         return None
     slower = replace(options, learning_rate=options.learning_rate * encoder_rate)
-    parts = ((model.network.encoder, slower), (model.network.heads, options))
+    others = nn.ModuleList([model.network.heads, model.network.log_variances])
+    parts = ((model.network.encoder, slower), (others, options))
     found: list[Optimizer] = []
     for part, how in parts:
         found += make_optimizers_of(model.config, part, how) or make_optimizers(part, how)
