@@ -186,11 +186,11 @@ class DUPN:
     def encode_users(self, dataset: Dataset, windows: Windows) -> npt.NDArray[np.float32]:
         """Represent users by all that they did before a moment, as if nobody searched: ``[W, 1, R]``."""
         samples = samples_at(windows, self.config.max_length)
-        rep = represent(self.network, samples, self._encoder(dataset), asks=False)
+        rep = represent(self.network, samples, self.encoder_of(dataset), asks=False)
         return rep.astype(np.float32)[:, None]
 
-    def _encoder(self, dataset: Dataset) -> Encoder:
-        """Of the Dataset that was asked for last, looked up once."""
+    def encoder_of(self, dataset: Dataset) -> Encoder:
+        """What turns samples of a Dataset into batches; of the one that was asked for last it is kept."""
         if not self._looked_up or self._looked_up[0] is not dataset:
             self._looked_up[:] = [dataset, Encoder.of(dataset, self.fields)]
         encoder: Encoder = self._looked_up[1]

@@ -23,7 +23,7 @@ from polyvec.data.split import cut
 from polyvec.errors import ArtifactError, UsageError, nearest_name
 from polyvec.ids import Vocabulary
 from polyvec.layers.property_gated_lstm import State
-from polyvec.systems.dupn.features import Encoder, gap_of, item_rows
+from polyvec.systems.dupn.features import gap_of, item_rows
 from polyvec.systems.dupn.network import Batch, Items, cosines
 from polyvec.systems.dupn.tasks import samples_at
 
@@ -92,7 +92,7 @@ class UserTower:
         """Read what users (rows of the Dataset, int64 ``[B]``) did before a moment."""
         windows = cut(dataset, moment, None, 0)[user_rows]
         samples = samples_at(windows, self.model.config.max_length)
-        encoder = Encoder.of(dataset, self.model.fields)
+        encoder = self.model.encoder_of(dataset)
         network = self.model.network
         batch = encoder.batch({"": samples}, next(network.parameters()).device, asks=asks)
         rep, _ = network.encoder(batch, network.encoder.items(batch.items))
@@ -333,7 +333,7 @@ class UserState:
     def of(cls, model: DUPN, dataset: Dataset, user_row: int, moment: int) -> UserState:
         """A user's events before a moment; nothing is worked out yet."""
         state = cls.empty(model)
-        encoder = Encoder.of(dataset, model.fields)
+        encoder = model.encoder_of(dataset)
         windows = cut(dataset, moment, None, 0)[np.array([user_row])]
         batch = encoder.batch({"": samples_at(windows, model.config.max_length)}, state.items.device)
         times = dataset.times[windows.history_end[0] - len(batch.history) : windows.history_end[0]]

@@ -14,7 +14,7 @@ On disk::
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from polyvec.data.dataset import Dataset, TimeKind
+    from polyvec.data.fields import ItemFields
     from polyvec.data.split import Windows
     from polyvec.embeddings import Score
     from polyvec.systems.clusters import Clusters, Side
@@ -79,6 +80,7 @@ class GUIM:
     trained_until: int
     time_kind: TimeKind
     manifest: Manifest | None = None
+    _looked_up: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     @classmethod
     def new(
@@ -229,7 +231,7 @@ class GUIM:
         An empty history gives the learned prior. Items unknown to the model are encoded from their fields.
         """
         self.network.eval()
-        fields = self.fields.encode(dataset.item_table)
+        fields = self._fields_of(dataset.item_table)
         lengths = np.minimum(windows.history_end - windows.history_start, self.config.max_length)
         vectors = np.empty((len(windows), self.config.vectors_per_user, self.config.width), np.float32)
         for samples in groups_of_like_length(lengths + self.config.num_vectors):
@@ -238,6 +240,13 @@ class GUIM:
             users_BCD = self._read_users(items_MD, batch.items_BL, batch.ages_BL, batch.lengths_B)
             vectors[samples] = users_BCD.float().cpu().numpy()
         return vectors
+
+    def _fields_of(self, item_table: pl.DataFrame) -> ItemFields:
+        """Fields of a catalogue; of the one that was asked for last they are kept."""
+        if not self._looked_up or self._looked_up[0] is not item_table:
+            self._looked_up[:] = [item_table, self.fields.encode(item_table)]
+        fields: ItemFields = self._looked_up[1]
+        return fields
 
     def _read_users(
         self,
