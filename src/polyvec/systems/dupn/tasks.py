@@ -113,7 +113,7 @@ class _Found:
 
     Attributes
     ----------
-    users, items, times
+    users, items, times, events
         As in :class:`Samples`.
     values
         Answers as the data has them: texts, numbers, or 0 and 1.
