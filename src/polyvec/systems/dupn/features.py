@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ GAPS = (
     7 * MICROSECONDS_PER_DAY, 30 * MICROSECONDS_PER_DAY,
 )  # fmt: skip
 """Bounds of the paper's eleven ages of an event (its Figure 9)."""
+UNLIMITED = 2**62
 PARTS_OF_DAY = 6  # of four hours
 EPOCH_WEEKDAY = 3  # 1 January 1970 was a Thursday
 
@@ -115,6 +116,38 @@ class Fields:
             {name: _texts(dataset, name) for name in PROPERTIES if len(dataset.codes.get(name, [])) > 1},
             {name: _texts(dataset, name) for name in config.profile_fields},
             Vocabulary(query, "word"),
+        )
+
+    def grown(self, dataset: Dataset, config: DUPNConfig, is_read: npt.NDArray[np.bool_]) -> Fields:
+        """With rows at the end for what those events and their catalogue have and these fields have not.
+
+        A field that was not there has no table, and gets none. Items and words have ``max_ids`` and
+        ``max_words`` rows at most.
+        """
+        config = replace(
+            config,
+            item_fields=tuple(name for name in self.items if name != ITEM_ID),
+            profile_fields=tuple(name for name in self.users if name in dataset.codes),
+        )
+        new = Fields.learn(dataset, config, is_read)
+
+        def extended(known: Vocabulary, more: Vocabulary | None, most: int) -> Vocabulary:
+            return (
+                known if more is None else Vocabulary(known.extended(more.series).series[:most], known.name)
+            )
+
+        def all_extended(known: dict[str, Vocabulary], more: dict[str, Vocabulary]) -> dict[str, Vocabulary]:
+            return {
+                name: extended(one, more.get(name), config.max_ids if name == ITEM_ID else UNLIMITED)
+                for name, one in known.items()
+            }
+
+        return Fields(
+            all_extended(self.items, new.items),
+            extended(self.words, new.words, config.max_words) if len(self.words) else self.words,
+            all_extended(self.events, new.events),
+            all_extended(self.users, new.users),
+            extended(self.query, new.query, config.query_words) if len(self.query) else self.query,
         )
 
     def shape(self, *, has_times: bool) -> Shape:
