@@ -105,14 +105,17 @@ def _update_stream(model: Path, data: Dataset, until: int | None, options: Optio
 def _update(system: str, path: Path, data: Dataset, until: int | None, options: Options) -> None:
     from polyvec.cli.configuration import configure
     from polyvec.errors import UsageError
-    from polyvec.systems import dupn
-    from polyvec.systems.gate import UpdateOptions, one_pass
+    from polyvec.systems import dupn, guim
+    from polyvec.systems.updating import UpdateOptions, one_pass
 
-    systems: dict[str, tuple[Any, Any]] = {"dupn": (dupn.DUPN, dupn.update)}
+    systems: dict[str, tuple[Any, Any]] = {
+        "dupn": (dupn.DUPN, dupn.update),
+        "guim": (guim.GUIM, guim.update),
+    }
     if system not in systems:
         raise UsageError(
             f"a Model of {system} cannot be updated",
-            expected="one of dupn or cel-lite",
+            expected="one of dupn, guim or cel-lite",
             mend=f"fit it again with all data: polyvec fit {system}",
         )
     kind, update = systems[system]

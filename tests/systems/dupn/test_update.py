@@ -20,7 +20,7 @@ from polyvec.systems.dupn import update as update_model
 from polyvec.systems.dupn.features import ITEM_ID
 from polyvec.systems.dupn.fit import make_optimizers_of
 from polyvec.systems.dupn.update import News
-from polyvec.systems.gate import UpdateOptions, one_pass
+from polyvec.systems.updating import UpdateOptions, one_pass
 from polyvec.systems.versions import rollback, versions
 from polyvec.training.checkpoint import read_optimizers
 from polyvec.training.growth import go_on

@@ -37,7 +37,6 @@ GAPS = (
     7 * MICROSECONDS_PER_DAY, 30 * MICROSECONDS_PER_DAY,
 )  # fmt: skip
 """Bounds of the paper's eleven ages of an event (its Figure 9)."""
-UNLIMITED = 2**62
 PARTS_OF_DAY = 6  # of four hours
 EPOCH_WEEKDAY = 3  # 1 January 1970 was a Thursday
 
@@ -130,24 +129,20 @@ class Fields:
             profile_fields=tuple(name for name in self.users if name in dataset.codes),
         )
         new = Fields.learn(dataset, config, is_read)
+        most = {ITEM_ID: config.max_ids}
 
-        def extended(known: Vocabulary, more: Vocabulary | None, most: int) -> Vocabulary:
-            return (
-                known if more is None else Vocabulary(known.extended(more.series).series[:most], known.name)
-            )
-
-        def all_extended(known: dict[str, Vocabulary], more: dict[str, Vocabulary]) -> dict[str, Vocabulary]:
+        def extended(known: dict[str, Vocabulary], more: dict[str, Vocabulary]) -> dict[str, Vocabulary]:
             return {
-                name: extended(one, more.get(name), config.max_ids if name == ITEM_ID else UNLIMITED)
+                name: one.extended(more[name].series, most.get(name)) if name in more else one
                 for name, one in known.items()
             }
 
         return Fields(
-            all_extended(self.items, new.items),
-            extended(self.words, new.words, config.max_words) if len(self.words) else self.words,
-            all_extended(self.events, new.events),
-            all_extended(self.users, new.users),
-            extended(self.query, new.query, config.query_words) if len(self.query) else self.query,
+            extended(self.items, new.items),
+            self.words.extended(new.words.series, config.max_words) if len(self.words) else self.words,
+            extended(self.events, new.events),
+            extended(self.users, new.users),
+            self.query.extended(new.query.series, config.query_words) if len(self.query) else self.query,
         )
 
     def shape(self, *, has_times: bool) -> Shape:

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
-import torch
 
 from polyvec.data.dataset import days, format_time
 from polyvec.data.fields import texts_of
 from polyvec.data.offers import is_within
 from polyvec.data.split import check_time_kind, period_after
 from polyvec.errors import DataError
+from polyvec.layers.tables import PopularTable
 from polyvec.systems.dupn.features import ITEM_ID, Encoder, TaskPlan, item_rows
 from polyvec.systems.dupn.fit import ACCUMULATED, card, make_optimizers_of
 from polyvec.systems.dupn.model import DUPN
 from polyvec.systems.dupn.objective import MOST_VALIDATED, Objective, worth_of_each
 from polyvec.systems.dupn.tasks import Samples, samples_of
 from polyvec.systems.folder import claim_workspace
-from polyvec.systems.gate import Comparison, UpdateOptions, check, held_out, one_pass
+from polyvec.systems.updating import (
+    Comparison,
+    UpdateOptions,
+    check,
+    check_growing,
+    held_out,
+    one_pass,
+    with_counts,
+    with_update,
+)
 from polyvec.systems.versions import next_version, publish
 from polyvec.training.checkpoint import OPTIMIZERS
-from polyvec.training.growth import go_on, grow
+from polyvec.training.growth import begin_at_means, go_on, grow
 from polyvec.training.loop import Trainer, choose_device
 from polyvec.training.optimizers import make_optimizers
 
@@ -68,7 +76,7 @@ def update(
     dataset
         A log with the new events and with those before them, which are the histories.
     options, how
-        How to train, :func:`polyvec.systems.gate.one_pass` of the model's own without it; and by whom to
+        How to train, :func:`polyvec.systems.updating.one_pass` of the model's own without it; and by whom to
         judge.
     until
         Nothing at or after this time is read. None reads everything.
@@ -89,6 +97,7 @@ def update(
     path = Path(path)
     model = DUPN.open(path)
     check_time_kind(model.time_kind, dataset)
+    check_growing(model.config.item_table, model.config.item_rows, len(model.fields.items[ITEM_ID]))
     since, stop = period_after(dataset, model.trained_until, until)
     options, how = options or one_pass(model.options), how or UpdateOptions()
     settings = {
@@ -115,7 +124,7 @@ def update(
         "steps": progress.step,
         "update_seconds": round(progress.seconds, 3),
     }
-    meta = _meta(model, larger, told)
+    meta = with_update(model.manifest.meta if model.manifest else {}, larger.meta, told)
     publish(path, larger, dataset, workspace, meta, card(meta))
     return DUPN.open(path)
 
@@ -184,7 +193,7 @@ class News:
             model.options,
             fields,
             self.tasks,
-            _added(model.trained_items, dataset, self.counts),
+            with_counts(model.trained_items, dataset, self.counts),
             self.stop,
             model.time_kind,
         )
@@ -206,30 +215,12 @@ def _some(samples: dict[str, Samples]) -> dict[str, Samples]:
     return {name: one for name, one in samples.items() if len(one)}
 
 
-def _added(trained: pl.DataFrame, dataset: Dataset, counts: npt.NDArray[np.int64]) -> pl.DataFrame:
-    """Training events of every item, with those of the period."""
-    seen = np.flatnonzero(counts)
-    more = pl.DataFrame({ITEM_ID: dataset.items.take(seen), "events": counts[seen]})
-    together = pl.concat([trained, more.cast(trained.schema)])
-    return together.group_by(ITEM_ID, maintain_order=True).agg(pl.col("events").sum())
-
-
-@torch.no_grad()
 def _begin_at_category(larger: DUPN, dataset: Dataset, known: int) -> None:
     """Let rows of new items, those from ``known`` on, begin at the mean of the rows of their category."""
-    fields = list(larger.fields.items)
-    if CATEGORY not in fields or larger.config.item_table != "popular":
-        return
-    codes, _, _ = item_rows(dataset.item_table, larger.fields)
-    ids, categories = codes[:, 0], codes[:, fields.index(CATEGORY)]
-    weight = dict(larger.network.encoder.items.ids.named_parameters())["weight"]
-    old, new = np.flatnonzero((ids > 0) & (ids < known)), np.flatnonzero(ids >= known)
-    sums = torch.zeros(int(categories.max(initial=0)) + 1, weight.shape[1])
-    sums.index_add_(0, torch.from_numpy(categories[old]), weight[torch.from_numpy(ids[old])].cpu())
-    counts = np.bincount(categories[old], minlength=len(sums))
-    new = new[(categories[new] > 0) & (counts[categories[new]] > 0)]
-    means = sums / torch.from_numpy(np.maximum(counts, 1))[:, None]
-    weight[torch.from_numpy(ids[new])] = means[torch.from_numpy(categories[new])].to(weight)
+    fields, ids = list(larger.fields.items), larger.network.encoder.items.ids
+    if CATEGORY in fields and isinstance(ids, PopularTable):
+        codes, _, _ = item_rows(dataset.item_table, larger.fields)
+        begin_at_means(ids.weight, codes[:, 0], codes[:, fields.index(CATEGORY)], known)
 
 
 def _train(
@@ -294,18 +285,3 @@ def _chosen(samples: Samples) -> Samples:
     """As many samples as are looked at."""
     some = np.random.default_rng(0).permutation(len(samples))[:MOST_VALIDATED]
     return samples.take(np.sort(some))
-
-
-def _meta(model: DUPN, larger: DUPN, told: dict[str, Any]) -> dict[str, Any]:
-    """Manifest entries: those of the model that was updated, and what the update did."""
-    old = model.manifest.meta if model.manifest else {}
-    return (
-        old
-        | larger.meta
-        | {
-            "version": told["version"],
-            "steps": old["steps"] + told["steps"],
-            "training_seconds": round(old["training_seconds"] + told["update_seconds"], 3),
-            "updates": [*old.get("updates", []), told],
-        }
-    )

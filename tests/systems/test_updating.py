@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from polyvec.errors import TrainingError
-from polyvec.systems.gate import Comparison, check, held_out, one_pass
+from polyvec.systems.updating import Comparison, check, held_out, one_pass
 from polyvec.training.options import TrainingOptions
 
 USERS = np.repeat(np.arange(200), 5)

@@ -6,16 +6,20 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import polars as pl
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked
 from scipy.stats import norm
 
-from polyvec.errors import TrainingError
+from polyvec.errors import TrainingError, UsageError
 from polyvec.evaluation.metrics import LEVEL
+from polyvec.layers.tables.choice import can_grow
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from polyvec.data.dataset import Dataset
+    from polyvec.layers.tables.choice import TableKind
     from polyvec.training.options import TrainingOptions
 
     Floats = npt.NDArray[np.float64]
@@ -90,6 +94,52 @@ class Comparison:
 
     def __str__(self) -> str:
         return f"{self.measure} {self.before:.4f} → {self.after:.4f} ({self.low:+.4f} to {self.high:+.4f})"
+
+
+def check_growing(kind: TableKind, rows: int, known: int) -> None:
+    """Refuse a model whose item table takes no new items.
+
+    Raises
+    ------
+    UsageError
+        If it does not.
+    """
+    if not can_grow(kind, rows, known):
+        raise UsageError(
+            f"a table of item ids of kind '{kind}' takes no new items",
+            expected="item_table=popular, or hash or double_hash of no more rows than there are items",
+            mend="fit a Model with such a table",
+        )
+
+
+def with_counts(trained: pl.DataFrame, dataset: Dataset, counts_N: Ints) -> pl.DataFrame:
+    """Training events of every item, with those of a period.
+
+    Parameters
+    ----------
+    trained
+        ``item_id`` and ``events``.
+    dataset, counts_N
+        Events of every item of the Dataset.
+    """
+    seen = np.flatnonzero(counts_N)
+    more = pl.DataFrame({"item_id": dataset.items.take(seen), "events": counts_N[seen]})
+    together = pl.concat([trained, more.cast(trained.schema)])
+    return together.group_by("item_id", maintain_order=True).agg(pl.col("events").sum())
+
+
+def with_update(old: dict[str, Any], new: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+    """Manifest entries of an updated model: those of the one before, its own, and what the update did."""
+    return (
+        old
+        | new
+        | {
+            "version": told["version"],
+            "steps": old["steps"] + told["steps"],
+            "training_seconds": round(old["training_seconds"] + told["update_seconds"], 3),
+            "updates": [*old.get("updates", []), told],
+        }
+    )
 
 
 def held_out(users_P: Ints, num_users: int, share: float, seed: int) -> npt.NDArray[np.bool_]:
