@@ -20,7 +20,7 @@ from polyvec.training.loop import SEED_STRIDE
 from polyvec.training.optimizers import copy_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch.optim import Optimizer
 
@@ -103,6 +103,42 @@ class ClusterSteps(nn.Module):
         self.losses_NQ.index_add_(0, entities_M, losses_MQ.float())
         self.squares_NQ.index_add_(0, entities_M, squares_MQ.float())
         self.targets_N.index_add_(0, targets_P, torch.ones_like(targets_P, dtype=self.targets_N.dtype))
+
+    @torch.no_grad()
+    def ask(
+        self, entities_P: Tensor, losses_of: Callable[[Tensor, Tensor], Tensor], share: float = 1.0
+    ) -> None:
+        """Add what the losses of a batch's samples would be, were their entities in other clusters.
+
+        For models that score one sample at a time.
+
+        Parameters
+        ----------
+        entities_P
+            Of every sample; below 0 for none that is known; int64 ``[P]``.
+        losses_of
+            Losses of R samples, some of them several times, whose entity is another: from the samples' places
+            int64 ``[R]`` and the entities that stand for it, int64 ``[R]``, to ``[R]``.
+        share
+            Of the samples, drawn at random, that are asked; the losses weigh the more.
+        """
+        known_P = (entities_P >= 0).nonzero()[:, 0]
+        count = max(round(share * len(known_P)), min(len(known_P), 1))
+        places_R = known_P[torch.randperm(len(known_P), device=known_P.device)[:count]]
+        if not len(places_R):
+            return
+        entities_R = entities_P[places_R]
+        candidates_RQ = self.candidates(entities_R)
+        stand_ins_RQ = self.table.num_rows + candidates_RQ
+        repeated = places_R[:, None].expand_as(stand_ins_RQ)
+        losses_RQ = losses_of(repeated.flatten(), stand_ins_RQ.flatten()).float().view_as(stand_ins_RQ)
+        entities_M, places = entities_R.unique(return_inverse=True)
+        sums_MQ = losses_RQ.new_zeros(len(entities_M), losses_RQ.shape[1])
+        weight = len(known_P) / count / len(entities_P)
+        losses_MQ = sums_MQ.index_add(0, places, weight * losses_RQ)
+        differences_RQ = weight * (losses_RQ - losses_RQ[:, :1])
+        squares_MQ = sums_MQ.index_add(0, places, differences_RQ.square())
+        self.add_losses(entities_M, losses_MQ, squares_MQ, entities_P[known_P])
 
     def before_update(self, _batch: Any) -> None:
         """Follow the first principal axis of the members' gradients; make rows' gradients means over members.

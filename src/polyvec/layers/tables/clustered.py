@@ -92,8 +92,9 @@ class ClusteredTable(Table):
         return entities_M, sums_MD
 
     def clusters_of(self, ids: Tensor) -> Tensor:
-        """Cluster of each entity, int64 ``[…]``."""
-        return self.assign[ids].long()
+        """Cluster of each entity, int64 ``[…]``; n + k stands for anybody in cluster k."""
+        own = self.assign[ids.clamp(max=self.num_rows - 1)].long()
+        return torch.where(ids < self.num_rows, own, ids - self.num_rows)
 
     def members(self, cluster: int) -> Tensor:
         """Entities of a cluster, ascending; int64 ``[M]``."""

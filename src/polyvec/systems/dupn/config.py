@@ -176,8 +176,10 @@ class DUPNConfig:
     @model_validator(mode="after")
     def _of_one_mind(self) -> Self:
         check_rows(self.item_table, self.item_rows)
-        if self.item_table in ("int8", "clustered", "clustered_residual"):
-            raise ValueError(f"dupn has no item_table={self.item_table} yet")
+        if self.item_table in ("int8", "clustered_residual"):
+            raise ValueError(f"dupn has no item_table={self.item_table}")
+        if self.item_table == "clustered" and self.optimizer == "adagrad":
+            raise ValueError("item_table=clustered needs optimizer=adam")
         for name, task in (self.tasks or {}).items():
             if task.column and task.column in self.profile_fields:
                 raise ValueError(f"tasks.{name} asks for '{task.column}', which profile_fields tell")

@@ -32,7 +32,9 @@ from polyvec.systems.folder import (
     write_model,
 )
 from polyvec.systems.plan import Plan
+from polyvec.training.cluster_steps import cluster_steps
 from polyvec.training.loop import Trainer, choose_device
+from polyvec.training.optimizers import make_optimizers
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -313,28 +315,38 @@ def train(
 ) -> tuple[DUPN, Progress]:
     """Train a model in place, or go on with the one in the workspace; ``stop_after`` epochs, or all for 0."""
     workspace.mkdir(exist_ok=True)
-    trainer = _trainer(dataset, lessons, model, workspace, stop_after)
-    trainer.optimizers = optimizers or trainer.optimizers
-    return model, trainer.run()
+    return model, _trainer(dataset, lessons, model, workspace, stop_after, optimizers).run()
 
 
 def _trainer(
-    dataset: Dataset, lessons: Lessons, model: DUPN, workspace: Path, stop_after: int = 0
+    dataset: Dataset,
+    lessons: Lessons,
+    model: DUPN,
+    workspace: Path,
+    stop_after: int = 0,
+    optimizers: list[Optimizer] | None = None,
 ) -> Trainer:
     options, device = model.options, choose_device(model.options.device)
     model.network.to(device)
     encoder = Encoder.of(dataset, lessons.fields, lessons.counts)
     tasks, held_out = lessons.config.tasks or {}, lessons.held_out
+    plan = TaskPlan(lessons.training, encoder, options.batch_size, options.seed, device)
+    optimizers = optimizers or make_optimizers_of(model.config, model.network, options)
+    optimizers = optimizers or make_optimizers(model.network, options)
+    ids, clusters = model.network.encoder.items.ids, None
+    if next(ids.parameters()).requires_grad:  # where the encoder stays as it is, so do the clusters
+        clusters = cluster_steps(ids, optimizers, len(plan), options)
     return Trainer(
         model.network,
-        Objective(model.network, model.config, tasks),
-        TaskPlan(lessons.training, encoder, options.batch_size, options.seed, device),
+        Objective(model.network, model.config, tasks, clusters),
+        plan,
         None if held_out is None else Validator(model.network, tasks, held_out, encoder),
         options,
         workspace,
         stop_after,
         run_name(workspace),
-        optimizers=make_optimizers_of(model.config, model.network, options),
+        optimizers=optimizers,
+        hooks=clusters,
     )
 
 

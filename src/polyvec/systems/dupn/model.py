@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from polyvec.embeddings import COLD, EMPTY, WARM
 from polyvec.ids import Vocabulary
+from polyvec.layers.tables import clusters_of
 from polyvec.systems.dupn.config import DUPNConfig, Task
 from polyvec.systems.dupn.features import Encoder, Fields, item_rows
 from polyvec.systems.dupn.network import DUPNNetwork, Items
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset, TimeKind
     from polyvec.data.split import Windows
     from polyvec.embeddings import Score
+    from polyvec.systems.clusters import Clusters, Side
 
 SYSTEM = "dupn"
 ITEMS_AT_ONCE = 65_536
@@ -134,6 +136,15 @@ class DUPN:
     def next_task(self) -> str | None:
         """The task whose item vectors lie in the space of rep; None without one."""
         return next((name for name, (task, _) in self.tasks.items() if task.kind == "next"), None)
+
+    @property
+    def clustered(self) -> dict[Side, Clusters]:
+        """The table of the item ids, if it is clustered."""
+        table = clusters_of(self.network.encoder.items.ids)
+        if table is None:
+            return {}
+        rows = pl.Series(self.fields.items["item_id"].rows(self.trained_items["item_id"]))
+        return {"items": (table, self.trained_items.with_columns(row=rows).filter(rows >= 0))}
 
     @property
     def meta(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from polyvec.evaluation.classification import accuracy, auc
 from polyvec.objectives.matching import matching_loss
+from polyvec.systems.dupn.clusters import tell
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from polyvec.systems.dupn.features import Encoder
     from polyvec.systems.dupn.network import Answers, Batch, DUPNNetwork
     from polyvec.systems.dupn.tasks import Samples
+    from polyvec.training.cluster_steps import ClusterSteps
 
     Floats = npt.NDArray[np.float64]
 
@@ -41,15 +43,20 @@ class Objective:
         α, weights.
     tasks
         By name.
+    clusters
+        Told how items would fare in other clusters; None without clusters.
     """
 
     network: DUPNNetwork
     config: DUPNConfig
     tasks: dict[str, Task]
+    clusters: ClusterSteps | None = None
 
     def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss, and what it is made of."""
         answers: Answers = self.network(batch)
+        if self.clusters is not None:
+            tell(self.clusters, self.network, batch, answers, self._log_q(batch))
         losses = {name: self._loss(name, batch, answers) for name in batch.sizes}
         figures = {name: loss.detach() for name, loss in losses.items()}
         total = sum(self._weighted(name, loss) for name, loss in losses.items())

@@ -150,8 +150,8 @@ class SAMLConfig:
         check_rows(self.item_table, self.item_rows)
         if len(set(self.windows)) < len(self.windows):
             raise ValueError("windows names the same days twice")
-        if self.item_table in ("int8", "clustered", "clustered_residual"):
-            raise ValueError(f"saml has no item_table={self.item_table} yet")
+        if self.item_table in ("int8", "clustered_residual"):
+            raise ValueError(f"saml has no item_table={self.item_table}")
         return self
 
 

@@ -26,9 +26,12 @@ from polyvec.systems.plan import Plan
 from polyvec.systems.saml.config import SAMLConfig, default
 from polyvec.systems.saml.features import Encoder, Fields, SamplePlan
 from polyvec.systems.saml.model import SAML, SYSTEM
+from polyvec.systems.saml.network import ITEM_ID
 from polyvec.systems.saml.objective import Objective, Validator, calibrate, predict
 from polyvec.systems.saml.samples import Samples, are_labelled, scenarios_of, taken_before
+from polyvec.training.cluster_steps import cluster_steps
 from polyvec.training.loop import Hooks, Trainer, choose_device
+from polyvec.training.optimizers import make_optimizers
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -333,16 +336,22 @@ def _trainer(
     model.network.to(device)
     encoder = Encoder.of(dataset, lessons.fields)
     held_out = lessons.held_out
+    plan = SamplePlan(lessons.training, encoder, options.batch_size, options.seed, device)
+    optimizers = make_optimizers(model.network, options)
+    ids = model.network.view.everyone.table(ITEM_ID)
+    # while a branch alone is trained, items stay where they are
+    clusters = None if hooks else cluster_steps(ids, optimizers, len(plan), options)
     return Trainer(
         model.network,
-        Objective(model.network, model.config),
-        SamplePlan(lessons.training, encoder, options.batch_size, options.seed, device),
+        Objective(model.network, model.config, clusters),
+        plan,
         None if held_out is None else Validator(model.network, held_out, encoder),
         options,
         workspace,
         stop_after,
         f"{run_name(workspace)}: {model.config.method}",
-        hooks=hooks,
+        optimizers=optimizers,
+        hooks=hooks or clusters,
     )
 
 

@@ -62,6 +62,9 @@ class Batch:
         Numbers, normalised, ``[B, …]``.
     labels
         0 or 1, float ``[B]``.
+    stand_ins
+        Rows of the global table of item ids that stand for the items', int64 ``[B]``; None where each item
+        stands for itself.
     """
 
     scenarios: Tensor
@@ -71,9 +74,17 @@ class Batch:
     owners: Tensor
     dense: Tensor
     labels: Tensor
+    stand_ins: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def global_item(self) -> Tensor:
+        """Rows of the item's fields in the global tables, ``[B, F]``."""
+        if self.stand_ins is None:
+            return self.item
+        return torch.cat([self.stand_ins[:, None], self.item[:, 1:]], dim=1)
 
     @property
     def num_tokens(self) -> int:
@@ -229,7 +240,8 @@ class View(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """x_ind = [d; Z_g; G] ``[B, independent]`` and x_dep = [Z_l; P] ``[B, dependent]``."""
-        context, item = self.everyone(batch.context, self.context), self.everyone(batch.item, self.item)
+        context = self.everyone(batch.context, self.context)
+        item = self.everyone(batch.global_item, self.item)
         embedded = [context, item]
         attended = own_attended = []
         if self.config.max_length:

@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from polyvec.evaluation.scenarios import area_under_curve
+from polyvec.systems.saml.clusters import tell
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from polyvec.systems.saml.features import Encoder
     from polyvec.systems.saml.network import Batch, Scores
     from polyvec.systems.saml.samples import Samples
+    from polyvec.training.cluster_steps import ClusterSteps
 
     Floats = npt.NDArray[np.float64]
 
@@ -36,14 +38,19 @@ class Objective:
         What is trained.
     config
         λ, and what weighs alike: samples or scenarios.
+    clusters
+        Told how items would fare in other clusters; None without clusters.
     """
 
     network: nn.Module
     config: SAMLConfig
+    clusters: ClusterSteps | None = None
 
     def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss, and what it is made of."""
         scores: Scores = self.network(batch)
+        if self.clusters is not None:
+            tell(self.clusters, self.network, batch)
         weights = self._weights(batch)
         loss = self._loss(scores.logits, batch, weights)
         figures = {"own": loss.detach()}
