@@ -43,7 +43,7 @@ from polyvec.systems.dupn.tasks import samples_of
 from polyvec.systems.updating import UpdateOptions, one_pass
 from polyvec.training.options import TrainingOptions
 
-RATES, PASSES = (0.1, 0.3, 1.0), (1, 2)
+RATES, PASSES = (0.3, 1.0), (1, 2, 4)
 EVERYBODY = UpdateOptions(share=0.0)
 ASKED = 50_000  # samples of a task in a period, at most
 QUESTIONS = 5_000_000  # seed of what is drawn
