@@ -156,7 +156,7 @@ def worth_of(model: DUPN, dataset: polyvec.Dataset, start: int, stop: int) -> di
     """What a model's answers of a period are worth, task by task."""
     encoder, found = Encoder.of(dataset, model.fields), {}
     for name, (task, known) in model.tasks.items():
-        begin = start - days(task.days) if task.kind == "window" else start
+        begin = start - days(task.days) + 1 if task.kind == "window" else start
         samples = samples_of(dataset, task, known, begin, stop, QUESTIONS, model.config.max_length)
         some = np.random.default_rng(0).permutation(len(samples))[:ASKED]
         if len(some):

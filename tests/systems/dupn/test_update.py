@@ -15,10 +15,11 @@ from polyvec.data.dataset import MICROSECONDS_PER_DAY, Dataset
 from polyvec.data.split import cut
 from polyvec.errors import DataError, TrainingError, UsageError
 from polyvec.systems import dupn
-from polyvec.systems.dupn import DUPN
+from polyvec.systems.dupn import DUPN, Task
 from polyvec.systems.dupn import update as update_model
 from polyvec.systems.dupn.features import ITEM_ID
 from polyvec.systems.dupn.fit import make_optimizers_of
+from polyvec.systems.dupn.tasks import samples_of
 from polyvec.systems.dupn.update import News
 from polyvec.systems.updating import UpdateOptions, one_pass
 from polyvec.systems.versions import rollback, versions
@@ -139,6 +140,25 @@ def test_only_what_is_new_is_learned_and_nothing_after_the_end(fitted, turned, l
         assert last_week <= samples.times.min() <= samples.times.max() < stop, name
         assert not set(samples.users) & set(news.held_out[name].users), name
     assert news.counts.sum() == ((turned.times >= last_week) & (turned.times < stop)).sum()
+
+
+def test_an_answer_of_days_to_come_is_learned_once_when_they_are_over(
+    turned, config, options, last_week, tmp_path
+):
+    folder = tmp_path / "shop.dupn"
+    churn = Task("window", days=5, every_days=1)
+    config = replace(config, tasks={"churn": churn})
+    dupn.fit(turned, folder, config, replace(options, epochs=1), until=last_week, validation="none")
+    model = DUPN.open(folder)
+    known = samples_of(turned, churn, model.tasks["churn"][1], -(2**60), last_week, 0, 12)
+    first, second = (
+        News.of(replace(model, trained_until=start), turned, start, start + 2 * DAY, 0).training["churn"]
+        for start in (last_week, last_week + 2 * DAY)
+    )
+    moments = [set((samples.times // DAY).tolist()) for samples in (known, first, second)]
+    end = last_week // DAY - 5  # the last moment whose answer was known before
+    assert max(moments[0]) == end
+    assert moments[1:] == [{end + 1, end + 2}, {end + 3, end + 4}]
 
 
 def test_the_way_back_restores_every_answer(folder, turned, quick):

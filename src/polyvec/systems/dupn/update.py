@@ -167,8 +167,8 @@ class News:
         seed = model.options.seed + since // days(1)
         found = {}
         for name, (task, known) in tasks.items():
-            # an answer of the days to come is known when they are over
-            start = since - days(task.days) if task.kind == "window" else since
+            # an answer of the days to come is known when they are over, and counts once
+            start = since - days(task.days) + 1 if task.kind == "window" else since
             found[name] = samples_of(dataset, task, known, start, stop, seed, model.config.max_length)
         judging = {
             name: held_out(samples.users, dataset.num_users, share, seed) for name, samples in found.items()
