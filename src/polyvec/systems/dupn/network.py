@@ -144,6 +144,8 @@ class Batch:
 class ItemTables(nn.Module):
     """e: vectors of an item's fields side by side (equation 1), and what tasks see of an item.
 
+    Vectors that word2vec has made are not trained; what tasks see of them is.
+
     Parameters
     ----------
     config
@@ -164,6 +166,8 @@ class ItemTables(nn.Module):
             self.tables[f"of {name}"] = table
         self.words = WordTable(shape.words, config.word_width) if shape.words else None
         self.width = sum(table.width for table in self.all_tables) + bool(shape.words) * config.word_width
+        if config.item_vectors == "word2vec":
+            self.requires_grad_(requires_grad=False)
         self.encoding = nn.Linear(self.width, config.item_width)
 
     @property

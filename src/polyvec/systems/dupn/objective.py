@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from polyvec.systems.dupn.config import DUPNConfig, Task
     from polyvec.systems.dupn.features import Encoder
     from polyvec.systems.dupn.network import Answers, Batch, DUPNNetwork
+    from polyvec.systems.dupn.rivals import Network
     from polyvec.systems.dupn.tasks import Samples
 
     Floats = npt.NDArray[np.float64]
@@ -44,7 +45,7 @@ class Objective:
         By name.
     """
 
-    network: DUPNNetwork
+    network: Network
     config: DUPNConfig
     tasks: dict[str, Task]
 
@@ -104,7 +105,7 @@ class Validator:
         What turns samples into batches.
     """
 
-    network: DUPNNetwork
+    network: Network
     tasks: dict[str, Task]
     samples: dict[str, Samples]
     encoder: Encoder
@@ -124,9 +125,7 @@ class Validator:
         return found
 
 
-def worth(
-    network: DUPNNetwork, name: str, task: Task, samples: Samples, encoder: Encoder
-) -> dict[str, float]:
+def worth(network: Network, name: str, task: Task, samples: Samples, encoder: Encoder) -> dict[str, float]:
     """What a task's answers are worth.
 
     ``next``: recall@100, how often the item is among the best hundred of the catalogue. ``item``, ``rank``,
@@ -134,7 +133,8 @@ def worth(
     rest; and ``accuracy``.
     """
     if task.kind == "next":
-        return {f"recall@{CUT}": _recall(network, name, samples, encoder)}
+        compared = cast("DUPNNetwork", network)  # no other answers it
+        return {f"recall@{CUT}": _recall(compared, name, samples, encoder)}
     logits = predict(network, name, samples, encoder)
     if logits.ndim == 1:
         return {"auc": float(area_under_curve(samples.answers > 0, logits))}
@@ -146,7 +146,7 @@ def worth(
 
 
 @torch.no_grad()
-def predict(network: DUPNNetwork, name: str, samples: Samples, encoder: Encoder) -> Floats:
+def predict(network: Network, name: str, samples: Samples, encoder: Encoder) -> Floats:
     """Logits of a task's samples, ``[P]``, or of every class ``[P, K]``; not of ``next``."""
     network.eval()
     device = next(network.parameters()).device
