@@ -33,11 +33,15 @@ class Sizes:
     rest: int
 
     @classmethod
-    def of(cls, network: nn.Module, item_table: Table) -> Sizes:
-        """Sizes of a network, of which ``item_table`` is a part; its tensors may be on the meta device."""
+    def of(cls, network: nn.Module, item_table: Table | None) -> Sizes:
+        """Sizes of a network, of which ``item_table`` is a part; its tensors may be on the meta device.
+
+        None stands for a network whose tables hold more than items.
+        """
         total = num_bytes(network.state_dict().values())
         in_all_tables = num_bytes(tensors_in_tables(network))
-        return cls(item_table.bytes(), in_all_tables - item_table.bytes(), total - in_all_tables)
+        of_items = 0 if item_table is None else item_table.bytes()
+        return cls(of_items, in_all_tables - of_items, total - in_all_tables)
 
     @property
     def total(self) -> int:

@@ -248,3 +248,11 @@ def test_ordered_data_cannot_be_updated(folder, plant):
     ordered = replace(plant(users=5, visits=2), time_kind="order")
     with pytest.raises(UsageError, match="data with a timestamp"):
         update_model(folder, ordered)
+
+
+@pytest.mark.parametrize("model", ["wide", "dssm"])
+def test_a_baseline_is_fitted_again_instead(dataset, turned, config, options, last_week, tmp_path, model):
+    config = replace(config, model=model, tasks={"click": config.tasks["click"]})
+    dupn.fit(dataset, tmp_path / "m", config, replace(options, epochs=1), until=last_week, validation="none")
+    with pytest.raises(UsageError, match=f"a Model of {model}"):
+        update_model(tmp_path / "m", turned)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -17,7 +17,19 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Kind = Literal["next", "item", "rank", "class", "entity", "window"]
 Properties = Literal["both", "gates", "attention", "none"]
 Pooling = Literal["attention", "mean", "last"]
+Model = Literal["dupn", "wide", "wide_deep", "dssm", "cnn_max"]
 OF_A_COLUMN: tuple[Kind, ...] = ("class", "entity")
+ANSWERS: dict[Model, tuple[Kind, ...]] = {
+    "dupn": get_args(Kind),
+    "wide": ("item", "rank", "class", "entity", "window"),
+    "wide_deep": ("item", "rank", "class", "entity", "window"),
+    "dssm": ("next", "item", "entity"),
+    "cnn_max": get_args(Kind),
+}
+"""Kinds of task that a model answers: logistic regression has no vectors for ``next``, and two towers have a
+cosine for what has a vector alone."""
+HEADED: tuple[Model, ...] = ("dupn", "cnn_max")
+"""Models of one representation, and a head for each task."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -88,13 +100,19 @@ class Task:
 class DUPNConfig:
     """DUPN (Ni et al., KDD 2018): one encoder of behaviour, and a shallow head for each task.
 
-    What the data has not is left out: shop, brand, category or title of items, action or scenario of events,
-    times of ordered data, users' profiles.
+    Or, by ``model``, what the paper compares it with, on the same tasks, samples, fields and widths. What the
+    data has not is left out: shop, brand, category or title of items, action or scenario of events, times of
+    ordered data, users' profiles.
 
     Attributes
     ----------
+    model
+        ``dupn``; or ``wide``: logistic regression on fields and pairs of them, ``wide_deep``: the same and a
+        deep network on the mean event, ``dssm``: two towers and a cosine, ``cnn_max``: convolutions over the
+        history instead of the LSTM. See :mod:`polyvec.systems.dupn.rivals`, and :data:`ANSWERS` for the kinds
+        of task that each answers.
     tasks
-        By name. None stands for those that the data can answer: see
+        By name. None stands for those that the data, and the model, can answer: see
         :func:`polyvec.systems.dupn.tasks.tasks_of`.
     max_length
         N, latest events of a history.
@@ -120,16 +138,20 @@ class DUPNConfig:
         d_h, numbers of the hidden state.
     properties
         Where an event's property is seen: in the LSTM's ``gates``, in the ``attention``, in ``both``, or in
-        ``none`` of them.
+        ``none`` of them. Other models have neither: they see it (``both``) or not (``none``).
     pooling
         Of the hidden states: ``attention`` as in the paper, their ``mean``, or the ``last`` one.
     head_width
         Of the first layer of every head.
+    deep
+        Of ``wide_deep`` and ``dssm``: widths of the layers; the last one of ``dssm`` is that of its vectors.
+    cross_rows
+        Of ``wide`` and ``wide_deep``: weights that all pairs of fields of a task share by a hash.
     dropout
         Share of the outputs of every fully connected layer that is dropped. The paper's 0.8 is read as the
         share that is kept, as TensorFlow meant it then.
     alpha
-        α of ``next``: scores are α · cosine.
+        α of ``next``, and of all tasks of ``dssm``: scores are α · cosine.
     log_q
         Share of the sampled-softmax correction of ``next``: see :class:`polyvec.systems.guim.GUIMConfig`.
     loss_weights
@@ -139,10 +161,14 @@ class DUPNConfig:
         ``adam``, or ``adagrad`` as in the paper.
     item_table, item_rows
         The table of item ids: see :func:`polyvec.layers.tables.id_table`.
+    item_vectors
+        ``learned`` with the tasks, or made by ``word2vec`` before and kept (the paper's DUPN-w2v): see
+        :mod:`polyvec.systems.dupn.word2vec`.
     validation_days
         Days at the end that are validated on; of ordered data as many events of every user.
     """
 
+    model: Model = "dupn"
     tasks: dict[str, Task] | None = None
     max_length: Count = 100
     id_width: Count = 32
@@ -164,6 +190,8 @@ class DUPNConfig:
     properties: Properties = "both"
     pooling: Pooling = "attention"
     head_width: Count = 128
+    deep: Annotated[tuple[Count, ...], Field(min_length=1)] = (1024, 512, 128)
+    cross_rows: Count = 2**18
     dropout: Share = 0.2
     alpha: Annotated[float, Field(gt=0)] = 20.0
     log_q: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -171,6 +199,7 @@ class DUPNConfig:
     optimizer: Literal["adam", "adagrad"] = "adam"
     item_table: TableKind = "popular"
     item_rows: Annotated[int, Field(ge=0)] = 0
+    item_vectors: Literal["learned", "word2vec"] = "learned"
     validation_days: Count = 7
 
     @model_validator(mode="after")
@@ -180,12 +209,49 @@ class DUPNConfig:
             raise ValueError(f"dupn has no item_table={self.item_table}")
         if self.item_table == "clustered" and self.optimizer == "adagrad":
             raise ValueError("item_table=clustered needs optimizer=adam")
+        if self.item_table == "clustered" and self.model not in HEADED:
+            raise ValueError(f"item_table=clustered needs model={' or '.join(HEADED)}")
+        self._check_item_vectors()
+        self._check_model()
         for name, task in (self.tasks or {}).items():
             if task.column and task.column in self.profile_fields:
                 raise ValueError(f"tasks.{name} asks for '{task.column}', which profile_fields tell")
         if self.tasks is not None and not self.tasks:
             raise ValueError("tasks is empty: leave it out for those that the data can answer")
         return self
+
+    @property
+    def variant(self) -> str:
+        """What kind of model it is, in a few words."""
+        told = f"{self.properties}, {self.pooling}"
+        if self.model != "dupn":
+            told = f"{self.model}, {'with' if self.properties == 'both' else 'without'} properties"
+        return told if self.item_vectors == "learned" else f"{told}, {self.item_vectors}"
+
+    def _check_item_vectors(self) -> None:
+        if self.item_vectors == "word2vec" and self.item_table != "popular":
+            raise ValueError("item_vectors=word2vec needs a row for each id: item_table=popular")
+        if self.model == "wide" and (self.item_vectors != "learned" or self.item_table != "popular"):
+            raise ValueError(
+                "model=wide has weights of items and no vectors: leave out item_vectors and item_table"
+            )
+
+    def _check_model(self) -> None:
+        if self.model != "dupn" and (
+            self.pooling != "attention" or self.properties in ("gates", "attention")
+        ):
+            raise ValueError(
+                f"model={self.model} has no gates and no attention: properties is both or none, "
+                "and pooling is left out"
+            )
+        for name, task in (self.tasks or {}).items():
+            if task.kind not in ANSWERS[self.model]:
+                raise ValueError(f"tasks.{name} is of kind {task.kind}: {told_kinds(self.model)}")
+
+
+def told_kinds(model: Model) -> str:
+    """Say which kinds of task a model answers."""
+    return f"model={model} answers {', '.join(ANSWERS[model])}"
 
 
 def default() -> tuple[DUPNConfig, TrainingOptions]:

@@ -16,11 +16,12 @@ from polyvec.data.dataset import days
 from polyvec.data.offers import EVER, is_within
 from polyvec.data.split import check_moment
 from polyvec.errors import DataError, UsageError
-from polyvec.systems.dupn.config import DUPNConfig, default
+from polyvec.systems.dupn.config import ANSWERS, DUPNConfig, default, told_kinds
 from polyvec.systems.dupn.features import Encoder, Fields, TaskPlan
 from polyvec.systems.dupn.model import DUPN, SYSTEM, Tasks
 from polyvec.systems.dupn.objective import Objective, Validator
 from polyvec.systems.dupn.tasks import Samples, learn, samples_of, tasks_of
+from polyvec.systems.dupn.word2vec import check_installed, pretrain
 from polyvec.systems.folder import (
     REFIT,
     check_refit,
@@ -98,8 +99,8 @@ def fit(
     ArtifactError
         If ``out`` exists, or the run to resume was another one.
     UsageError
-        If the data has no such moment, a task's name cannot be a file's, or ``refit`` has no validation to
-        follow.
+        If the data has no such moment, a task's name cannot be a file's, ``refit`` has no validation to
+        follow, or a library is missing that makes vectors of items.
     """
     out, config, options = Path(out), config or default()[0], options or default()[1]
     check_moment(dataset, until, held_back)
@@ -108,13 +109,14 @@ def fit(
     settings = {SYSTEM: asdict(config), "training": asdict(options), "moment": [stop, validation, refit]}
     lessons = Lessons.of(dataset, config, options, stop, validates=validation != "none")
     workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
-    model, progress = train(dataset, lessons, lessons.untrained(options), workspace)
+    model, progress = train(dataset, lessons, begun(dataset, lessons, options), workspace)
     told = lessons.told(model, dataset)
     runs = [progress]
     if refit:
         lessons = Lessons.of(dataset, lessons.config, options, stop, validates=False)
         again = workspace / REFIT
-        model, progress = train(dataset, lessons, lessons.untrained(options), again, progress.best_epoch + 1)
+        untrained = begun(dataset, lessons, options)
+        model, progress = train(dataset, lessons, untrained, again, progress.best_epoch + 1)
         runs.append(progress)
     meta = model.meta | told_by(runs, "mean over tasks") | told
     write_model(
@@ -164,7 +166,9 @@ class Lessons:
     held_out
         Those to validate on; None without validation.
     left_out
-        Tasks that the data might answer and does not, and why.
+        Tasks that the data might answer and does not, or that the model does not answer, and why.
+    is_read
+        Which events are learned from, bool ``[E]``.
     learned_until
         No event at or after this time is learned from; of ordered data none after this position.
     time_kind
@@ -179,6 +183,7 @@ class Lessons:
     training: dict[str, Samples]
     held_out: dict[str, Samples] | None
     left_out: dict[str, str]
+    is_read: npt.NDArray[np.bool_]
     learned_until: int
     time_kind: Literal["timestamp", "order"]
 
@@ -199,13 +204,20 @@ class Lessons:
         ------
         DataError
             If a task of the configuration cannot be asked, or none can.
+        UsageError
+            If vectors of items are to be made by a library that is not installed.
         """
+        if fields is None and config.item_vectors == "word2vec":
+            check_installed()
         length = config.validation_days if dataset.time_kind == "order" else days(config.validation_days)
         cut = stop - length if validates else stop
         tasks: Tasks = {}
         training, left_out = {}, {}
         for name, task in (config.tasks or tasks_of(dataset)).items():
             _check_name(name)
+            if task.kind not in ANSWERS[config.model]:
+                left_out[name] = told_kinds(config.model)
+                continue
             try:
                 known, samples = learn(dataset, task, EVER, cut, options.seed, config.max_length)
             except DataError as error:
@@ -245,6 +257,7 @@ class Lessons:
             training,
             held_out,
             left_out,
+            is_read,
             learned_until if dataset.time_kind == "order" else cut,
             dataset.time_kind,
         )
@@ -279,6 +292,15 @@ class Lessons:
                 "query": ["query"] if len(parts.query) else [],
             },
         }
+
+
+def begun(dataset: Dataset, lessons: Lessons, options: TrainingOptions) -> DUPN:
+    """A new model; with vectors of items, if word2vec is to make them of the events that are learned from."""
+    model = lessons.untrained(options)
+    if lessons.config.item_vectors == "word2vec":
+        encoder = Encoder.of(dataset, lessons.fields)
+        pretrain(model.representing.encoder.items, encoder, lessons.is_read, options.seed)
+    return model
 
 
 def end_of(dataset: Dataset, until: int | None, held_back: int) -> int:
@@ -333,8 +355,9 @@ def _trainer(
     plan = TaskPlan(lessons.training, encoder, options.batch_size, options.seed, device)
     optimizers = optimizers or make_optimizers_of(model.config, model.network, options)
     optimizers = optimizers or make_optimizers(model.network, options)
-    ids, clusters = model.network.encoder.items.ids, None
-    if next(ids.parameters()).requires_grad:  # where the encoder stays as it is, so do the clusters
+    ids, clusters = model.network.item_table, None
+    # Where the encoder stays as it is, so do the clusters.
+    if ids is not None and next(ids.parameters()).requires_grad:
         clusters = cluster_steps(ids, optimizers, len(plan), options)
     return Trainer(
         model.network,
@@ -371,7 +394,8 @@ def _named(error: DataError, name: str) -> DataError:
 def card(meta: dict[str, Any]) -> str:
     """Say in Markdown what was trained on what."""
     parts = [f"{kind}: {', '.join(names)}" for kind, names in meta["fields"].items() if names]
-    lines = ["# DUPN model", "", f"One vector of {meta['D']} numbers per user, for many tasks.", ""]
+    vectors = f"One vector of {meta['D']} numbers per user" if meta["C"] else "No vectors of users"
+    lines = ["# DUPN model", "", f"{vectors}, for many tasks ({meta['variant']}).", ""]
     for name, kind in meta["tasks"].items():
         measures = meta["validated"].get(name, {})
         worth = ", ".join(f"{measure} {value:.4f}" for measure, value in measures.items())

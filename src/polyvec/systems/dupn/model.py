@@ -24,12 +24,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from polyvec.embeddings import COLD, EMPTY, WARM
+from polyvec.errors import UsageError
 from polyvec.ids import Vocabulary
 from polyvec.layers.tables import clusters_of
-from polyvec.systems.dupn.config import DUPNConfig, Task
+from polyvec.systems.dupn.config import HEADED, DUPNConfig, Task
 from polyvec.systems.dupn.features import Encoder, Fields, item_rows
 from polyvec.systems.dupn.network import DUPNNetwork, Items
 from polyvec.systems.dupn.objective import represent
+from polyvec.systems.dupn.rivals import Network, make_network
 from polyvec.systems.dupn.tasks import Known, samples_at
 from polyvec.systems.folder import read_model_manifest
 from polyvec.systems.sizes import Sizes
@@ -77,7 +79,7 @@ class DUPN:
 
     config: DUPNConfig
     options: TrainingOptions
-    network: DUPNNetwork
+    network: Network
     fields: Fields
     tasks: Tasks
     trained_items: pl.DataFrame
@@ -99,7 +101,7 @@ class DUPN:
     ) -> DUPN:
         """An untrained model; its weights follow from ``options.seed``."""
         torch.manual_seed(options.seed)
-        network = DUPNNetwork(config, fields.shape(has_times=time_kind == "timestamp"), tasks)
+        network = make_network(config, fields.shape(has_times=time_kind == "timestamp"), tasks)
         return cls(config, options, network, fields, tasks, trained_items, trained_until, time_kind)
 
     @property
@@ -114,13 +116,30 @@ class DUPN:
 
     @property
     def num_vectors(self) -> int:
-        """1."""
-        return 1
+        """1; none of a model that says nothing of users alone."""
+        return int(self.width > 0)
 
     @property
     def width(self) -> int:
         """R, numbers of rep."""
-        return self.network.encoder.width
+        return self.network.encoder.width if isinstance(self.network, DUPNNetwork) else 0
+
+    @property
+    def representing(self) -> DUPNNetwork:
+        """The network, one with vectors of users.
+
+        Raises
+        ------
+        UsageError
+            If the model has none.
+        """
+        if isinstance(self.network, DUPNNetwork):
+            return self.network
+        raise UsageError(
+            f"model={self.config.model} has no vectors of users: it reads them together with what is asked",
+            expected="dupn, cnn_max or dssm",
+            mend="what its answers are worth is in its card.md",
+        )
 
     @property
     def history_days(self) -> None:
@@ -132,15 +151,36 @@ class DUPN:
         """Histories are of all that users did, not of purchases alone."""
         return True
 
+    def check_heads(self, what: str) -> None:
+        """Refuse a model whose tasks are not answered by heads on one representation.
+
+        Raises
+        ------
+        UsageError
+            If it is one; ``what`` cannot be done to it.
+        """
+        if self.config.model not in HEADED:
+            raise UsageError(
+                f"model={self.config.model} cannot be {what}: its tasks have no heads on one representation",
+                expected=" or ".join(HEADED),
+                mend="fit a model with the tasks that are wanted",
+            )
+
     @property
     def next_task(self) -> str | None:
-        """The task whose item vectors lie in the space of rep; None without one."""
-        return next((name for name, (task, _) in self.tasks.items() if task.kind == "next"), None)
+        """The task whose item vectors lie in the space of rep; None without one.
+
+        Of the kind ``next``; two towers (``dssm``) compare items with rep in those of kind ``item``, too.
+        """
+        kinds = ("next", "item") if self.config.model == "dssm" else ("next",)
+        found = [name for kind in kinds for name, (task, _) in self.tasks.items() if task.kind == kind]
+        return found[0] if found else None
 
     @property
     def clustered(self) -> dict[Side, Clusters]:
         """The table of the item ids, if it is clustered."""
-        table = clusters_of(self.network.encoder.items.ids)
+        ids = self.network.item_table
+        table = None if ids is None else clusters_of(ids)
         if table is None:
             return {}
         rows = pl.Series(self.fields.items["item_id"].rows(self.trained_items["item_id"]))
@@ -151,39 +191,44 @@ class DUPN:
         """Manifest entries."""
         return {
             "system": SYSTEM,
-            "variant": f"{self.config.properties}, {self.config.pooling}",
+            "variant": self.config.variant,
             "tasks": {name: task.kind for name, (task, _) in self.tasks.items()},
             "trained_until": self.trained_until,
             "time_kind": self.time_kind,
             "parameters": sum(weights.numel() for weights in self.network.parameters()),
             "bytes": self.sizes.total,
             "item_table_bytes": self.sizes.item_table,
-            "C": 1,
+            "C": self.num_vectors,
             "D": self.width,
         }
 
     @property
     def sizes(self) -> Sizes:
         """Bytes of the weights."""
-        return Sizes.of(self.network, self.network.encoder.items.ids)
+        return Sizes.of(self.network, self.network.item_table)
 
     @torch.no_grad()
     def encode_items(self, item_table: pl.DataFrame) -> npt.NDArray[np.float32]:
         """Vectors of the items of any catalogue with an ``item_id`` column. ``→ float32 [N, R]``.
 
-        As a task of kind ``next`` compares them with users; zeros without one.
+        As :attr:`next_task` compares them with users; zeros without one.
+
+        Raises
+        ------
+        UsageError
+            If the model has no vectors of users to compare them with.
         """
+        network = self.representing.eval()
         if self.next_task is None:
             return np.zeros((len(item_table), self.width), np.float32)
-        self.network.eval()
-        device = next(self.network.parameters()).device
+        device = next(network.parameters()).device
         blocks = [np.zeros((0, self.width), np.float32)]
         for start in range(0, len(item_table), ITEMS_AT_ONCE):
             codes, words, offsets = item_rows(item_table[start : start + ITEMS_AT_ONCE], self.fields)
             arrays = (codes, words, offsets[:-1], np.zeros(len(codes), np.float32))
             items = Items(*(torch.from_numpy(array).to(device) for array in arrays))
-            encoded = self.network.encoder.items.encoding(self.network.encoder.items(items))
-            blocks.append(self.network.head(self.next_task).items(encoded).float().cpu().numpy())
+            encoded = network.encoder.items.encoding(network.encoder.items(items))
+            blocks.append(network.head(self.next_task).items(encoded).float().cpu().numpy())
         return np.concatenate(blocks)
 
     def item_states(self, item_table: pl.DataFrame) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
@@ -196,9 +241,15 @@ class DUPN:
         return state.astype(np.uint8), events.astype(np.int64)
 
     def encode_users(self, dataset: Dataset, windows: Windows) -> npt.NDArray[np.float32]:
-        """Represent users by all that they did before a moment, as if nobody searched: ``[W, 1, R]``."""
+        """Represent users by all that they did before a moment, as if nobody searched: ``[W, 1, R]``.
+
+        Raises
+        ------
+        UsageError
+            If the model has no vectors of users.
+        """
         samples = samples_at(windows, self.config.max_length)
-        rep = represent(self.network, samples, self.encoder_of(dataset), asks=False)
+        rep = represent(self.representing, samples, self.encoder_of(dataset), asks=False)
         return rep.astype(np.float32)[:, None]
 
     def encoder_of(self, dataset: Dataset) -> Encoder:

@@ -6,6 +6,7 @@ R width of the representation.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
@@ -18,7 +19,9 @@ from polyvec.layers.property_gated_lstm import PropertyGatedLSTM
 from polyvec.layers.tables import PopularTable, Table, WordTable, id_table
 
 if TYPE_CHECKING:
-    from polyvec.systems.dupn.config import DUPNConfig, Task
+    from collections.abc import Callable, Iterable
+
+    from polyvec.systems.dupn.config import DUPNConfig, Kind, Task
     from polyvec.systems.dupn.tasks import Known
 
 ITEM_ID = "item_id"
@@ -141,6 +144,8 @@ class Batch:
 class ItemTables(nn.Module):
     """e: vectors of an item's fields side by side (equation 1), and what tasks see of an item.
 
+    Vectors that word2vec has made are not trained; what tasks see of them is.
+
     Parameters
     ----------
     config
@@ -161,6 +166,8 @@ class ItemTables(nn.Module):
             self.tables[f"of {name}"] = table
         self.words = WordTable(shape.words, config.word_width) if shape.words else None
         self.width = sum(table.width for table in self.all_tables) + bool(shape.words) * config.word_width
+        if config.item_vectors == "word2vec":
+            self.requires_grad_(requires_grad=False)
         self.encoding = nn.Linear(self.width, config.item_width)
 
     @property
@@ -297,8 +304,8 @@ class Pooling(nn.Module):
         return powers_T / sums_B[owners_T]
 
 
-class UserEncoder(nn.Module):
-    """From behaviour, query and profile to rep = [rep_s; u].
+class Reader(nn.Module, ABC):
+    """What makes one vector of a user: tables of items, properties, profiles and queries, and layers on them.
 
     Parameters
     ----------
@@ -306,7 +313,14 @@ class UserEncoder(nn.Module):
         Widths; where properties are seen.
     shape
         What the data has.
+
+    Attributes
+    ----------
+    width
+        R.
     """
+
+    width: int
 
     def __init__(self, config: DUPNConfig, shape: Shape) -> None:
         super().__init__()
@@ -314,6 +328,17 @@ class UserEncoder(nn.Module):
         self.items = ItemTables(config, shape)
         self.properties = Properties(config, shape)
         self.profile, self.query = Profile(config, shape), Query(config, shape)
+
+    @abstractmethod
+    def forward(self, batch: Batch, items_ME: Tensor) -> tuple[Tensor, Tensor]:
+        """Vector rep of every sample, ``[B, R]``, and the weight of every event in it, ``[T]``."""
+
+
+class UserEncoder(Reader):
+    """DUPN's own: from behaviour, query and profile to rep = [rep_s; u]."""
+
+    def __init__(self, config: DUPNConfig, shape: Shape) -> None:
+        super().__init__(config, shape)
         in_gates = self.properties.width * (config.properties in ("both", "gates"))
         in_attention = self.properties.width * (config.properties in ("both", "attention"))
         self.lstm = PropertyGatedLSTM(self.items.width, in_gates, config.width)
@@ -378,9 +403,13 @@ class Head(nn.Module):
         How many classes, entities, numbers.
     width
         R.
+    hidden
+        Widths of the layers but the last; the paper's without it.
     """
 
-    def __init__(self, config: DUPNConfig, task: Task, known: Known, width: int) -> None:
+    def __init__(
+        self, config: DUPNConfig, task: Task, known: Known, width: int, hidden: tuple[int, ...] = ()
+    ) -> None:
         super().__init__()
         self.kind = task.kind
         if task.kind == "next":
@@ -389,23 +418,36 @@ class Head(nn.Module):
         if task.kind == "entity":
             self.entities = PopularTable(known.num_classes, task.entity_width)
             self.encoding = nn.Linear(task.entity_width, task.entity_width)
-        widths = {
-            "item": (width + config.item_width, config.head_width, config.head_width, 1),
-            "rank": (width, config.head_width, len(known.spreads)),
-            "entity": (width + task.entity_width, config.head_width, task.entity_width, 1),
-        }.get(task.kind, (width, config.head_width, known.num_classes))
-        self.layers = Perceptron(widths, config.dropout)
+        inputs = width + {"item": config.item_width, "entity": task.entity_width}.get(task.kind, 0)
+        second = {"item": (config.head_width,), "entity": (task.entity_width,)}.get(task.kind, ())
+        hidden = hidden or (config.head_width, *second)
+        self.layers = Perceptron((inputs, *hidden, num_outputs(task, known)), config.dropout)
 
     def forward(self, rep_BR: Tensor, items_BI: Tensor, entities_B: Tensor, numbers_BN: Tensor) -> Tensor:
         """Logits, ``[B]``, or of every class ``[B, K]``."""
-        if self.kind == "rank":
-            return (torch.relu(self.layers(rep_BR)) * numbers_BN).sum(dim=1)
+        return answer(self.kind, self.outputs(rep_BR, items_BI, entities_B), numbers_BN)
+
+    def outputs(self, rep_BR: Tensor, items_BI: Tensor, entities_B: Tensor) -> Tensor:
+        """What :func:`answer` makes logits of, ``[B, O]``."""
+        parts = [rep_BR]
         if self.kind == "item":
-            return cast("Tensor", self.layers(torch.cat([rep_BR, items_BI], dim=1)))[:, 0]
+            parts.append(items_BI)
         if self.kind == "entity":
-            encoded = self.encoding(self.entities(entities_B + 1))
-            return cast("Tensor", self.layers(torch.cat([rep_BR, encoded], dim=1)))[:, 0]
-        return cast("Tensor", self.layers(rep_BR))
+            parts.append(self.encoding(self.entities(entities_B + 1)))
+        outputs: Tensor = self.layers(torch.cat(parts, dim=1))
+        return outputs
+
+
+def num_outputs(task: Task, known: Known) -> int:
+    """O, numbers that an answer is made of: one logit, a weight of each number, or a logit per class."""
+    return {"item": 1, "entity": 1, "rank": len(known.spreads)}.get(task.kind, known.num_classes)
+
+
+def answer(kind: Kind, outputs_BO: Tensor, numbers_BN: Tensor) -> Tensor:
+    """Logits, ``[B]``, or of every class ``[B, K]``; of ``rank`` by weights that are never below 0."""
+    if kind == "rank":
+        return (torch.relu(outputs_BO) * numbers_BN).sum(dim=1)
+    return outputs_BO[:, 0] if kind in ("item", "entity") else outputs_BO
 
 
 @dataclass(frozen=True)
@@ -415,9 +457,9 @@ class Answers:
     Attributes
     ----------
     rep
-        ``[B, R]``.
+        ``[B, R]``; R is 0 where nothing is said of users alone.
     weights
-        Attention of every event, ``[T]``.
+        Attention of every event, ``[T]``; none where events are not weighed.
     logits
         By task; of ``next`` α · cos with every item of the batch ``[samples, M]``.
     """
@@ -438,24 +480,37 @@ class DUPNNetwork(nn.Module):
         What the data has.
     tasks
         By name, with what each has learned before.
+    encoder, make_head
+        What stands for DUPN's own encoder, and for :class:`Head`.
     """
 
-    def __init__(self, config: DUPNConfig, shape: Shape, tasks: dict[str, tuple[Task, Known]]) -> None:
+    def __init__(
+        self,
+        config: DUPNConfig,
+        shape: Shape,
+        tasks: dict[str, tuple[Task, Known]],
+        encoder: Reader | None = None,
+        make_head: Callable[[DUPNConfig, Task, Known, int], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
-        self.encoder = UserEncoder(config, shape)
+        self.encoder = encoder or UserEncoder(config, shape)
+        make_head = make_head or Head
         self.heads = nn.ModuleDict(
             {
-                f"of {name}": Head(config, task, known, self.encoder.width)
+                f"of {name}": make_head(config, task, known, self.encoder.width)
                 for name, (task, known) in tasks.items()
             }
         )
-        self.log_variances = nn.ParameterDict()
-        if config.loss_weights == "uncertainty":
-            self.log_variances.update({f"of {name}": nn.Parameter(torch.zeros(())) for name in tasks})
+        self.log_variances = log_variances(config, tasks)
+
+    @property
+    def item_table(self) -> Table:
+        """The table of item ids."""
+        return self.encoder.items.ids
 
     def head(self, task: str) -> Head:
-        """Head of a task."""
+        """Head of a task, or what stands for it."""
         return cast("Head", self.heads[f"of {task}"])
 
     def forward(self, batch: Batch) -> Answers:
@@ -472,6 +527,14 @@ class DUPNNetwork(nn.Module):
                 items = encoded_MI[batch.candidates[rows]] if head.kind == "item" else encoded_MI[:0]
                 logits[name] = head(rep, items, batch.entities[rows], batch.numbers[name])
         return Answers(rep_BR, weights_T, logits)
+
+
+def log_variances(config: DUPNConfig, tasks: Iterable[str]) -> nn.ParameterDict:
+    """One s for each task, if weights of losses are learned."""
+    found = nn.ParameterDict()
+    if config.loss_weights == "uncertainty":
+        found.update({f"of {name}": nn.Parameter(torch.zeros(())) for name in tasks})
+    return found
 
 
 def cosines(users_BR: Tensor, items_MR: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from polyvec.systems.dupn.config import DUPNConfig, Task
     from polyvec.systems.dupn.features import Encoder
     from polyvec.systems.dupn.network import Answers, Batch, DUPNNetwork
+    from polyvec.systems.dupn.rivals import Network
     from polyvec.systems.dupn.tasks import Samples
     from polyvec.training.cluster_steps import ClusterSteps
 
@@ -47,7 +48,7 @@ class Objective:
         Told how items would fare in other clusters; None without clusters.
     """
 
-    network: DUPNNetwork
+    network: Network
     config: DUPNConfig
     tasks: dict[str, Task]
     clusters: ClusterSteps | None = None
@@ -56,7 +57,8 @@ class Objective:
         """Loss, and what it is made of."""
         answers: Answers = self.network(batch)
         if self.clusters is not None:
-            tell(self.clusters, self.network, batch, answers, self._log_q(batch))
+            network = cast("DUPNNetwork", self.network)  # no other has clusters
+            tell(self.clusters, network, batch, answers, self._log_q(batch))
         losses = {name: self._loss(name, batch, answers) for name in batch.sizes}
         figures = {name: loss.detach() for name, loss in losses.items()}
         total = sum(self._weighted(name, loss) for name, loss in losses.items())
@@ -110,7 +112,7 @@ class Validator:
         What turns samples into batches.
     """
 
-    network: DUPNNetwork
+    network: Network
     tasks: dict[str, Task]
     samples: dict[str, Samples]
     encoder: Encoder
@@ -130,9 +132,7 @@ class Validator:
         return found
 
 
-def worth(
-    network: DUPNNetwork, name: str, task: Task, samples: Samples, encoder: Encoder
-) -> dict[str, float]:
+def worth(network: Network, name: str, task: Task, samples: Samples, encoder: Encoder) -> dict[str, float]:
     """What a task's answers are worth.
 
     ``next``: recall@100, how often the item is among the best hundred of the catalogue. ``item``, ``rank``,
@@ -146,7 +146,7 @@ def worth(
 
 
 def worth_of_each(
-    network: DUPNNetwork, name: str, task: Task, samples: Samples, encoder: Encoder
+    network: Network, name: str, task: Task, samples: Samples, encoder: Encoder
 ) -> dict[str, Floats]:
     """One number for every sample, ``[P]``, whose mean is the measure: see :func:`worth`.
 
@@ -154,7 +154,8 @@ def worth_of_each(
     :mod:`polyvec.evaluation.classification`.
     """
     if task.kind == "next":
-        return {f"recall@{CUT}": _are_found(network, name, samples, encoder)}
+        compared = cast("DUPNNetwork", network)  # no other answers it
+        return {f"recall@{CUT}": _are_found(compared, name, samples, encoder)}
     logits = predict(network, name, samples, encoder)
     if logits.ndim == 1:
         return {"auc": auc((samples.answers > 0)[:, None], logits[:, None])}
@@ -163,7 +164,7 @@ def worth_of_each(
 
 
 @torch.no_grad()
-def predict(network: DUPNNetwork, name: str, samples: Samples, encoder: Encoder) -> Floats:
+def predict(network: Network, name: str, samples: Samples, encoder: Encoder) -> Floats:
     """Logits of a task's samples, ``[P]``, or of every class ``[P, K]``; not of ``next``."""
     network.eval()
     device = next(network.parameters()).device

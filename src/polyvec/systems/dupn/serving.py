@@ -24,7 +24,7 @@ from polyvec.errors import ArtifactError, UsageError, nearest_name
 from polyvec.ids import Vocabulary
 from polyvec.layers.property_gated_lstm import State
 from polyvec.systems.dupn.features import gap_of, item_rows
-from polyvec.systems.dupn.network import Batch, Items, cosines
+from polyvec.systems.dupn.network import Batch, Items, UserEncoder, cosines
 from polyvec.systems.dupn.tasks import samples_at
 
 if TYPE_CHECKING:
@@ -78,22 +78,22 @@ class UserTower:
     Raises
     ------
     UsageError
-        If the model was never saved: it has no version.
+        If the model was never saved: it has no version; or its tasks have no heads on one representation.
     """
 
     def __init__(self, model: DUPN) -> None:
         if model.manifest is None:
             raise UsageError("a model that was never saved has no version", mend="save it: polyvec fit")
+        model.check_heads("split")
         self.model, self.version = model, model.manifest.fingerprint
-        model.network.eval()
+        self.network = model.representing.eval()
 
     @torch.no_grad()
     def read(self, dataset: Dataset, user_rows: Ints, moment: int, *, asks: bool = True) -> UserPart:
         """Read what users (rows of the Dataset, int64 ``[B]``) did before a moment."""
         windows = cut(dataset, moment, None, 0)[user_rows]
         samples = samples_at(windows, self.model.config.max_length)
-        encoder = self.model.encoder_of(dataset)
-        network = self.model.network
+        encoder, network = self.model.encoder_of(dataset), self.network
         batch = encoder.batch({"": samples}, next(network.parameters()).device, asks=asks)
         rep, _ = network.encoder(batch, network.encoder.items(batch.items))
         return self.part(rep)
@@ -105,7 +105,7 @@ class UserTower:
         for name, (task, _) in self.model.tasks.items():
             if task.kind == "next":
                 continue
-            layers = self.model.network.head(name).layers
+            layers = self.network.head(name).layers
             if task.kind in OF_PAIRS:
                 first = layers.linears[0]
                 found.first[name] = nn.functional.linear(
@@ -157,9 +157,11 @@ class ItemHead:
         Raises
         ------
         UsageError
-            If the model was never saved, or none of its tasks is about items.
+            If the model was never saved, its tasks have no heads on one representation, or none of them is
+            about items.
         """
-        version, network = UserTower(model).version, model.network
+        tower = UserTower(model)
+        version, network = tower.version, tower.network
         codes, words, offsets = item_rows(item_table, model.fields)
         arrays = (codes, words, offsets[:-1], np.zeros(len(codes), np.float32))
         device = next(network.parameters()).device
@@ -331,18 +333,22 @@ class UserState:
     @classmethod
     @torch.no_grad()
     def of(cls, model: DUPN, dataset: Dataset, user_row: int, moment: int) -> UserState:
-        """A user's events before a moment; nothing is worked out yet."""
-        state = cls.empty(model)
+        """A user's events before a moment; nothing is worked out yet.
+
+        Raises
+        ------
+        UsageError
+            If the model has no LSTM.
+        """
+        state, network = cls.empty(model), _recurrent(model)
         encoder = model.encoder_of(dataset)
         windows = cut(dataset, moment, None, 0)[np.array([user_row])]
         batch = encoder.batch({"": samples_at(windows, model.config.max_length)}, state.items.device)
         times = dataset.times[windows.history_end[0] - len(batch.history) : windows.history_end[0]]
         return replace(
             state,
-            items=model.network.encoder.items(batch.items)[batch.history],
-            codes=_without_age(
-                batch.properties, has_times=bool(model.network.encoder.properties.times)
-            ).numpy(),
+            items=network.items(batch.items)[batch.history],
+            codes=_without_age(batch.properties, has_times=bool(network.properties.times)).numpy(),
             times=np.asarray(times, np.int64),
             users=batch.users,
         )
@@ -350,7 +356,7 @@ class UserState:
     @classmethod
     def empty(cls, model: DUPN) -> UserState:
         """Of a user who has done nothing."""
-        encoder = model.network.encoder
+        encoder = _recurrent(model)
         some = encoder.lstm.bias
         kinds = len(encoder.properties.events) + bool(encoder.properties.times)
         return cls(
@@ -377,7 +383,7 @@ class UserState:
     @torch.no_grad()
     def read(self, model: DUPN, moment: int) -> tuple[Tensor, UserState]:
         """Vector rep at a moment as if nobody searched, ``[1, R]``; and the state, worked out until then."""
-        encoder = model.network.eval().encoder
+        encoder = _recurrent(model).eval()
         ages = gap_of(moment - self.times)
         done = len(self.ages)
         same = ages[:done] == self.ages
@@ -406,6 +412,18 @@ class UserState:
             owners=torch.zeros(len(self), dtype=torch.int64), properties=nothing[:, None], users=self.users,
             words=nothing, word_offsets=one, candidates=one, entities=one, answers=one, weights=one.float(),
         )  # fmt: skip
+
+
+def _recurrent(model: DUPN) -> UserEncoder:
+    """The encoder, one with states."""
+    encoder = model.representing.encoder
+    if not isinstance(encoder, UserEncoder):
+        raise UsageError(
+            f"model={model.config.model} has no states that take event by event",
+            expected="dupn, by its LSTM",
+            mend="read the whole history: UserTower.read",
+        )
+    return encoder
 
 
 def _without_age(properties_TF: Tensor, *, has_times: bool) -> Tensor:

@@ -11,7 +11,7 @@ from torch import nn
 
 from polyvec.data.split import check_moment, check_time_kind
 from polyvec.errors import DataError, UsageError
-from polyvec.systems.dupn.fit import Lessons, card, end_of, make_optimizers_of, train
+from polyvec.systems.dupn.fit import Lessons, begun, card, end_of, make_optimizers_of, train
 from polyvec.systems.dupn.model import DUPN, SYSTEM
 from polyvec.systems.folder import claim_workspace, told_by, write_model
 from polyvec.training.optimizers import make_optimizers
@@ -76,7 +76,8 @@ def transfer(
     Raises
     ------
     UsageError
-        If the model has such a task, learned from another kind of time, or an option is out of its range.
+        If the model has such a task, learned from another kind of time, or has no representation that heads
+        read; or an option is out of its range.
     DataError
         If the data does not answer the task.
     ArtifactError
@@ -103,14 +104,14 @@ def transfer(
         lessons = replace(lessons, training=lessons.training | {name: _some(lessons, name, share)})
     optimizers = None
     if fields is None:
-        begun = lessons.untrained(options)
+        start = begun(dataset, lessons, options)
     else:
-        begun = grown(model, lessons, options, keep_tasks=how == "rt")
+        start = grown(model, lessons, options, keep_tasks=how == "rt")
         if how == "rt":
-            for weight, parameter in begun.network.named_parameters():
+            for weight, parameter in start.network.named_parameters():
                 parameter.requires_grad_(weight.startswith(f"heads.of {name}."))
         else:
-            optimizers = _two_rates(begun, options, encoder_rate)
+            optimizers = _two_rates(start, options, encoder_rate)
     settings = {
         SYSTEM: asdict(config),
         "training": asdict(options),
@@ -118,7 +119,7 @@ def transfer(
         "moment": [stop, validation, how, encoder_rate, share],
     }
     workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
-    found, progress = train(dataset, lessons, begun, workspace, optimizers=optimizers)
+    found, progress = train(dataset, lessons, start, workspace, optimizers=optimizers)
     meta = found.meta | told_by([progress], "mean over tasks") | lessons.told(found, dataset)
     meta |= {"transferred": {"task": name, "how": how, "share": share}}
     if how == "rt" and model.manifest is not None:
@@ -144,8 +145,9 @@ def _two_rates(model: DUPN, options: TrainingOptions, encoder_rate: float) -> li
     if encoder_rate == 1:
         return None
     slower = replace(options, learning_rate=options.learning_rate * encoder_rate)
-    others = nn.ModuleList([model.network.heads, model.network.log_variances])
-    parts = ((model.network.encoder, slower), (others, options))
+    network = model.representing
+    others = nn.ModuleList([network.heads, network.log_variances])
+    parts = ((network.encoder, slower), (others, options))
     found: list[Optimizer] = []
     for part, how in parts:
         found += make_optimizers_of(model.config, part, how) or make_optimizers(part, how)
@@ -161,6 +163,7 @@ def _some(lessons: Lessons, name: str, share: float) -> Any:
 
 
 def _check(model: DUPN, name: str, how: str, encoder_rate: float, share: float) -> None:
+    model.check_heads("transferred")
     if name in model.tasks:
         raise UsageError(
             f"the model was trained on task '{name}' already",

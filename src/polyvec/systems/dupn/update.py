@@ -12,8 +12,9 @@ from polyvec.data.dataset import days, format_time
 from polyvec.data.fields import texts_of
 from polyvec.data.offers import is_within
 from polyvec.data.split import check_time_kind, period_after
-from polyvec.errors import DataError
+from polyvec.errors import DataError, UsageError
 from polyvec.layers.tables import PopularTable
+from polyvec.systems.dupn.config import HEADED
 from polyvec.systems.dupn.features import ITEM_ID, Encoder, TaskPlan, item_rows
 from polyvec.systems.dupn.fit import ACCUMULATED, card, make_optimizers_of
 from polyvec.systems.dupn.model import DUPN
@@ -97,6 +98,7 @@ def update(
     path = Path(path)
     model = DUPN.open(path)
     check_time_kind(model.time_kind, dataset)
+    _check_model(model)
     check_growing(model.config.item_table, model.config.item_rows, len(model.fields.items[ITEM_ID]))
     since, stop = period_after(dataset, model.trained_until, until)
     options, how = options or one_pass(model.options), how or UpdateOptions()
@@ -127,6 +129,17 @@ def update(
     meta = with_update(model.manifest.meta if model.manifest else {}, larger.meta, told)
     publish(path, larger, dataset, workspace, meta, card(meta))
     return DUPN.open(path)
+
+
+def _check_model(model: DUPN) -> None:
+    """Refuse a model of which nobody knows what new items would be to it."""
+    config = model.config
+    if config.model not in HEADED or config.item_vectors != "learned":
+        raise UsageError(
+            f"a Model of {config.variant} cannot be updated",
+            expected=f"model={' or '.join(HEADED)}, and item_vectors=learned",
+            mend="fit it again with all data",
+        )
 
 
 @dataclass(frozen=True)
@@ -217,7 +230,7 @@ def _some(samples: dict[str, Samples]) -> dict[str, Samples]:
 
 def _begin_at_category(larger: DUPN, dataset: Dataset, known: int) -> None:
     """Let rows of new items, those from ``known`` on, begin at the mean of the rows of their category."""
-    fields, ids = list(larger.fields.items), larger.network.encoder.items.ids
+    fields, ids = list(larger.fields.items), larger.network.item_table
     if CATEGORY in fields and isinstance(ids, PopularTable):
         codes, _, _ = item_rows(dataset.item_table, larger.fields)
         begin_at_means(ids.weight, codes[:, 0], codes[:, fields.index(CATEGORY)], known)
