@@ -395,6 +395,8 @@ class Head(nn.Module):
             "entity": (width + task.entity_width, config.head_width, task.entity_width, 1),
         }.get(task.kind, (width, config.head_width, known.num_classes))
         self.layers = Perceptron(widths, config.dropout)
+        if task.kind == "rank":  # a weight that begins below 0 is 0 for all users, and stays so
+            nn.init.constant_(self.layers.linears[-1].bias, len(known.spreads) ** -0.5)
 
     def forward(self, rep_BR: Tensor, items_BI: Tensor, entities_B: Tensor, numbers_BN: Tensor) -> Tensor:
         """Logits, ``[B]``, or of every class ``[B, K]``."""
