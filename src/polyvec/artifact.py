@@ -97,6 +97,30 @@ def writing(
     _publish(stage, path)
 
 
+def copy_whole(source: Path, path: Path) -> None:
+    """Put a copy of an artefact at ``path``, whole or not at all, in the place of one that stands there.
+
+    Files are hard links where the file system has them: no writer changes a file that it has published.
+
+    Raises
+    ------
+    ArtifactError
+        If ``path`` holds something that polyvec did not write.
+    """
+    refuse_existing(path, overwrite=True)
+    stage = stage_path(path)
+    if stage.exists():
+        shutil.rmtree(stage)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copytree(source, stage, copy_function=_link)
+        _flush_folders(stage)
+    except BaseException:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
+    _publish(stage, path)
+
+
 def claim(folder: Path, request: dict[str, Any], *, resume: bool) -> None:
     """Take a working folder for a request: empty it, or keep what the same request has left in it.
 
@@ -304,8 +328,7 @@ def _seal(stage: Path, kind: str, meta: dict[str, Any], parents: dict[str, str])
     manifest["checksum"] = _checksum(json.loads(json.dumps(manifest)))  # as a reader will see the entries
     (stage / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
     _flush(stage / MANIFEST)
-    for folder in [stage, *(entry for entry in stage.rglob("*") if entry.is_dir())]:
-        _flush(folder)
+    _flush_folders(stage)
 
 
 def _unmeasured(meta: dict[Any, Any]) -> dict[Any, Any]:
@@ -335,8 +358,21 @@ def _publish(stage: Path, path: Path) -> None:
         shutil.rmtree(aside)
 
 
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copy2(source, target)
+        _flush(Path(target))
+
+
 def _aside_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.replaced")
+
+
+def _flush_folders(path: Path) -> None:
+    for folder in [path, *(entry for entry in path.rglob("*") if entry.is_dir())]:
+        _flush(folder)
 
 
 def _flush(path: Path) -> None:

@@ -107,8 +107,10 @@ class Vocabulary:
             raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)} {self.name}s")
         return self._ids.gather(rows)
 
-    def extended(self, ids: pl.Series) -> Vocabulary:
+    def extended(self, ids: pl.Series, most: int | None = None) -> Vocabulary:
         """Vocabulary with those ids at its end that it does not know; the rows of known ids stay.
+
+        With ``most``, ids beyond so many rows are left out; known ones all stay.
 
         Raises
         ------
@@ -122,7 +124,7 @@ class Vocabulary:
         """
         asked = Vocabulary(ids, self.name)
         if not len(self):
-            return asked
+            return asked if most is None else Vocabulary(asked.series.head(most), self.name)
         alike = asked.series.cast(self._ids.dtype, strict=False)  # integers with and without a sign
         if asked.is_text != self.is_text or alike.null_count():
             raise DataError(
@@ -132,6 +134,8 @@ class Vocabulary:
                 mend="prepare the data with ids of that type",
             )
         new = alike.filter(self.rows(alike) == UNKNOWN)
+        if most is not None:
+            new = new.head(max(most - len(self), 0))
         return Vocabulary(pl.concat([self._ids, new]), self.name)
 
     def parse(self, text: str) -> RawId:

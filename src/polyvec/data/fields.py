@@ -93,6 +93,20 @@ class FieldVocabulary:
             Vocabulary(frequent_words(item_table, max_words), "word"),
         )
 
+    def grown(
+        self, item_table: pl.DataFrame, counts: npt.NDArray[np.int64], max_popular: int, max_words: int
+    ) -> FieldVocabulary:
+        """With rows at the end for what a catalogue and its events have and this has not, as far as they go.
+
+        Parameters are those of :meth:`learn`. Categories or words where there were none get no table.
+        """
+        new = FieldVocabulary.learn(item_table, counts, max_popular, max_words)
+        return FieldVocabulary(
+            self.popular.extended(new.popular.series, max_popular),
+            self.categories.extended(new.categories.series) if len(self.categories) else self.categories,
+            self.words.extended(new.words.series, max_words) if len(self.words) else self.words,
+        )
+
     def encode(self, item_table: pl.DataFrame) -> ItemFields:
         """Fields of any catalogue ``[N]``; ids, categories and words without a row fall back to none."""
         words, word_offsets = rows_of_lists(self.words, titles_as_words(item_table))

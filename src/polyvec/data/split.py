@@ -205,6 +205,38 @@ def check_time_kind(learned: TimeKind, dataset: Dataset) -> None:
         )
 
 
+def period_after(dataset: Dataset, since: int, until: int | None) -> tuple[int, int]:
+    """First moment of what is new, and the first after it.
+
+    Parameters
+    ----------
+    dataset
+        Has timestamps.
+    since
+        What came before it is known.
+    until
+        Nothing at or after this time is read; None reads everything.
+
+    Raises
+    ------
+    DataError
+        If the data has no timestamps, or no event in that time.
+    """
+    require_timestamps(dataset, "an update")
+    stop = dataset.time_span[1] + 1 if until is None else until
+    if not np.any((dataset.times >= since) & (dataset.times < stop)):
+        first, last = (format_time(moment, dataset.time_kind) for moment in dataset.time_span)
+        moment = format_time(since, dataset.time_kind)
+        raise DataError(
+            f"no event lies at or after {moment}, which the model has learned until"
+            + (f", and before {format_time(until, dataset.time_kind)}" if until is not None else ""),
+            column="timestamp",
+            expected=f"the log with what came since; this one is from {first} to {last}",
+            mend="prepare the data with the new events, and with those before them: they are the histories",
+        )
+    return since, stop
+
+
 def leave_last_out(dataset: Dataset, skip: int = 0, targets: int = 1) -> Windows:
     """Hold out ``targets`` events of each user, leaving out the ``skip`` events after them.
 

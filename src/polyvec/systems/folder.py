@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from polyvec.artifact import Manifest, claim, read_manifest, refuse_existing, writing
 from polyvec.errors import ArtifactError, UsageError
+from polyvec.training.checkpoint import keep_optimizers
 from polyvec.training.journal import JOURNAL, TENSORBOARD
 
 if TYPE_CHECKING:
@@ -100,6 +101,18 @@ def told_best(meta: dict[str, Any]) -> str:
     return f"best on validation after epoch {meta['best_epoch'] + 1}: {measure} {value:.4f}"
 
 
+def told_updates(meta: dict[str, Any]) -> list[str]:
+    """Say in a model card what every update learned, and how far it was foretold before."""
+    lines = []
+    for told in meta.get("updates", []):
+        worth = ", ".join(f"{name} {value:.4f}" for name, value in told["foretold"].items())
+        lines.append(
+            f"* version {told['version']}: updated by {told['from']} to {told['to']}"
+            f" ({told['new_items']:,} new items)" + (f"; before it learned them, {worth}" if worth else "")
+        )
+    return lines
+
+
 def told_budget(budget: int) -> str:
     """What a model card adds to the bytes of a model that was to fit into a budget."""
     return f" (budget {budget:,})" if budget else ""
@@ -114,6 +127,8 @@ def write_model(
     *,
     card: str,
     overwrite: bool,
+    keeps_optimizers: bool = False,
+    before: Manifest | None = None,
 ) -> None:
     """Write a Model with what its run said, whole or not at all, and clear the workspace away.
 
@@ -133,8 +148,12 @@ def write_model(
         The model card, Markdown.
     overwrite
         Replace an existing Model.
+    keeps_optimizers
+        Keep what the optimizers remember, in ``optimizers.safetensors``: an update goes on with it.
+    before
+        Of the Model that this one was updated from: its other parent.
     """
-    parents = {"dataset": dataset.manifest} if dataset.manifest else {}
+    parents = {role: one for role, one in [("dataset", dataset.manifest), ("model", before)] if one}
     with writing(out, "model", meta=meta, parents=parents, overwrite=overwrite) as stage:
         model.save_into(stage)
         (stage / "card.md").write_text(card, "utf-8")
@@ -143,6 +162,8 @@ def write_model(
                 (stage / run).mkdir(exist_ok=True)
                 shutil.copy(workspace / run / JOURNAL, stage / run)
                 shutil.copytree(workspace / run / TENSORBOARD, stage / run / TENSORBOARD)
+        if keeps_optimizers:
+            keep_optimizers(workspace / REFIT if (workspace / REFIT).exists() else workspace, stage)
     shutil.rmtree(workspace)
 
 

@@ -96,7 +96,7 @@ def load_checkpoint(
         except ArtifactError:
             continue  # damaged: an older one may be whole
         network.load_state_dict(load_file(path / NETWORK))
-        _unflatten(load_file(path / OPTIMIZERS), optimizers)
+        restore_optimizers(read_optimizers(path / OPTIMIZERS), optimizers)
         if hooks is not None:
             hooks.load_state_dict(load_file(path / HOOKS))
         return progress
@@ -127,11 +127,25 @@ def _counter_type(value: Any) -> torch.dtype | None:
     return torch.int64 if isinstance(value, int) else None
 
 
-def _unflatten(flat: dict[str, Tensor], optimizers: list[Optimizer]) -> None:
-    states: list[dict[int, dict[str, Any]]] = [{} for _ in optimizers]
-    for key, tensor in flat.items():
+def read_optimizers(file: Path) -> list[dict[int, dict[str, Any]]]:
+    """What optimizers remembered, of each by the number of the parameter."""
+    states: dict[int, dict[int, dict[str, Any]]] = {}
+    for key, tensor in load_file(file).items():
         number, index, name = key.split(".")
         is_counter = tensor.ndim == 0 and tensor.dtype == torch.int64
-        states[int(number)].setdefault(int(index), {})[name] = int(tensor) if is_counter else tensor
-    for optimizer, state in zip(optimizers, states, strict=True):
+        state = states.setdefault(int(number), {}).setdefault(int(index), {})
+        state[name] = int(tensor) if is_counter else tensor
+    return [states.get(number, {}) for number in range(max(states, default=-1) + 1)]
+
+
+def restore_optimizers(states: list[dict[int, dict[str, Any]]], optimizers: list[Optimizer]) -> None:
+    """Let optimizers remember what :func:`read_optimizers` gave."""
+    for number, optimizer in enumerate(optimizers):
+        state = states[number] if number < len(states) else {}
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def keep_optimizers(run: Path, stage: Path) -> None:
+    """Copy what the optimizers of a run remember at its end into another folder."""
+    for path in _checkpoints(run)[-1:]:
+        shutil.copy(path / OPTIMIZERS, stage)

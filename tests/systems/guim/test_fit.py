@@ -96,6 +96,7 @@ def test_a_model_folder_holds_weights_vocabularies_configuration_and_what_the_ru
         "card.md",
         "training.jsonl",
         "tensorboard",
+        "optimizers.safetensors",
     }
     meta = model.manifest.meta
     assert (meta["system"], meta["C"], meta["D"], meta["time_kind"]) == ("guim", 2, 16, "timestamp")

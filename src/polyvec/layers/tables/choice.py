@@ -120,6 +120,11 @@ def check_rows(kind: TableKind, rows: int) -> None:
         raise ValueError(f"item_table={kind} has a row for each id: item_rows must be 0")
 
 
+def can_grow(kind: TableKind, rows: int, num_ids: int) -> bool:
+    """Whether a table of known ids takes more of them, and those known keep their vectors."""
+    return kind == "popular" or (kind in ("hash", "double_hash") and rows <= num_ids)
+
+
 def remainders(num_ids: int, rows: int) -> int:
     """Most rows m of remainders for which m and the ``⌈n/m⌉`` rows of quotients are at most ``rows``."""
     room = rows**2 - 4 * num_ids  # of m² − rows · m + n

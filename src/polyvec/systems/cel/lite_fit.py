@@ -16,6 +16,7 @@ from polyvec.ids import Vocabulary
 from polyvec.systems.cel.lite import CELLite, LiteConfig
 from polyvec.systems.cel.lite_model import LiteModel
 from polyvec.systems.cel.prequential import squared_errors
+from polyvec.systems.versions import forget_old, keep, next_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +88,8 @@ def update(
 ) -> LiteModel:
     """Learn what came next: the Model goes on where it stopped, to the same bits as if it had not stopped.
 
-    The folder is replaced when all is learned; whatever interrupts it leaves the old one whole.
+    The folder is replaced when all is learned; whatever interrupts it leaves the old one whole. That is kept:
+    see :mod:`polyvec.systems.versions`.
 
     Parameters
     ----------
@@ -116,7 +118,11 @@ def update(
     stream = Stream.of(
         dataset, model.learner.config.column, until, since=model.trained_until, skip_earlier=skip_earlier
     )
-    return _go_on(model, dataset, stream, path, overwrite=True, on_batch=on_batch)
+    number = next_version(path)
+    keep(path)
+    learned = _go_on(model, dataset, stream, path, overwrite=True, on_batch=on_batch, version=number)
+    forget_old(path)
+    return learned
 
 
 @dataclass(frozen=True)
@@ -242,6 +248,7 @@ def _go_on(
     *,
     overwrite: bool,
     on_batch: OnBatch | None,
+    version: int = 1,
 ) -> LiteModel:
     """Learn a stream and write the Model."""
     begun = time.perf_counter()
@@ -267,7 +274,8 @@ def _go_on(
         training_seconds=model.training_seconds + time.perf_counter() - begun,
     )
     parents = {role: one for role, one in [("dataset", dataset.manifest), ("model", model.manifest)] if one}
-    with writing(out, "model", meta=learned.meta, parents=parents, overwrite=overwrite) as stage:
+    meta = learned.meta | {"version": version}
+    with writing(out, "model", meta=meta, parents=parents, overwrite=overwrite) as stage:
         learned.save_into(stage)
     return LiteModel.open(out)
 

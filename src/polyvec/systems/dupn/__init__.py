@@ -4,5 +4,6 @@ from polyvec.systems.dupn.config import PRESETS, DUPNConfig, Task, default, pape
 from polyvec.systems.dupn.fit import fit, plan
 from polyvec.systems.dupn.model import DUPN
 from polyvec.systems.dupn.transfer import transfer
+from polyvec.systems.dupn.update import update
 
-__all__ = ["DUPN", "PRESETS", "DUPNConfig", "Task", "default", "fit", "paper", "plan", "transfer"]
+__all__ = ["DUPN", "PRESETS", "DUPNConfig", "Task", "default", "fit", "paper", "plan", "transfer", "update"]

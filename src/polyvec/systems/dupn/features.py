@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +115,34 @@ class Fields:
             {name: _texts(dataset, name) for name in PROPERTIES if len(dataset.codes.get(name, [])) > 1},
             {name: _texts(dataset, name) for name in config.profile_fields},
             Vocabulary(query, "word"),
+        )
+
+    def grown(self, dataset: Dataset, config: DUPNConfig, is_read: npt.NDArray[np.bool_]) -> Fields:
+        """With rows at the end for what those events and their catalogue have and these fields have not.
+
+        A field that was not there has no table, and gets none. Items and words have ``max_ids`` and
+        ``max_words`` rows at most.
+        """
+        config = replace(
+            config,
+            item_fields=tuple(name for name in self.items if name != ITEM_ID),
+            profile_fields=tuple(name for name in self.users if name in dataset.codes),
+        )
+        new = Fields.learn(dataset, config, is_read)
+        most = {ITEM_ID: config.max_ids}
+
+        def extended(known: dict[str, Vocabulary], more: dict[str, Vocabulary]) -> dict[str, Vocabulary]:
+            return {
+                name: one.extended(more[name].series, most.get(name)) if name in more else one
+                for name, one in known.items()
+            }
+
+        return Fields(
+            extended(self.items, new.items),
+            self.words.extended(new.words.series, config.max_words) if len(self.words) else self.words,
+            extended(self.events, new.events),
+            extended(self.users, new.users),
+            self.query.extended(new.query.series, config.query_words) if len(self.query) else self.query,
         )
 
     def shape(self, *, has_times: bool) -> Shape:

@@ -28,6 +28,7 @@ from polyvec.systems.folder import (
     run_name,
     told_best,
     told_by,
+    told_updates,
     write_model,
 )
 from polyvec.systems.plan import Plan
@@ -114,7 +115,9 @@ def fit(
         model, progress = train(dataset, lessons, lessons.untrained(options), again, progress.best_epoch + 1)
         runs.append(progress)
     meta = model.meta | told_by(runs, "mean over tasks") | told
-    write_model(out, model, dataset, workspace, meta, card=card(meta), overwrite=overwrite)
+    write_model(
+        out, model, dataset, workspace, meta, card=card(meta), overwrite=overwrite, keeps_optimizers=True
+    )
     return DUPN.open(out)
 
 
@@ -370,6 +373,7 @@ def card(meta: dict[str, Any]) -> str:
         f"* fields of {'; of '.join(parts)}",
         f"* {meta['parameters']:,} weights in {meta['bytes']:,} bytes, {meta['steps']:,} steps; "
         f"{told_best(meta)}",
+        *told_updates(meta),
         "",
     ]
     return "\n".join(lines)

@@ -7,6 +7,7 @@ On disk::
     tasks/NAME.parquet      texts of a task's classes or entities
     items.parquet           training events of every item
     config.json             DUPNConfig and TrainingOptions, resolved; what tasks have learned of numbers
+    optimizers.safetensors  what the optimizers remember, for updates; not of a transferred task
     training.jsonl, tensorboard/   what the run said
 """
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from polyvec.evaluation.classification import accuracy, auc
-from polyvec.evaluation.scenarios import area_under_curve
 from polyvec.objectives.matching import matching_loss
 
 if TYPE_CHECKING:
@@ -133,16 +132,27 @@ def worth(
     ``entity``, and classes where there are two: AUC. More classes: AUC, mean over classes of each against the
     rest; and ``accuracy``.
     """
+    return {
+        measure: float(each.mean()) if len(each) else float("nan")
+        for measure, each in worth_of_each(network, name, task, samples, encoder).items()
+    }
+
+
+def worth_of_each(
+    network: DUPNNetwork, name: str, task: Task, samples: Samples, encoder: Encoder
+) -> dict[str, Floats]:
+    """One number for every sample, ``[P]``, whose mean is the measure: see :func:`worth`.
+
+    For AUC, which is no mean, the measure plus the sample's influence on it: see
+    :mod:`polyvec.evaluation.classification`.
+    """
     if task.kind == "next":
-        return {f"recall@{CUT}": _recall(network, name, samples, encoder)}
+        return {f"recall@{CUT}": _are_found(network, name, samples, encoder)}
     logits = predict(network, name, samples, encoder)
     if logits.ndim == 1:
-        return {"auc": float(area_under_curve(samples.answers > 0, logits))}
+        return {"auc": auc((samples.answers > 0)[:, None], logits[:, None])}
     truth = np.arange(logits.shape[1]) == samples.answers[:, None]
-    return {
-        "auc": float(auc(truth, logits).mean()),
-        "accuracy": float(accuracy(truth, logits).mean()),
-    }
+    return {"auc": auc(truth, logits), "accuracy": accuracy(truth, logits)}
 
 
 @torch.no_grad()
@@ -196,16 +206,17 @@ def item_vectors(network: DUPNNetwork, name: str, encoder: Encoder, rows: npt.ND
     return np.concatenate(parts)
 
 
-def _recall(network: DUPNNetwork, name: str, samples: Samples, encoder: Encoder) -> float:
+def _are_found(network: DUPNNetwork, name: str, samples: Samples, encoder: Encoder) -> Floats:
+    """Whether the item of every sample is among the best of the catalogue, ``[P]``."""
     num_items = len(encoder.item_codes)
     users = torch.from_numpy(represent(network, samples, encoder))
     items = torch.from_numpy(item_vectors(network, name, encoder, np.arange(num_items)))
     users, items = nn.functional.normalize(users, dim=1), nn.functional.normalize(items, dim=1)
-    hits, rows = 0, max(SCORES_AT_ONCE // num_items, 1)
+    hits, rows = [np.empty(0)], max(SCORES_AT_ONCE // num_items, 1)
     for start in range(0, len(users), rows):
         scores = users[start : start + rows] @ items.T
         own = scores.gather(1, torch.from_numpy(samples.answers[start : start + rows])[:, None])
         # of items of the same score the middle: who has no history likes all of them alike
         ranks = (scores > own).sum(dim=1) + ((scores == own).sum(dim=1) - 1) / 2
-        hits += int((ranks < CUT).sum())
-    return hits / max(len(users), 1)
+        hits.append((ranks < CUT).double().numpy())
+    return np.concatenate(hits)

@@ -7,5 +7,6 @@ Read in this order: ``config`` (the paper's symbols), ``network`` (figure 1), ``
 from polyvec.systems.guim.config import PRESETS, GUIMConfig, default, paper
 from polyvec.systems.guim.fit import fit, plan, settled
 from polyvec.systems.guim.model import GUIM
+from polyvec.systems.guim.update import update
 
-__all__ = ["GUIM", "PRESETS", "GUIMConfig", "default", "fit", "paper", "plan", "settled"]
+__all__ = ["GUIM", "PRESETS", "GUIMConfig", "default", "fit", "paper", "plan", "settled", "update"]

@@ -6,14 +6,17 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from polyvec.data.dataset import format_time
-from polyvec.systems.folder import told_budget
+from polyvec.systems.folder import told_budget, told_updates
 from polyvec.systems.guim.config import default
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from polyvec.data.dataset import Dataset
     from polyvec.systems.guim.model import GUIM
     from polyvec.systems.guim.windows import TrainingWindows, Validation
 
+UPDATES = "\n## Updates\n"
 _VALIDATED_ON = {
     "users": "held-out users, in a window whose other users were trained on",
     "window": "the latest window of all users, later than anything that model was trained on",
@@ -63,6 +66,12 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def updated_card(path: Path, meta: dict[str, Any]) -> str:
+    """Card of an updated model: that of the model in ``path``, with what the updates learned."""
+    before = (path / "card.md").read_text("utf-8").split(UPDATES)[0].rstrip()
+    return "\n".join([before, UPDATES, *told_updates(meta), ""])
 
 
 def _moment(model: GUIM) -> str:

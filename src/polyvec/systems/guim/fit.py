@@ -108,7 +108,7 @@ def fit(
     model.finish()
     meta = {**model.meta, **told_by(runs, "recall"), "habits": habits}
     card = model_card(model, meta, purchases, windows, validation, refit=refit)
-    write_model(out, model, dataset, workspace, meta, card=card, overwrite=overwrite)
+    write_model(out, model, dataset, workspace, meta, card=card, overwrite=overwrite, keeps_optimizers=True)
     return GUIM.open(out)
 
 
@@ -157,7 +157,7 @@ def plan(
     purchases = dataset.only_action()
     windows = _last_windows(purchases, config, options, until, held_back, "none" if refit else validation)
     model = _untrained(purchases, windows, config, options)
-    trainer = _trainer(model, purchases, windows, None, Path(), 0)
+    trainer = trainer_of(model, purchases, windows, None, Path(), 0)
     return Plan.of(trainer, model.sizes_with(config))
 
 
@@ -187,7 +187,7 @@ def _train(
     model = _untrained(dataset, windows, config, options)
     model.network.to(choose_device(options.device))
     validator = Validator(model, dataset, windows.validation) if len(windows.validation) else None
-    progress = _trainer(model, dataset, windows, validator, workspace, stop_after).run()
+    progress = trainer_of(model, dataset, windows, validator, workspace, stop_after).run()
     return model, validator, progress
 
 
@@ -213,7 +213,7 @@ def _training_counts(dataset: Dataset, windows: Windows) -> npt.NDArray[np.int64
     return item_counts_within(dataset, windows.history_start, windows.target_end)
 
 
-def _trainer(
+def trainer_of(
     model: GUIM,
     dataset: Dataset,
     windows: TrainingWindows,
@@ -221,6 +221,7 @@ def _trainer(
     workspace: Path,
     stop_after: int,
 ) -> Trainer:
+    """The run of a model on windows, in a workspace."""
     config, options = model.config, model.options
     shape = BatchShape(
         max_length=config.max_length,

@@ -6,6 +6,7 @@ On disk::
     fields/*.parquet       which ids, categories and words have a row
     items.parquet          item_id and training events of every item that was trained on
     config.json            GUIMConfig and TrainingOptions, resolved
+    optimizers.safetensors what the optimizers remember, for updates
     card.md                what it was made from and chosen by
     training.jsonl, tensorboard/   what the run said
     refit/                 what the second run said, if there was one

@@ -21,6 +21,8 @@ from polyvec.retrieval.habits import (
 )
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from polyvec.data.dataset import Dataset
     from polyvec.data.split import Windows
     from polyvec.systems.guim.model import GUIM
@@ -57,8 +59,15 @@ class Validator:
         """Mean over users, by the vectors alone."""
         return self.by_weights((Weights(),))[Weights()]
 
+    def of_each(self) -> npt.NDArray[np.float64]:
+        """Recall of every window by the vectors alone, ``[W]``."""
+        return self._each((Weights(),))[Weights()]
+
     def by_weights(self, candidates: tuple[Weights, ...]) -> dict[Weights, float]:
         """Mean recall for several weights of the habits: see :mod:`polyvec.retrieval.habits`."""
+        return {weights: float(np.nanmean(each)) for weights, each in self._each(candidates).items()}
+
+    def _each(self, candidates: tuple[Weights, ...]) -> dict[Weights, npt.NDArray[np.float64]]:
         windows = self.windows
         users_BCD = open_to_trend(unit(self.model.encode_users(self.dataset, windows)))
         items_ND = unit(self.model.encode_items(self.dataset.item_table))
@@ -71,7 +80,7 @@ class Validator:
             found = ExactIndex(vectors_ND).search(users_BCD, self.k)
             for weights in (weights for weights in candidates if weights.trend == trend):
                 ranked = favour_repeats(found, users_BCD, vectors_ND, own, weights.repeats)
-                results[weights] = float(np.nanmean(recall(ranked.rows, targets, self.k)))
+                results[weights] = recall(ranked.rows, targets, self.k)
         return results
 
     def best_weights(self, *, with_trend: bool) -> Weights:

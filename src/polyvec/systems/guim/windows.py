@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -87,6 +87,23 @@ def training_windows(
             "window (--validation users), or prepare more data",
         )
     return result
+
+
+def latest_windows(dataset: Dataset, config: GUIMConfig, since: int, until: int) -> Windows:
+    """Windows that end in a period, as :func:`training_windows` would cut them: the latest ends with it.
+
+    Parameters
+    ----------
+    dataset
+        Purchases, with timestamps.
+    config
+        Lengths of the windows; ``num_cutoffs`` is the most cut-offs.
+    since, until
+        The period: no event at or after ``until`` is touched.
+    """
+    needed = -(-(until - since) // days(config.stride_days))
+    steps = _timed(dataset, replace(config, num_cutoffs=min(max(needed, 1), config.num_cutoffs)), until)
+    return _join(steps, config, steps[0][:0])
 
 
 def _windows_before(dataset: Dataset, config: GUIMConfig, until: int, held_back: int) -> list[Windows]:

@@ -1,0 +1,326 @@
+"""Days go by: a model that is updated every day, beside one that is frozen and one that is trained anew.
+
+    python studies/dupn/replay.py DATA --out studies/dupn [--sets …] [--seeds 3]
+    python studies/dupn/replay.py --quick
+
+DATA holds ``taobao_behaviour`` (buy, cart and favourite of nine days, from Taobao's UserBehavior data) and
+``uci_online_retail`` (UCI Online Retail II, D. Chen, CC BY 4.0), as Parquet. Every run becomes a line of
+OUT/replay.jsonl; runs that stand there are not made again. Without ``--out`` nothing is kept.
+
+Protocol: a model is fitted on what came before the first moment, for the epochs that its last period found
+best, and then foretells every period before it learns it (the first is learned, but not counted: until then
+all three are one). *Frozen* never learns again; *updated* is what ``polyvec update`` makes, without a gate
+and with nobody held out; *anew* is fitted on everything so far, for as many epochs. All are asked the same
+questions. How to update (the learning rate, in parts of that of the fit, and the passes) was chosen by seed 0
+on periods before the first moment. The last line printed is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+import polyvec
+from polyvec.data.dataset import days, parse_date
+from polyvec.evaluation.runs import over_runs
+from polyvec.systems import dupn
+from polyvec.systems.dupn import DUPN, DUPNConfig, Task
+from polyvec.systems.dupn.features import Encoder
+from polyvec.systems.dupn.objective import worth
+from polyvec.systems.dupn.tasks import samples_of
+from polyvec.systems.updating import UpdateOptions, one_pass
+from polyvec.training.options import TrainingOptions
+
+RATES, PASSES = (0.1, 0.3, 1.0), (1, 2)
+EVERYBODY = UpdateOptions(share=0.0)
+ASKED = 50_000  # samples of a task in a period, at most
+QUESTIONS = 5_000_000  # seed of what is drawn
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A log, and how it is played.
+
+    Attributes
+    ----------
+    source
+        Public name.
+    prepare
+        Makes the Dataset in a folder of what lies in DATA.
+    tasks, changes, training
+        Of the model.
+    begin
+        First moment, a date: what came before is fitted.
+    period
+        Days between moments.
+    periods
+        That are learned and foretold.
+    anew_every
+        Periods between models that are trained anew.
+    earlier
+        Periods before ``begin`` on which updating is chosen: the model is fitted before them, updated with
+        the first half of them, and judged by the others.
+    """
+
+    source: str
+    prepare: Callable[[Path, Path], object]
+    tasks: dict[str, Task]
+    begin: str
+    period: int
+    periods: int
+    changes: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    anew_every: int = 1
+    earlier: int = 2
+
+    def moment(self, number: int) -> int:
+        """Begin of a period, the first is 0."""
+        return parse_date(self.begin) + number * days(self.period)
+
+    def settings(self, seed: int) -> tuple[DUPNConfig, TrainingOptions]:
+        """Of the model."""
+        config, options = dupn.default()
+        config = replace(config, tasks=self.tasks, validation_days=self.period, **self.changes)
+        return config, replace(options, seed=seed, **self.training)
+
+
+def _taobao(data: Path, out: Path) -> object:
+    """Nine days of Beijing; what has no time is left out."""
+    events = pl.read_parquet(data / "taobao_behaviour" / "events.parquet").drop_nulls("timestamp")
+    events = events.drop("held_out_last_buy").with_columns(pl.col("timestamp").dt.offset_by("8h"))
+    return polyvec.prepare(events, out)
+
+
+def _retail(data: Path, out: Path) -> object:
+    """One user in five."""
+    folder = data / "uci_online_retail"
+    items = pl.read_parquet(folder / "items.parquet").select("item_id", "title")
+    events = pl.read_parquet(folder / "events.parquet").filter(pl.col("user_id") % 5 == 0)
+    return polyvec.prepare(events, out, items=items)
+
+
+def _synthetic(_: Path, out: Path) -> object:
+    from polyvec.cli.main import main
+
+    shop = out.with_suffix(".shop")
+    sizes = ["--users", "200", "--items", "300", "--events", "10000", "--days", "60"]
+    try:
+        main(["synth", "--out", str(shop), *sizes])
+    except SystemExit as stopped:
+        if stopped.code:
+            raise
+    return polyvec.prepare(shop / "events.parquet", out, items=shop / "items.parquet")
+
+
+SMALL = {"width": 64, "head_width": 64, "item_width": 64}
+SETS = {
+    "taobao": Replay(
+        "Taobao UserBehavior (buy, cart, favourite)", _taobao,
+        {
+            "next": Task("next", action="buy"), "click": Task("item", action="buy"),
+            "action": Task("class", action="", column="action"),
+        },
+        "2017-11-29", 1, 5, {"max_length": 50} | SMALL, {"epochs": 6, "patience": 1},
+    ),
+    "online_retail": Replay(
+        "UCI Online Retail II (D. Chen, CC BY 4.0)", _retail,
+        {
+            "next": Task("next"), "click": Task("item"),
+            "price": Task("class", column="price"), "churn": Task("window", days=28),
+        },
+        "2010-12-13", 7, 49, {"max_length": 50, "item_fields": ()} | SMALL,
+        {"epochs": 6, "patience": 1, "batch_size": 1024},
+        anew_every=12, earlier=8,
+    ),
+    "synthetic": Replay(
+        "polyvec synth", _synthetic,
+        {"next": Task("next"), "action": Task("class", action="", column="action")},
+        "2024-02-12", 5, 2, {"max_length": 20} | SMALL, {"epochs": 1}, earlier=2,
+    ),
+}  # fmt: skip
+
+
+def worth_of(model: DUPN, dataset: polyvec.Dataset, start: int, stop: int) -> dict[str, float]:
+    """What a model's answers of a period are worth, task by task."""
+    encoder, found = Encoder.of(dataset, model.fields), {}
+    for name, (task, known) in model.tasks.items():
+        begin = start - days(task.days) if task.kind == "window" else start
+        samples = samples_of(dataset, task, known, begin, stop, QUESTIONS, model.config.max_length)
+        some = np.random.default_rng(0).permutation(len(samples))[:ASKED]
+        if len(some):
+            value = next(
+                iter(worth(model.network, name, task, samples.take(np.sort(some)), encoder).values())
+            )
+            found[name] = round(value, 5)
+    return found
+
+
+def fitted(
+    dataset: polyvec.Dataset, out: Path, replay: Replay, seed: int, until: int, epochs: int = 0
+) -> DUPN:
+    """Fit on what came before a moment; for ``epochs`` epochs, or those that the last period finds best."""
+    config, options = replay.settings(seed)
+    if epochs:
+        options = replace(options, epochs=epochs)
+        return dupn.fit(dataset, out, config, options, until=until, validation="none", overwrite=True)
+    return dupn.fit(dataset, out, config, options, until=until, refit=True, overwrite=True)
+
+
+def told(model: DUPN) -> dict[str, Any]:
+    """Entries of the manifest."""
+    return model.manifest.meta if model.manifest else {}
+
+
+def way_of(model: DUPN, rate: float, passes: int) -> TrainingOptions:
+    """How to update."""
+    options = model.options
+    return replace(one_pass(options), learning_rate=options.learning_rate * rate, epochs=passes)
+
+
+def choose(dataset: polyvec.Dataset, scratch: Path, replay: Replay) -> dict[str, Any]:
+    """Rate and passes whose model foretells best what came before the first moment."""
+    learned = replay.earlier // 2
+    begin = fitted(dataset, scratch / "begin", replay, 0, replay.moment(-replay.earlier))
+    epochs = told(begin)["best_epoch"] + 1
+    figures = {}
+    for rate, passes in product(RATES, PASSES):
+        path = shutil.copytree(scratch / "begin", scratch / "tried", dirs_exist_ok=False)
+        model = begin
+        for number in range(-replay.earlier, -learned):
+            way = way_of(begin, rate, passes)
+            model = dupn.update(path, dataset, way, EVERYBODY, until=replay.moment(number + 1), gate=False)
+        shutil.rmtree(path)
+        shutil.rmtree(path.with_name("tried.versions"))
+        values = worth_of(model, dataset, replay.moment(-learned), replay.moment(0))
+        figures[f"{rate:g}, {passes}"] = values
+    frozen = worth_of(begin, dataset, replay.moment(-learned), replay.moment(0))
+    best = max(figures, key=lambda name: float(np.mean(list(figures[name].values()))))
+    rate, passes = best.split(", ")
+    return {"rate": float(rate), "passes": int(passes), "tried": figures, "frozen": frozen, "epochs": epochs}
+
+
+def play(
+    dataset: polyvec.Dataset, scratch: Path, replay: Replay, seed: int, chosen: dict[str, Any]
+) -> dict[str, Any]:
+    """All periods, by all three."""
+    frozen = fitted(dataset, scratch / "frozen", replay, seed, replay.moment(0))
+    epochs = told(frozen)["best_epoch"] + 1
+    path = scratch / "updated"
+    shutil.copytree(scratch / "frozen", path)
+    lines: list[dict[str, Any]] = []
+    updated = frozen
+    for number in range(1, replay.periods):
+        start, stop = replay.moment(number), replay.moment(number + 1)
+        way = way_of(frozen, chosen["rate"], chosen["passes"])
+        updated = dupn.update(path, dataset, way, EVERYBODY, until=start, gate=False)
+        line: dict[str, Any] = {
+            "period": number,
+            "frozen": worth_of(frozen, dataset, start, stop),
+            "updated": worth_of(updated, dataset, start, stop),
+            "update steps": told(updated)["updates"][-1]["steps"],
+            "update seconds": told(updated)["updates"][-1]["update_seconds"],
+        }
+        if (number - 1) % replay.anew_every == 0:
+            anew = fitted(dataset, scratch / "anew", replay, seed, start, epochs)
+            line["anew"] = worth_of(anew, dataset, start, stop)
+            line["anew steps"], line["anew seconds"] = told(anew)["steps"], told(anew)["training_seconds"]
+        lines.append(line)
+        print(json.dumps(line), file=sys.stderr, flush=True)
+    for name in ("frozen", "updated", "updated.versions", "anew"):
+        shutil.rmtree(scratch / name)
+    return {"epochs": epochs, "periods": lines}
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over periods, with intervals over seeds; differences paired by period."""
+    found: dict[str, Any] = {}
+    for task in runs[0]["periods"][0]["frozen"]:
+        parts: dict[str, list[float]] = {}
+        for run in runs:
+            every = [line for line in run["periods"] if task in line["updated"]]
+            both = [line for line in every if "anew" in line]
+            for name, values in {
+                "frozen": [line["frozen"][task] for line in every],
+                "updated": [line["updated"][task] for line in every],
+                "updated − frozen": [line["updated"][task] - line["frozen"][task] for line in every],
+                "updated − anew": [line["updated"][task] - line["anew"][task] for line in both],
+            }.items():
+                parts.setdefault(name, []).append(float(np.mean(values)))
+        found[task] = {name: over_runs(values) for name, values in parts.items()}
+    shares = []
+    for run in runs:
+        both = [line for line in run["periods"] if "anew" in line]
+        shares.append(sum(line["update steps"] for line in both) / sum(line["anew steps"] for line in both))
+    return found | {"steps of updates, in parts of those anew": over_runs(shares)}
+
+
+def collect(file: Path) -> dict[str, Any]:
+    """Summary of every set in a file of runs."""
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    found = {}
+    for name in dict.fromkeys(line["set"] for line in lines):
+        mine = [line for line in lines if line["set"] == name]
+        chosen = next(line["chosen"] for line in mine if "chosen" in line)
+        runs = [line["run"] for line in mine if "run" in line]
+        if runs:
+            found[name] = {"chosen": chosen, "seeds": len(runs)} | summary(runs)
+    return found
+
+
+def main() -> None:
+    """Play the sets."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?", help="folder with the data sets")
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=["taobao", "online_retail"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="folder of replay.jsonl")
+    parser.add_argument("--quick", action="store_true", help="a synthetic shop, one seed: under a minute")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.sets, arguments.seeds = ["synthetic"], 1
+    elif arguments.data is None:
+        parser.error("DATA is missing: the folder with the data sets, or --quick")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = (arguments.out or Path(scratch)) / "replay.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for name in arguments.sets:
+            _play_set(name, arguments.data, Path(scratch), file, arguments.seeds)
+        print(json.dumps(collect(file)))
+
+
+def _play_set(name: str, data: Path, scratch: Path, file: Path, seeds: int) -> None:
+    replay = SETS[name]
+    place = scratch / f"{name}.dataset"
+    replay.prepare(data, place)
+    dataset = polyvec.Dataset.open(place)
+    done = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
+    done = [line for line in done if line["set"] == name]
+    chosen = next((line["chosen"] for line in done if "chosen" in line), None)
+    if chosen is None:
+        chosen = choose(dataset, scratch, replay)
+        _add(file, {"set": name, "chosen": chosen})
+    for seed in range(seeds):
+        if not any(line.get("seed") == seed for line in done):
+            _add(file, {"set": name, "seed": seed, "run": play(dataset, scratch, replay, seed, chosen)})
+
+
+def _add(file: Path, line: dict[str, Any]) -> None:
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main()

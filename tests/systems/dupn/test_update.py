@@ -1,0 +1,230 @@
+"""The daily update of DUPN: what is new is foretold, learned, judged and published; and the way back."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from polyvec.artifact import read_manifest
+from polyvec.data.dataset import MICROSECONDS_PER_DAY, Dataset
+from polyvec.data.split import cut
+from polyvec.errors import DataError, TrainingError, UsageError
+from polyvec.systems import dupn
+from polyvec.systems.dupn import DUPN
+from polyvec.systems.dupn import update as update_model
+from polyvec.systems.dupn.features import ITEM_ID
+from polyvec.systems.dupn.fit import make_optimizers_of
+from polyvec.systems.dupn.update import News
+from polyvec.systems.updating import UpdateOptions, one_pass
+from polyvec.systems.versions import rollback, versions
+from polyvec.training.checkpoint import read_optimizers
+from polyvec.training.growth import go_on
+
+DAY = MICROSECONDS_PER_DAY
+NEW_ITEMS = 8
+ANY = UpdateOptions(share=0.3, tolerance=1.0)  # publishes whatever it sees
+
+
+@pytest.fixture(scope="module")
+def turned(dataset, last_week) -> Dataset:
+    """The shop whose prices turn around in the last week, in which there are new items of a new brand too."""
+    times, rows = np.asarray(dataset.times), np.asarray(dataset.item_rows).copy()
+    is_new = (times >= last_week) & (rows < NEW_ITEMS)
+    rows[is_new] += dataset.num_items  # the same categories: places go on in the same turn
+    more = dataset.item_table[:NEW_ITEMS].with_columns(
+        item_id=pl.Series([f"n{number}" for number in range(NEW_ITEMS)]), brand=pl.lit("b new")
+    )
+    table = pl.concat([dataset.item_table, more])
+    prices = np.asarray(dataset.columns["price"]).copy()
+    prices[times >= last_week] = 5 - prices[times >= last_week]
+    users = np.repeat(np.arange(dataset.num_users), np.diff(dataset.user_offsets))
+    events = [
+        (dataset.users.ids([user])[0], table[ITEM_ID][int(row)], int(time))
+        for user, row, time in zip(users, rows, times, strict=True)
+    ]
+    made = Dataset.from_rows(events, table)
+    return replace(made, columns=dataset.columns | {"price": prices}, codes=dataset.codes)
+
+
+@pytest.fixture(scope="module")
+def fitted(dataset, config, options, last_week, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("update") / "shop.dupn"
+    dupn.fit(dataset, folder, config, replace(options, epochs=5), until=last_week, validation="none")
+    return folder
+
+
+@pytest.fixture
+def folder(fitted, tmp_path):
+    return shutil.copytree(fitted, tmp_path / "shop.dupn")
+
+
+@pytest.fixture(scope="module")
+def quick(options):
+    return replace(one_pass(options), learning_rate=options.learning_rate, epochs=6)
+
+
+@pytest.fixture(scope="module")
+def updated(fitted, turned, quick, tmp_path_factory):
+    folder = shutil.copytree(fitted, tmp_path_factory.mktemp("updated") / "shop.dupn")
+    update_model(folder, turned, quick, ANY)
+    return folder
+
+
+def vectors(folder, dataset: Dataset) -> np.ndarray:
+    model = DUPN.open(folder)
+    return model.encode_users(dataset, cut(dataset, model.trained_until, 1000, 1))
+
+
+def test_an_update_learns_what_has_changed(updated, fitted):
+    told = read_manifest(updated, "model").meta["updates"][0]
+    price = told["gate"]["price"]
+    assert price["before"] < 0.7  # what was cheap is dear now
+    assert price["after"] > price["before"] + 0.2
+    assert told["foretold"]["price"] < 0.7
+    assert told["gate"]["click"]["after"] > 0.7  # what has not changed is still known
+
+
+def test_new_items_and_entities_get_rows_and_old_ones_keep_theirs(updated, fitted, turned):
+    before, after = DUPN.open(fitted), DUPN.open(updated)
+    old, new = (model.fields.items[ITEM_ID].series for model in (before, after))
+    assert new[: len(old)].equals(old)
+    assert set(new[len(old) :]) == {f"n{number}" for number in range(NEW_ITEMS)}
+    _, known = after.tasks["brand"]
+    assert known.names is not None
+    assert known.names.series.to_list()[-1] == "b new"
+    states, events = after.item_states(turned.item_table)
+    assert (events[-NEW_ITEMS:] > 0).all()
+    assert (states == 0).sum() == (events > 0).sum()
+
+
+def test_a_new_item_begins_at_the_mean_of_its_category(fitted, turned, last_week):
+    model = DUPN.open(fitted)
+    news = News.of(model, turned, last_week, 1000 * DAY, 0)
+    larger = news.grown(model, turned)
+    rows = larger.fields.items[ITEM_ID].rows(["n1"]) + 1
+    table = larger.network.encoder.items.ids.all().detach()
+    alike = turned.item_table.filter(pl.col("category") == "c1", ~pl.col(ITEM_ID).str.starts_with("n"))
+    expected = table[model.fields.items[ITEM_ID].rows(alike[ITEM_ID]) + 1].mean(dim=0)
+    torch.testing.assert_close(table[rows[0]], expected)
+
+
+def test_growing_alone_changes_no_answer(fitted, turned, last_week):
+    model = DUPN.open(fitted)
+    larger = News.of(model, turned, last_week, 1000 * DAY, 0).grown(model, turned)
+    windows = cut(turned, last_week, 1000, 1)  # before there was anything new
+    np.testing.assert_array_equal(model.encode_users(turned, windows), larger.encode_users(turned, windows))
+
+
+def test_rows_that_nothing_touches_stay_bit_for_bit(folder, turned, quick, last_week):
+    before = DUPN.open(folder).network.encoder.items.ids.all().detach()
+    some = turned.keep(
+        (np.asarray(turned.times) < last_week - 30 * DAY) | (np.asarray(turned.times) >= last_week)
+    )
+    after = update_model(folder, some, quick, gate=False)
+    seen = after.fields.items[ITEM_ID].rows(some.items.take(np.unique(some.item_rows))) + 1
+    table = after.network.encoder.items.ids.all().detach()
+    untouched = np.setdiff1d(np.arange(1, len(before)), seen)
+    torch.testing.assert_close(table[untouched], before[untouched], rtol=0, atol=0)
+
+
+def test_only_what_is_new_is_learned_and_nothing_after_the_end(fitted, turned, last_week):
+    model, stop = DUPN.open(fitted), last_week + 3 * DAY
+    news = News.of(model, turned, last_week, stop, 0.2)
+    for name, samples in news.training.items():
+        assert last_week <= samples.times.min() <= samples.times.max() < stop, name
+        assert not set(samples.users) & set(news.held_out[name].users), name
+    assert news.counts.sum() == ((turned.times >= last_week) & (turned.times < stop)).sum()
+
+
+def test_the_way_back_restores_every_answer(folder, turned, quick):
+    before = vectors(folder, turned)
+    update_model(folder, turned, quick)
+    assert not np.array_equal(vectors(folder, turned), before)
+    assert read_manifest(folder, "model").meta["version"] == 2
+    manifest = rollback(folder)
+    assert manifest.meta.get("version", 1) == 1
+    np.testing.assert_array_equal(vectors(folder, turned), before)
+    assert list(versions(folder)) == [1, 2]
+    rollback(folder, 2)
+    assert read_manifest(folder, "model").meta["version"] == 2
+
+
+def test_a_model_that_learned_false_answers_is_refused(folder, turned, quick, monkeypatch):
+    model, before = DUPN.open(folder), vectors(folder, turned)
+    news = News.of(model, turned, model.trained_until, 1000 * DAY, 0.3)
+    click = news.training["click"]
+    false = replace(news, training={"click": replace(click, answers=1 - click.answers)})
+    monkeypatch.setattr(News, "of", lambda *_: false)
+    with pytest.raises(TrainingError, match="worse than the one that serves") as caught:
+        update_model(folder, turned, replace(quick, epochs=8), UpdateOptions(share=0.3))
+    assert "click: auc" in str(caught.value)
+    np.testing.assert_array_equal(vectors(folder, turned), before)
+    assert not versions(folder)
+    update_model(folder, turned, quick, gate=False)  # asked for unseen, it is published
+    assert list(versions(folder)) == [1]
+
+
+def test_an_update_that_was_killed_goes_on_to_the_same_bits(folder, turned, quick, updated, monkeypatch):
+    options, seen = replace(quick, checkpoint_every=2), []
+
+    def stop(self, batch, real=dupn.objective.Objective.__call__):
+        seen.append(1)
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+        return real(self, batch)
+
+    before = vectors(folder, turned)
+    with monkeypatch.context() as patch:
+        patch.setattr(dupn.objective.Objective, "__call__", stop)
+        with pytest.raises(KeyboardInterrupt):
+            update_model(folder, turned, options, ANY)
+    np.testing.assert_array_equal(vectors(folder, turned), before)
+    after = update_model(folder, turned, options, ANY, resume=True)
+    whole = DUPN.open(updated)
+    for name, weight in whole.network.state_dict().items():
+        torch.testing.assert_close(after.network.state_dict()[name], weight, rtol=0, atol=0, msg=name)
+
+
+def test_days_are_learned_one_after_the_other(folder, turned, options, last_week):
+    for day in (1, 2, 3):
+        update_model(folder, turned, until=last_week + day * DAY, gate=False)
+    meta = read_manifest(folder, "model").meta
+    assert [told["version"] for told in meta["updates"]] == [2, 3, 4]
+    assert meta["trained_until"] == last_week + 3 * DAY
+    assert list(versions(folder)) == [1, 2, 3]
+    assert "version 4" in (folder / "card.md").read_text("utf-8")
+
+
+def test_adagrads_sums_decay_and_new_rows_begin_afresh(dataset, turned, config, options, last_week, tmp_path):
+    folder = tmp_path / "shop.dupn"
+    config = replace(config, optimizer="adagrad", tasks={"click": config.tasks["click"]})
+    dupn.fit(dataset, folder, config, replace(options, epochs=1), until=last_week, validation="none")
+    model = DUPN.open(folder)
+    larger = News.of(model, turned, last_week, 1000 * DAY, 0).grown(model, turned)
+    optimizers = make_optimizers_of(larger.config, larger.network, options)
+    file = folder / "optimizers.safetensors"
+    assert go_on(file, optimizers, begin=0.1, decay=0.5)
+    number = [name for name, _ in larger.network.named_parameters()].index(
+        "encoder.items.tables.of item_id.weight"
+    )
+    old = read_optimizers(file)[0][number]["sum"]
+    new = optimizers[0].state[list(larger.network.parameters())[number]]["sum"]
+    torch.testing.assert_close(new[: len(old)], old * 0.5)
+    assert len(new) > len(old)
+    assert (new[len(old) :] == 0.1).all()
+
+
+def test_nothing_new_is_said_plainly(folder, turned, last_week):
+    with pytest.raises(DataError, match="which the model has learned until"):
+        update_model(folder, turned.keep(np.asarray(turned.times) < last_week))
+
+
+def test_ordered_data_cannot_be_updated(folder, plant):
+    ordered = replace(plant(users=5, visits=2), time_kind="order")
+    with pytest.raises(UsageError, match="data with a timestamp"):
+        update_model(folder, ordered)

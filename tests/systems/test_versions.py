@@ -1,0 +1,104 @@
+"""Versions of a Model: kept when it is updated, and brought back to the bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from polyvec.artifact import read_manifest, writing
+from polyvec.cli.main import main
+from polyvec.errors import ArtifactError
+from polyvec.systems.versions import KEPT, forget_old, keep, next_version, rollback, version_of, versions
+
+DAY = 86_400_000_000
+
+
+def written(path: Path, version: int) -> Path:
+    """Return a Model of that version, in the place of the one that was there."""
+    meta = {"system": "any", "version": version, "trained_until": version * DAY}
+    with writing(path, "model", meta=meta, overwrite=True) as stage:
+        (stage / "weights").write_text(f"weights of {version}", "utf-8")
+    return path
+
+
+def updated(path: Path, to: int) -> Path:
+    """Return a Model that was updated until it had that version."""
+    written(path, 1)
+    for _ in range(1, to):
+        number = next_version(path)
+        keep(path)
+        written(path, number)
+    return path
+
+
+def weights(path: Path) -> str:
+    return (path / "weights").read_text("utf-8")
+
+
+def test_the_version_before_comes_back_and_the_later_one_is_kept(tmp_path):
+    path = updated(tmp_path / "m", 3)
+    assert version_of(rollback(path)) == 2
+    assert weights(path) == "weights of 2"
+    assert weights(versions(path)[3]) == "weights of 3"
+    assert version_of(rollback(path)) == 1
+    assert version_of(rollback(path, 3)) == 3
+    assert weights(path) == "weights of 3"
+
+
+def test_a_version_after_one_that_was_gone_back_from_has_a_number_of_its_own(tmp_path):
+    path = updated(tmp_path / "m", 3)
+    rollback(path, 1)
+    assert next_version(path) == 4
+
+
+def test_the_latest_seven_are_kept(tmp_path):
+    path = updated(tmp_path / "m", KEPT + 3)
+    forget_old(path)
+    assert list(versions(path)) == list(range(3, KEPT + 3))
+
+
+@pytest.mark.parametrize(("to", "said"), [(None, "has no version before 1"), (5, "has no version 5")])
+def test_a_version_that_is_not_there_is_told_with_those_that_are(tmp_path, to, said):
+    path = updated(tmp_path / "m", 2)
+    rollback(path)
+    with pytest.raises(ArtifactError, match=said) as caught:
+        rollback(path, to)
+    assert caught.value.expected == "one of 1, 2"
+
+
+def test_a_model_that_was_never_updated_has_no_way_back(tmp_path):
+    with pytest.raises(ArtifactError, match="no version before 1"):
+        rollback(written(tmp_path / "m", 1))
+
+
+def test_a_damaged_version_is_not_brought_back(tmp_path):
+    path = updated(tmp_path / "m", 2)
+    (versions(path)[1] / "weights").write_text("weights of X", "utf-8")
+    with pytest.raises(ArtifactError, match="has changed since"):
+        rollback(path)
+    assert weights(path) == "weights of 2"
+
+
+def test_whatever_stops_a_rollback_leaves_one_version_whole(fail_at_operation):
+    for folder, fault in fail_at_operation(
+        lambda folder: rollback(folder / "m"), lambda folder: updated(folder / "m", 2)
+    ):
+        path = folder / "m" if (folder / "m").exists() else folder / ".m.replaced"
+        manifest = read_manifest(path, "model")
+        assert weights(path) == f"weights of {version_of(manifest)}", fault
+        for number, kept in versions(folder / "m").items():
+            assert version_of(read_manifest(kept, "model")) == number, fault
+
+
+def test_the_command_says_what_is_kept_and_what_is_in_place(tmp_path, capsys):
+    path = updated(tmp_path / "m", 3)
+    for arguments in (["--list"], [], ["--to", "3", "--json"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(["rollback", str(path), *arguments])
+        assert stopped.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "version 3, trained until 1970-01-04" in lines[0]
+    assert len(lines) == 1 + 2 + 1 + 1
+    assert "version 2" in lines[3]
+    assert '"version": 3, "kept": [1, 2, 3]' in lines[4]
