@@ -32,7 +32,7 @@ STRENGTHS = {
 FORGETS = {"cart": 0.3, "purchase": 0.5}
 """Share of what came before that an event makes forgotten."""
 BROWSED = {"view": 0.5, "favourite": 0.2, "cart": 0.3}
-SLOTS = ("browse", "browse", "offer", "purchase", "follow")
+SLOTS = ("browse", "browse", "follow", "offer", "purchase")
 CHANCES = {"purchase": 0.7, "follow": 0.15}
 ACTIONS = tuple(STRENGTHS)
 NUMBERS = ("quality", "discount", "novelty")
