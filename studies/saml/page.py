@@ -18,7 +18,7 @@ from sets import SETS
 
 from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
 from polyvec.evaluation.plots import heat, on_white
-from polyvec.evaluation.runs import over_runs, verdict
+from polyvec.evaluation.runs import over_runs, side_of_zero, verdict
 
 Results = dict[str, Any]
 OURS, MIXED, EACH, SHARED = "SAML", "mixed", "one each", "shared bottom"
@@ -77,7 +77,7 @@ def verdicts(sets: Results) -> list[str]:
             above = over_runs([value - BEST_PUBLISHED for value in found["values"]], digits=5)
             lines.append(
                 f"**{name}: AUC of all rows above {BEST_PUBLISHED}, the best published**: "
-                f"{_sign(above)}. {cell(found)}."
+                f"{side_of_zero(above)}. {cell(found)}."
             )
     return [line for line in lines if line]
 
@@ -102,7 +102,7 @@ def _compared(words: str, mine: Results, theirs: Results, of: Any) -> str:
     ]
     one, other = (cell(over_runs(some, digits=4)) for some in values)
     return (
-        f"**{words}**: {_sign(found)}. {one} against {other}; difference {cell(found)} "
+        f"**{words}**: {side_of_zero(found)}. {one} against {other}; difference {cell(found)} "
         f"(seeds: {len(values[0])})."
     )
 
@@ -121,14 +121,6 @@ def _paired(mine: Results, theirs: Results, of: Any) -> list[tuple[float, float]
 def _differences(mine: Results, theirs: Results, of: Any) -> list[float]:
     """What the first is ahead of the second, seed by seed."""
     return [one - other for one, other in _paired(mine, theirs, of)]
-
-
-def _sign(difference: Results) -> str:
-    """``yes`` or ``no`` where the interval of a difference lies on one side of 0, else ``undecided``."""
-    half, mean = difference.get("half_width", np.inf), difference["mean"]
-    if abs(mean) <= half:
-        return "undecided"
-    return "yes" if mean > 0 else "no"
 
 
 def _tables(name: str, methods: Results) -> str:
@@ -204,7 +196,7 @@ def _shuffled(name: str, methods: Results) -> str:
     lost = over_runs((ahead[0] - ahead[1]).tolist(), digits=4)
     return (
         f"**{name}: what SAML is ahead of the mixed network is lost with users' scenarios shuffled**: "
-        f"{_sign(lost)}. {cell(over_runs(ahead[0].tolist()))} ahead, shuffled "
+        f"{side_of_zero(lost)}. {cell(over_runs(ahead[0].tolist()))} ahead, shuffled "
         f"{cell(over_runs(ahead[1].tolist()))} (seeds: {len(both)})."
     )
 

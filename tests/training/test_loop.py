@@ -192,6 +192,17 @@ def test_a_validation_that_is_no_number_stops_the_run(make_trainer: Make) -> Non
         make_trainer(validate=lambda: float("nan")).run()
 
 
+def test_of_several_figures_each_is_recorded_and_the_mean_of_those_that_are_numbers_counts(
+    make_trainer: Make,
+) -> None:
+    values = iter([{"a": 1.0, "b": 3.0}, {"a": float("nan"), "b": 4.0}, {"a": 0.0, "b": 1.0}])
+    trainer = make_trainer(validate=lambda: next(values))
+    progress = trainer.run()
+    assert (progress.best, progress.best_epoch) == (4.0, 1)
+    first, *_ = records(trainer, "epoch")
+    assert (first["validation"], first["validated"]) == (2.0, {"a": 1.0, "b": 3.0})
+
+
 def test_an_improvement_starts_the_patience_anew(make_trainer: Make) -> None:
     values = iter([1, 0, 2, 1, 1, 5.0])
     trainer = make_trainer(validate=lambda: next(values), options=options(epochs=9, patience=2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -55,6 +55,19 @@ def verdict(by_run: Sequence[bool]) -> str:
     if all(by_run):
         return "yes"
     return "undecided" if any(by_run) else "no"
+
+
+def side_of_zero(difference: Mapping[str, Any]) -> str:
+    """``yes`` or ``no`` where the interval of a difference lies above or below 0, else ``undecided``.
+
+    Examples
+    --------
+    >>> side_of_zero({"mean": 0.2, "half_width": 0.1}), side_of_zero({"mean": 0.2})
+    ('yes', 'undecided')
+    """
+    if abs(difference["mean"]) <= difference.get("half_width", np.inf):
+        return "undecided"
+    return "yes" if difference["mean"] > 0 else "no"
 
 
 def write_run(file: Path, figures: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ from polyvec.training.optimizers import clip_gradients, learning_rate_factor, ma
 from polyvec.training.rehearsal import num_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -86,7 +86,8 @@ class Trainer:
     plan
         The batches.
     validate
-        Returns a figure to maximise; None trains all epochs and keeps the last weights.
+        Returns a figure to maximise, or several by name, whose mean is maximised and each of which is
+        recorded; None trains all epochs and keeps the last weights.
     options
         Learning rate, epochs, seed …
     workspace
@@ -105,7 +106,7 @@ class Trainer:
     network: nn.Module
     loss_of: Callable[[Any], tuple[Tensor, dict[str, Tensor]]]
     plan: Plan
-    validate: Callable[[], float] | None
+    validate: Callable[[], float | dict[str, float]] | None
     options: TrainingOptions
     workspace: Path
     stop_after: int = 0
@@ -207,7 +208,10 @@ class Trainer:
         is_last = epoch + 1 == self._epochs
         if self.validate is not None and ((epoch + 1) % self.options.validate_every == 0 or is_last):
             self.network.eval()
-            value = self.validate()
+            found = self.validate()
+            if isinstance(found, dict):
+                figures["validated"] = found
+            value = mean_of_numbers(found.values()) if isinstance(found, dict) else found
             if math.isnan(value):
                 raise TrainingError(
                     f"validation gave no number after epoch {epoch + 1}",
@@ -233,6 +237,18 @@ class Trainer:
             mend=f"lower learning_rate (it was {self.options.learning_rate * factor:.2g}), "
             "raise warmup, lower clip, or train in float32",
         )
+
+
+def mean_of_numbers(values: Iterable[float]) -> float:
+    """Mean of what is a number; NaN if nothing is.
+
+    Examples
+    --------
+    >>> mean_of_numbers([1.0, float("nan"), 2.0])
+    1.5
+    """
+    numbers = [value for value in values if not math.isnan(value)]
+    return sum(numbers) / len(numbers) if numbers else math.nan
 
 
 class Meter:

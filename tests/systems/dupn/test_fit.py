@@ -21,7 +21,7 @@ from polyvec.systems import dupn
 from polyvec.systems.dupn import DUPN, Task
 from polyvec.systems.dupn.features import Encoder
 from polyvec.systems.dupn.fit import Lessons
-from polyvec.systems.dupn.objective import Validator
+from polyvec.systems.dupn.objective import Validator, attention
 from polyvec.systems.dupn.tasks import samples_of
 from polyvec.systems.embed import embed
 from polyvec.systems.open import open_model
@@ -156,6 +156,28 @@ def test_the_manifest_tells_tasks_fields_and_what_validation_found(model):
     assert meta["fields"]["events"] == ["action", "time"]
     measures = [next(iter(found.values())) for found in meta["validated"].values()]
     assert meta["validation"] == pytest.approx(np.mean(measures), abs=1e-4)
+
+
+def test_every_epoch_tells_what_each_task_is_worth(folder, model):
+    lines = (folder / "training.jsonl").read_text("utf-8").splitlines()
+    epochs = [record for record in map(json.loads, lines) if record["event"] == "epoch"]
+    assert all(set(record["validated"]) == set(model.tasks) for record in epochs)
+    best = max(epochs, key=lambda record: record["validation"])
+    told = {task: next(iter(found.values())) for task, found in model.manifest.meta["validated"].items()}
+    assert best["validated"] == pytest.approx(told, abs=1e-4)
+
+
+def test_the_attention_of_every_history_adds_up_to_one(model, dataset, last_week):
+    task, known = model.tasks["price"]
+    samples = samples_of(dataset, task, known, last_week, 1000 * DAY, 1, model.config.max_length)
+    weights = attention(model.network, samples, Encoder.of(dataset, model.fields))
+    lengths = samples.stop - samples.start
+    owners = np.repeat(np.arange(len(samples)), lengths)
+    sums = np.bincount(owners, weights, minlength=len(samples))
+    np.testing.assert_allclose(sums, lengths > 0, atol=1e-5)
+    events = np.concatenate([np.arange(*ends) for ends in zip(samples.start, samples.stop, strict=True)])
+    of_carts = dataset.columns["action"][events] == 1
+    assert weights[of_carts].mean() > 2 * weights[~of_carts].mean()  # what is carted is bought
 
 
 def test_bfloat16_is_possible(dataset, config, options, last_week, tmp_path):

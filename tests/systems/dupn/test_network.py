@@ -192,6 +192,16 @@ def test_ranking_is_by_weights_that_are_never_below_zero():
     assert (weights >= 0).all()
 
 
+def test_no_number_begins_without_a_weight():
+    """A weight that is 0 for all users gets no gradient and stays there."""
+    for seed in range(5):
+        torch.manual_seed(seed)
+        network = DUPNNetwork(DUPNConfig(), SHAPE, TASKS).eval()
+        weights = torch.relu(network.head("l2r").layers(network(batch_of(("l2r",))).rep))
+        assert (weights > 0).any(dim=0).all()
+        assert 0.3 < weights.square().sum(dim=1).sqrt().mean() < 3  # for numbers of deviation 1
+
+
 def losses(network: DUPNNetwork, batch: Batch) -> dict[str, torch.Tensor]:
     tasks = {name: task for name, (task, _) in TASKS.items()}
     return Objective(network, network.config, tasks)(batch)[1]

@@ -16,6 +16,7 @@ from polyvec.systems.dupn import DUPN, Task
 from polyvec.systems.dupn.features import Encoder
 from polyvec.systems.dupn.objective import Validator
 from polyvec.systems.dupn.tasks import samples_of
+from polyvec.systems.dupn.transfer import drawn
 
 NEW = Task("class", column="category")
 
@@ -72,6 +73,14 @@ def test_few_labels_do_for_a_head_and_not_for_a_model_of_its_own(base, dataset, 
         )  # fmt: skip
         found[how] = accuracy(model, dataset, last_week)
     assert found["rt"] > found["rs"] + 0.1
+
+
+def test_a_smaller_share_of_the_labels_is_part_of_a_larger_one(base, dataset, last_week):
+    task, known = base.tasks["price"]
+    samples = samples_of(dataset, task, known, 0, last_week, 1, 12)
+    few, more = (set(drawn(samples, share).events.tolist()) for share in (0.05, 0.2))
+    assert len(few) == round(0.05 * len(samples))
+    assert few < more
 
 
 def test_an_encoder_that_was_never_trained_does_worse(base, frozen, dataset, options, last_week, tmp_path):

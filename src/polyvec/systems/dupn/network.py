@@ -422,6 +422,8 @@ class Head(nn.Module):
         second = {"item": (config.head_width,), "entity": (task.entity_width,)}.get(task.kind, ())
         hidden = hidden or (config.head_width, *second)
         self.layers = Perceptron((inputs, *hidden, num_outputs(task, known)), config.dropout)
+        if task.kind == "rank":  # a weight that begins below 0 is 0 for all users, and stays so
+            nn.init.constant_(self.layers.linears[-1].bias, len(known.spreads) ** -0.5)
 
     def forward(self, rep_BR: Tensor, items_BI: Tensor, entities_B: Tensor, numbers_BN: Tensor) -> Tensor:
         """Logits, ``[B]``, or of every class ``[B, K]``."""

@@ -100,7 +100,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Validator:
-    """Mean over tasks of what each one's answers are worth: see :func:`worth`.
+    """What each task's answers are worth: see :func:`worth`.
 
     Attributes
     ----------
@@ -117,12 +117,12 @@ class Validator:
     samples: dict[str, Samples]
     encoder: Encoder
 
-    def __call__(self) -> float:
-        """Measure."""
-        return float(np.nanmean([next(iter(one.values())) for one in self.measures().values()]))
+    def __call__(self) -> dict[str, float]:
+        """Measure that counts, by task."""
+        return {name: next(iter(found.values())) for name, found in self.measures().items()}
 
     def measures(self) -> dict[str, dict[str, float]]:
-        """Of every task, the one that counts first."""
+        """All measures of every task, the one that counts first."""
         found = {}
         for name, samples in self.samples.items():
             some = np.random.default_rng(0).permutation(len(samples))[:MOST_VALIDATED]
@@ -175,18 +175,31 @@ def predict(network: Network, name: str, samples: Samples, encoder: Encoder) -> 
     return np.concatenate(parts)
 
 
-@torch.no_grad()
 def represent(network: DUPNNetwork, samples: Samples, encoder: Encoder, *, asks: bool = True) -> Floats:
     """Represent the users of some samples, float32 ``[P, R]``; without ``asks`` as if nobody searched."""
+    return _encoded(network, samples, encoder, asks=asks)[0]
+
+
+def attention(network: DUPNNetwork, samples: Samples, encoder: Encoder) -> Floats:
+    """Weight a of every event of the histories of some samples, one after the other, float32 ``[T]``."""
+    return _encoded(network, samples, encoder, asks=True)[1]
+
+
+@torch.no_grad()
+def _encoded(
+    network: DUPNNetwork, samples: Samples, encoder: Encoder, *, asks: bool
+) -> tuple[Floats, Floats]:
+    """What the encoder makes of some samples: rep ``[P, R]`` and attention ``[T]``."""
     network.eval()
     device = next(network.parameters()).device
-    parts = [np.empty((0, network.encoder.width), np.float32)]
+    parts = [(np.empty((0, network.encoder.width), np.float32), np.empty(0, np.float32))]
     for start in range(0, len(samples), AT_ONCE):
         some = samples.take(np.arange(start, min(start + AT_ONCE, len(samples))))
         batch = encoder.batch({"": some}, device, asks=asks)
-        rep, _ = network.encoder(batch, network.encoder.items(batch.items))
-        parts.append(rep.float().cpu().numpy())
-    return np.concatenate(parts)
+        rep, weights = network.encoder(batch, network.encoder.items(batch.items))
+        parts.append((rep.float().cpu().numpy(), weights.float().cpu().numpy()))
+    rep_PR, weights_T = (np.concatenate(some) for some in zip(*parts, strict=True))
+    return rep_PR, weights_T
 
 
 @torch.no_grad()

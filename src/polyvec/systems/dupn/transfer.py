@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from torch import nn
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset
     from polyvec.systems.dupn.config import Task
     from polyvec.systems.dupn.fit import Validation
+    from polyvec.systems.dupn.tasks import Samples
     from polyvec.training.options import TrainingOptions
 
 How = Literal["rt", "ft", "rs", "ra"]
@@ -101,17 +102,8 @@ def transfer(
             mend="pass --no-validation",
         )
     if share < 1:
-        lessons = replace(lessons, training=lessons.training | {name: _some(lessons, name, share)})
-    optimizers = None
-    if fields is None:
-        start = begun(dataset, lessons, options)
-    else:
-        start = grown(model, lessons, options, keep_tasks=how == "rt")
-        if how == "rt":
-            for weight, parameter in start.network.named_parameters():
-                parameter.requires_grad_(weight.startswith(f"heads.of {name}."))
-        else:
-            optimizers = _two_rates(start, options, encoder_rate)
+        lessons = replace(lessons, training=lessons.training | {name: drawn(lessons.training[name], share)})
+    start, optimizers = begin(dataset, model, lessons, name, how, options, encoder_rate)
     settings = {
         SYSTEM: asdict(config),
         "training": asdict(options),
@@ -126,6 +118,36 @@ def transfer(
         meta["samples"] = model.manifest.meta["samples"] | meta["samples"]
     write_model(out, found, dataset, workspace, meta, card=card(meta), overwrite=overwrite)
     return DUPN.open(out)
+
+
+def drawn(samples: Samples, share: float) -> Samples:
+    """A share of some samples, drawn at random: a smaller one is part of a larger one."""
+    count = max(round(share * len(samples)), 1)
+    rows = np.random.default_rng(SHARE_SEED).permutation(len(samples))[:count]
+    return samples.take(np.sort(rows))
+
+
+def begin(
+    dataset: Dataset,
+    model: DUPN,
+    lessons: Lessons,
+    name: str,
+    how: How,
+    options: TrainingOptions,
+    encoder_rate: float = 1.0,
+) -> tuple[DUPN, list[Optimizer] | None]:
+    """What is to be trained on a new task, and its optimizers; None stands for one rate for all.
+
+    For ``rt`` and ``ft`` the lessons have the model's own fields.
+    """
+    if how in ("rs", "ra"):
+        return begun(dataset, lessons, options), None
+    start = grown(model, lessons, options, keep_tasks=how == "rt")
+    if how == "ft":
+        return start, _two_rates(start, options, encoder_rate)
+    for weight, parameter in start.network.named_parameters():
+        parameter.requires_grad_(weight.startswith(f"heads.of {name}."))
+    return start, None
 
 
 def grown(model: DUPN, lessons: Lessons, options: TrainingOptions, *, keep_tasks: bool) -> DUPN:
@@ -152,14 +174,6 @@ def _two_rates(model: DUPN, options: TrainingOptions, encoder_rate: float) -> li
     for part, how in parts:
         found += make_optimizers_of(model.config, part, how) or make_optimizers(part, how)
     return found
-
-
-def _some(lessons: Lessons, name: str, share: float) -> Any:
-    """A share of a task's samples, drawn at random."""
-    samples = lessons.training[name]
-    count = max(round(share * len(samples)), 1)
-    rows = np.random.default_rng(SHARE_SEED).permutation(len(samples))[:count]
-    return samples.take(np.sort(rows))
 
 
 def _check(model: DUPN, name: str, how: str, encoder_rate: float, share: float) -> None:
