@@ -1,8 +1,8 @@
-"""Make README.md and its pictures of results.json.
+"""Make README.md and its pictures of results.json and replay.json.
 
     python studies/dupn/page.py studies/dupn
 
-Every number and every verdict on the page comes from results.json by the rules written here.
+Every number and every verdict on the page comes from these files by the rules written here.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from methods import ALL, RIVALS, SHARES, TRANSFERS, UNCERTAINTY, VARIANTS, alone, transferred
+from replay import SETS as REPLAYS
 from sets import SETS
 
 from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
@@ -26,6 +27,7 @@ WAYS = ("rt", "ft", "ft, encoder slow")
 """Of transfer, one of which is taken where a claim is of the best of them: by validation."""
 ABOVE_MAJORITY = 0.05
 TOLERATED = 0.001  # of AUC, accuracy or recall that "at least equal" lets pass
+BEHIND, COST = 0.003, 0.25  # what updating may lose against training anew, and cost in parts of it
 
 
 def main() -> None:
@@ -36,14 +38,20 @@ def main() -> None:
     for name, methods in results["sets"].items():
         for file, picture in pictures(name, methods):
             (folder / file).write_text(on_white(picture), "utf-8")
-    (folder / "README.md").write_text(page(results), "utf-8")
+    replayed = json.loads((folder / "replay.json").read_text("utf-8"))["sets"]
+    for name, figures in replayed.items():
+        for file, picture in pictures_of_days(name, figures):
+            (folder / file).write_text(on_white(picture), "utf-8")
+    (folder / "README.md").write_text(page(results, replayed), "utf-8")
 
 
-def page(results: Results) -> str:
+def page(results: Results, replayed: Results) -> str:
     """The whole page."""
     sets = results["sets"]
     sections = [section(name, methods) for name, methods in sets.items()]
-    return study_page(Path(__file__).parent, verdicts(sets), sections)
+    sections += [days(name, figures) for name, figures in replayed.items()]
+    told = verdicts(sets) + [line for name, one in replayed.items() for line in verdicts_of_days(name, one)]
+    return study_page(Path(__file__).parent, told, sections)
 
 
 def verdicts(sets: Results) -> list[str]:
@@ -353,6 +361,57 @@ def pictures(name: str, methods: Results) -> Iterator[tuple[str, str]]:
         ages = list(dict.fromkeys(age for found in told.values() for age in found))
         values = {age: {action: told[action].get(age, [0.0])[0] for action in told} for age in ages}
         yield f"{name}_attention.svg", heat(f"{name}: attention by age and action", values)
+
+
+def verdicts_of_days(name: str, figures: Results) -> Iterator[str]:
+    """What a model is worth that is updated, period after period."""
+    begin, seeds = f"{REPLAYS[name].source}, days go by", figures["seeds"]
+    for task, told in figures["tasks"].items():
+        gain, loss = told["updated − frozen"], told["updated − anew"]
+        above = over_runs([value + BEHIND for value in loss["values"]])
+        yield (
+            f"**{begin}, {task}: updated beats frozen**: {side_of_zero(gain)}. {cell(told['updated'])} "
+            f"against {cell(told['frozen'])}; difference {cell(gain)} (seeds: {seeds})."
+        )
+        yield (
+            f"**{begin}, {task}: updated is at most {BEHIND} behind training anew**: {side_of_zero(above)}. "
+            f"Difference {cell(loss)} (seeds: {seeds})."
+        )
+    share = figures["share of steps"]
+    yield (
+        f"**{begin}: an update costs at most {COST:.0%} of training anew**: "
+        f"{'yes' if share['mean'] <= COST else 'no'}. {share['mean']:.1%} of the steps."
+    )
+
+
+def days(name: str, figures: Results) -> str:
+    """Figures of a log that is played day by day."""
+    replay, chosen = REPLAYS[name], figures["chosen"]
+    columns = ("frozen", "updated", "updated − frozen", "updated − anew")
+    rows = [[task, *[cell(told[one]) for one in columns]] for task, told in figures["tasks"].items()]
+    tried = [[way, *[f"{value:.4f}" for value in told.values()]] for way, told in chosen["tried"].items()]
+    tried.append(["frozen", *[f"{value:.4f}" for value in chosen["frozen"].values()]])
+    shown = pictures_of_days(name, figures)
+    each = "each" if replay.anew_every == 1 else f"one in {replay.anew_every}"
+    parts = [
+        f"## Days go by: {replay.source}",
+        f"{replay.periods - 1} periods of {replay.period} days from {replay.begin} on are foretold; seeds: "
+        f"{figures['seeds']}; before {each} of them a model is trained anew, and compared there. Means over "
+        "periods:",
+        table(["", *columns], rows),
+        f"Chosen on earlier periods, by the mean over tasks: {chosen['rate']:g} times the learning rate, "
+        f"{chosen['passes']} passes; tried (rate, passes):",
+        table(["", *chosen["frozen"]], tried),
+        *(f"![{file.removesuffix('.svg')}]({file})" for file, _ in shown),
+    ]
+    return "\n\n".join(parts)
+
+
+def pictures_of_days(name: str, figures: Results) -> Iterator[tuple[str, str]]:
+    """One of every task: what each way is worth, period by period."""
+    for task, ways in figures["curves"].items():
+        series = {way: ([at for at, _ in line], [value for _, value in line]) for way, line in ways.items()}
+        yield f"days_{name}_{task}.svg", lines(f"{name}, {task}: days go by", series, "period")
 
 
 def _line(curve: list[list[float]]) -> tuple[list[float], list[float]]:

@@ -5,7 +5,8 @@
 
 DATA holds ``taobao_behaviour`` (buy, cart and favourite of nine days, from Taobao's UserBehavior data) and
 ``uci_online_retail`` (UCI Online Retail II, D. Chen, CC BY 4.0), as Parquet. Every run becomes a line of
-OUT/replay.jsonl; runs that stand there are not made again. Without ``--out`` nothing is kept.
+OUT/replay.jsonl; runs that stand there are not made again; replay.json is made anew of all lines, and is what
+page.py reads. Without ``--out`` nothing is kept.
 
 Protocol: a model is fitted on what came before the first moment, for the epochs that its last period found
 best, and then foretells every period before it learns it (the first is learned, but not counted: until then
@@ -43,7 +44,9 @@ from polyvec.systems.dupn.tasks import samples_of
 from polyvec.systems.updating import UpdateOptions, one_pass
 from polyvec.training.options import TrainingOptions
 
+COMMAND = "python studies/dupn/replay.py DATA --out studies/dupn"
 RATES, PASSES = (0.3, 1.0), (1, 2, 4)
+WAYS = ("frozen", "updated", "anew")
 EVERYBODY = UpdateOptions(share=0.0)
 ASKED = 50_000  # samples of a task in a period, at most
 QUESTIONS = 5_000_000  # seed of what is drawn
@@ -263,7 +266,19 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     for run in runs:
         both = [line for line in run["periods"] if "anew" in line]
         shares.append(sum(line["update steps"] for line in both) / sum(line["anew steps"] for line in both))
-    return found | {"steps of updates, in parts of those anew": over_runs(shares)}
+    return {"tasks": found, "share of steps": over_runs(shares)}
+
+
+def curves_of(runs: list[dict[str, Any]]) -> dict[str, dict[str, list[list[float]]]]:
+    """By task and way: period and mean over seeds."""
+    found: dict[str, dict[str, list[list[float]]]] = {}
+    for same in zip(*[run["periods"] for run in runs], strict=True):
+        for way in WAYS:
+            for task in same[0].get(way, {}):
+                values = [line[way][task] for line in same if task in line[way]]
+                line = found.setdefault(task, {}).setdefault(way, [])
+                line.append([same[0]["period"], round(float(np.mean(values)), 5)])
+    return found
 
 
 def collect(file: Path) -> dict[str, Any]:
@@ -275,7 +290,7 @@ def collect(file: Path) -> dict[str, Any]:
         chosen = next(line["chosen"] for line in mine if "chosen" in line)
         runs = [line["run"] for line in mine if "run" in line]
         if runs:
-            found[name] = {"chosen": chosen, "seeds": len(runs)} | summary(runs)
+            found[name] = {"chosen": chosen, "seeds": len(runs)} | summary(runs) | {"curves": curves_of(runs)}
     return found
 
 
@@ -298,7 +313,11 @@ def main() -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         for name in arguments.sets:
             _play_set(name, arguments.data, Path(scratch), file, arguments.seeds)
-        print(json.dumps(collect(file)))
+        results = {"command": COMMAND, "sets": collect(file)}
+        if arguments.out:
+            text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
+            (arguments.out / "replay.json").write_text(text, "utf-8")
+        print(json.dumps(results))
 
 
 def _play_set(name: str, data: Path, scratch: Path, file: Path, seeds: int) -> None:

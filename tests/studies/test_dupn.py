@@ -14,7 +14,7 @@ import pytest
 from polyvec.evaluation.runs import over_runs
 
 STUDY = Path(__file__).parents[2] / "studies" / "dupn"
-MODULES = ("planted", "sets", "methods", "run", "page")
+MODULES = ("planted", "sets", "methods", "run", "replay", "page")
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_verdicts_follow_from_differences_paired_by_seed(modules):
         "click alone": runs_of({"click": [0.80, 0.81, 0.82]}),
         "icon alone": runs_of({"icon": [0.6, 0.6, 0.6]}),
     }
-    told = modules["page"].page({"sets": {"planted": methods}})
+    told = modules["page"].page({"sets": {"planted": methods}}, {})
     assert "**planted, click: properties of events help (all against nobp)**: yes. 0.8100" in told
     assert "**planted, click: attention beats mean pooling**: undecided." in told
     assert "**planted: bpatt beats nobp on most tasks**: yes. On 4 of 4" in told
@@ -218,7 +218,7 @@ def test_transfer_is_judged_by_the_way_that_validation_prefers(modules):
         for share in (5, 100)
     }
     page = modules["page"]
-    told = page.page({"sets": {"planted": methods}})
+    told = page.page({"sets": {"planted": methods}}, {})
     few = "**planted, shop, 5 % of the labels: "
     assert few + "a frozen encoder (RT) beats one that was never trained**: yes." in told
     assert few + "the better of RT and FT (rt) beats starting anew (RS)**: yes. 0.7100" in told
@@ -241,7 +241,7 @@ def test_classes_attention_and_rivals_are_told(modules):
     rival = runs_of({"next": [0.25] * 3, "buy": [0.7] * 3, "action": [0.8] * 3})
     methods = {"all": one, "CNN-max": rival, "DSSM": runs_of({"buy": [0.75] * 3})}
     page = modules["page"]
-    told = page.page({"sets": {"taobao": methods}})
+    told = page.page({"sets": {"taobao": methods}}, {})
     assert "accuracy is 5% above always naming the most frequent class**: yes. 0.7100" in told
     assert "attention tells actions apart (a ratio above 1.2)**: yes" in told
     assert "buy 2.00, cart 0.75" in told
@@ -251,3 +251,31 @@ def test_classes_attention_and_rivals_are_told(modules):
     ((file, picture),) = page.pictures("taobao", methods)
     assert file == "taobao_attention.svg"
     assert "30 d" in picture
+
+
+def test_days_are_told_as_means_over_periods_and_judged_over_seeds(modules, tmp_path):
+    replay, page, file = modules["replay"], modules["page"], tmp_path / "replay.jsonl"
+    replay._add(
+        file, {"set": "taobao", "chosen": {"rate": 1, "passes": 2, "frozen": {"next": 0.1}, "tried": {}}}
+    )
+    for seed, gain in enumerate((0.10, 0.12, 0.11)):
+        periods = [
+            {
+                "period": number,
+                "frozen": {"next": 0.2},
+                "updated": {"next": 0.2 + number * gain},
+                "anew": {"next": 0.2 + number * gain + 0.1},
+                "update steps": 10,
+                "anew steps": 200,
+            }
+            for number in (1, 2)
+        ]
+        replay._add(file, {"set": "taobao", "seed": seed, "run": {"epochs": 1, "periods": periods}})
+    found = replay.collect(file)
+    assert found["taobao"]["tasks"]["next"]["updated − frozen"]["values"] == [0.15, 0.18, 0.165]
+    assert found["taobao"]["curves"]["next"]["updated"] == [[1, 0.31], [2, 0.42]]
+    told = page.page({"sets": {}}, found)
+    assert "next: updated beats frozen**: yes. 0.3650" in told
+    assert "at most 0.003 behind training anew**: no. Difference -0.1000" in told
+    assert "at most 25% of training anew**: yes. 5.0% of the steps" in told
+    assert "![days_taobao_next](days_taobao_next.svg)" in told
