@@ -48,7 +48,7 @@ COMMAND = "python studies/dupn/replay.py DATA --out studies/dupn"
 RATES, PASSES = (0.3, 1.0), (1, 2, 4)
 WAYS = ("frozen", "updated", "anew")
 EVERYBODY = UpdateOptions(share=0.0)
-ASKED = 50_000  # samples of a task in a period, at most
+ASKED = 20_000  # samples of a task in a period, at most
 QUESTIONS = 5_000_000  # seed of what is drawn
 
 
