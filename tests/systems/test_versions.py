@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from polyvec.artifact import read_manifest, writing
+from polyvec.artifact import Manifest, read_manifest, writing
 from polyvec.cli.main import main
 from polyvec.errors import ArtifactError
 from polyvec.systems.versions import KEPT, forget_old, keep, next_version, rollback, version_of, versions
@@ -14,21 +14,25 @@ from polyvec.systems.versions import KEPT, forget_old, keep, next_version, rollb
 DAY = 86_400_000_000
 
 
-def written(path: Path, version: int) -> Path:
+def written(path: Path, version: int | None, before: Manifest | None = None) -> Path:
     """Return a Model of that version, in the place of the one that was there."""
-    meta = {"system": "any", "version": version, "trained_until": version * DAY}
-    with writing(path, "model", meta=meta, overwrite=True) as stage:
+    meta = {"system": "any", "trained_until": (version or 1) * DAY} | (
+        {"version": version} if version else {}
+    )
+    parents = {"model": before} if before else {}
+    with writing(path, "model", meta=meta, parents=parents, overwrite=True) as stage:
         (stage / "weights").write_text(f"weights of {version}", "utf-8")
     return path
 
 
 def updated(path: Path, to: int) -> Path:
     """Return a Model that was updated until it had that version."""
-    written(path, 1)
-    for _ in range(1, to):
-        number = next_version(path)
+    if not path.exists():
+        written(path, 1)
+    while next_version(path) <= to:
+        number, before = next_version(path), read_manifest(path, "model")
         keep(path)
-        written(path, number)
+        written(path, number, before)
     return path
 
 
@@ -38,11 +42,14 @@ def weights(path: Path) -> str:
 
 def test_the_version_before_comes_back_and_the_later_one_is_kept(tmp_path):
     path = updated(tmp_path / "m", 3)
-    assert version_of(rollback(path)) == 2
+    rollback(path)
+    assert version_of(path) == 2
     assert weights(path) == "weights of 2"
     assert weights(versions(path)[3]) == "weights of 3"
-    assert version_of(rollback(path)) == 1
-    assert version_of(rollback(path, 3)) == 3
+    rollback(path)
+    assert version_of(path) == 1
+    rollback(path, 3)
+    assert version_of(path) == 3
     assert weights(path) == "weights of 3"
 
 
@@ -50,6 +57,22 @@ def test_a_version_after_one_that_was_gone_back_from_has_a_number_of_its_own(tmp
     path = updated(tmp_path / "m", 3)
     rollback(path, 1)
     assert next_version(path) == 4
+    updated(path, 4)
+    rollback(path)
+    assert version_of(path) == 1, "not 3, which was gone back from"
+
+
+def test_a_model_that_was_fitted_in_the_place_of_an_updated_one_follows_its_versions(tmp_path):
+    path = written(updated(tmp_path / "m", 3), None)
+    assert version_of(path) == 3, "the third was replaced by the fit, and is not kept"
+    updated(path, KEPT + 3)
+    forget_old(path)
+    assert weights(versions(path)[3]) == "weights of None"
+    rollback(path, 4)
+    rollback(path)
+    assert weights(path) == "weights of None"
+    with pytest.raises(ArtifactError, match="no version before 3"):
+        rollback(path)
 
 
 def test_the_latest_seven_are_kept(tmp_path):
@@ -86,9 +109,9 @@ def test_whatever_stops_a_rollback_leaves_one_version_whole(fail_at_operation):
     ):
         path = folder / "m" if (folder / "m").exists() else folder / ".m.replaced"
         manifest = read_manifest(path, "model")
-        assert weights(path) == f"weights of {version_of(manifest)}", fault
+        assert weights(path) == f"weights of {manifest.meta['version']}", fault
         for number, kept in versions(folder / "m").items():
-            assert version_of(read_manifest(kept, "model")) == number, fault
+            assert read_manifest(kept, "model").meta["version"] == number, fault
 
 
 def test_the_command_says_what_is_kept_and_what_is_in_place(tmp_path, capsys):

@@ -10,7 +10,7 @@ import click
 
 @click.command("rollback")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--to", type=int, help="Number of the version.  [the one before]")
+@click.option("--to", type=int, help="Number of the version.  [the one it was updated from]")
 @click.option("--list", "lists", is_flag=True, help="Change nothing; say which versions are kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def command(model: Path, *, to: int | None, lists: bool, as_json: bool) -> None:
@@ -27,7 +27,7 @@ def command(model: Path, *, to: int | None, lists: bool, as_json: bool) -> None:
     from polyvec.systems.versions import rollback, version_of, versions
 
     manifest = read_manifest(model, "model") if lists else rollback(model, to)
-    current, kept = version_of(manifest), versions(model)
+    current, kept = version_of(model), versions(model)
     if as_json:
         click.echo(json.dumps({"path": str(model), "version": current, "kept": list(kept)}))
         return

@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 KEPT = 7
 
 
-def version_of(manifest: Manifest | None) -> int:
-    """Number of a Model's version; one that was just fitted is the first."""
-    return int(manifest.meta.get("version", 1)) if manifest else 1
-
-
 def versions(path: Path) -> dict[int, Path]:
     """Folders of the versions that are kept of the Model at ``path``, by number, ascending."""
     folder = _folder(path)
@@ -36,9 +31,31 @@ def versions(path: Path) -> dict[int, Path]:
     return {int(one.name): one for one in sorted(found)}
 
 
+def version_of(path: Path) -> int:
+    """Number of the version that is in place; a Model that was just fitted is the first, or follows the last.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no whole Model.
+    """
+    manifest, kept = read_manifest(path, "model"), versions(path)
+    told, last = int(manifest.meta.get("version", 1)), max(versions(path), default=0)
+    # A Model that was fitted in the place of an updated one has a number that is taken.
+    return _kept_as(manifest.fingerprint, kept) or (told if told > last else last + 1)
+
+
 def next_version(path: Path) -> int:
     """Number of the version that follows: one above all that there are."""
-    return max([version_of(read_manifest(path, "model")), *versions(path)]) + 1
+    return max([version_of(path), *versions(path)]) + 1
+
+
+def _kept_as(fingerprint: str | None, kept: dict[int, Path]) -> int | None:
+    """Number of the version with a fingerprint."""
+    found = (
+        number for number, place in kept.items() if read_manifest(place, "model").fingerprint == fingerprint
+    )
+    return next(found, None)
 
 
 def keep(path: Path) -> None:
@@ -49,10 +66,9 @@ def keep(path: Path) -> None:
     ArtifactError
         If there is no whole Model.
     """
-    manifest = read_manifest(path, "model")
-    place = _folder(path) / f"{version_of(manifest):04d}"
-    if not (place.exists() and read_manifest(place, "model").fingerprint == manifest.fingerprint):
-        copy_whole(path, place)
+    number = version_of(path)
+    if number not in versions(path):
+        copy_whole(path, _folder(path) / f"{number:04d}")
 
 
 def forget_old(path: Path) -> None:
@@ -95,7 +111,7 @@ def rollback(path: Path, to: int | None = None) -> Manifest:
     path
         A Model folder that was updated.
     to
-        Number of the version; None stands for the one before.
+        Number of the version; None stands for the one that the Model was updated from.
 
     Returns
     -------
@@ -107,9 +123,9 @@ def rollback(path: Path, to: int | None = None) -> Manifest:
     ArtifactError
         If there is no such version, or it is damaged.
     """
-    current, kept = version_of(read_manifest(path, "model")), versions(path)
-    earlier = [number for number in kept if number < current]
-    number = to if to is not None else max(earlier, default=None)
+    current, kept = version_of(path), versions(path)
+    before = read_manifest(path, "model").parents.get("model")
+    number = to if to is not None else _kept_as(before, kept)
     if number not in kept or number is None:
         raise ArtifactError(
             f"{path} has no version {to}" if to is not None else f"{path} has no version before {current}",
