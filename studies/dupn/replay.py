@@ -140,8 +140,7 @@ SETS = {
     "online_retail": Replay(
         "UCI Online Retail II (D. Chen, CC BY 4.0)", _retail,
         {
-            "next": Task("next"), "click": Task("item"),
-            "price": Task("class", column="price"), "churn": Task("window", days=28),
+            "next": Task("next"), "click": Task("item"), "price": Task("class", column="price"),
         },
         "2010-12-13", 7, 49, {"max_length": 50, "item_fields": ()} | SMALL,
         {"epochs": 6, "patience": 1, "batch_size": 1024},
@@ -159,8 +158,7 @@ def worth_of(model: DUPN, dataset: polyvec.Dataset, start: int, stop: int) -> di
     """What a model's answers of a period are worth, task by task."""
     encoder, found = Encoder.of(dataset, model.fields), {}
     for name, (task, known) in model.tasks.items():
-        begin = start - days(task.days) + 1 if task.kind == "window" else start
-        samples = samples_of(dataset, task, known, begin, stop, QUESTIONS, model.config.max_length)
+        samples = samples_of(dataset, task, known, start, stop, QUESTIONS, model.config.max_length)
         some = np.random.default_rng(0).permutation(len(samples))[:ASKED]
         if len(some):
             value = next(
@@ -173,12 +171,16 @@ def worth_of(model: DUPN, dataset: polyvec.Dataset, start: int, stop: int) -> di
 def fitted(
     dataset: polyvec.Dataset, out: Path, replay: Replay, seed: int, until: int, epochs: int = 0
 ) -> DUPN:
-    """Fit on what came before a moment; for ``epochs`` epochs, or those that the last period finds best."""
+    """Fit on what came before a moment; for ``epochs`` epochs, or those that the last period finds best.
+
+    The learning rate runs out at the end of these epochs in either case.
+    """
     config, options = replay.settings(seed)
-    if epochs:
-        options = replace(options, epochs=epochs)
-        return dupn.fit(dataset, out, config, options, until=until, validation="none", overwrite=True)
-    return dupn.fit(dataset, out, config, options, until=until, refit=True, overwrite=True)
+    if not epochs:
+        found = dupn.fit(dataset, out, config, options, until=until, overwrite=True)
+        epochs = told(found)["best_epoch"] + 1
+    options = replace(options, epochs=epochs)
+    return dupn.fit(dataset, out, config, options, until=until, validation="none", overwrite=True)
 
 
 def told(model: DUPN) -> dict[str, Any]:
@@ -196,7 +198,7 @@ def choose(dataset: polyvec.Dataset, scratch: Path, replay: Replay) -> dict[str,
     """Rate and passes whose model foretells best what came before the first moment."""
     learned = replay.earlier // 2
     begin = fitted(dataset, scratch / "begin", replay, 0, replay.moment(-replay.earlier))
-    epochs = told(begin)["best_epoch"] + 1
+    epochs = begin.options.epochs
     figures = {}
     for rate, passes in product(RATES, PASSES):
         path = shutil.copytree(scratch / "begin", scratch / "tried", dirs_exist_ok=False)
@@ -219,7 +221,7 @@ def play(
 ) -> dict[str, Any]:
     """All periods, by all three."""
     frozen = fitted(dataset, scratch / "frozen", replay, seed, replay.moment(0))
-    epochs = told(frozen)["best_epoch"] + 1
+    epochs = frozen.options.epochs
     path = scratch / "updated"
     shutil.copytree(scratch / "frozen", path)
     lines: list[dict[str, Any]] = []

@@ -43,8 +43,8 @@ def test_samples_of_one_user_do_not_count_as_many():
     zero = np.zeros(len(users))
     together = Comparison.of("auc", zero, shift, users)
     apart = Comparison.of("auc", zero, shift, np.arange(len(users)))
-    assert together.high - together.low == pytest.approx(40**0.5 * (apart.high - apart.low))
-    expected = 2 * 1.96 * shift[::40].std() / 50**0.5
+    assert together.high - together.low == pytest.approx(40**0.5 * (apart.high - apart.low), rel=0.05)
+    expected = 2 * 2.01 * shift[::40].std(ddof=1) / 50**0.5  # Student's t of 49
     assert together.high - together.low == pytest.approx(expected, rel=1e-3)
 
 
@@ -66,3 +66,19 @@ def test_an_update_is_one_pass_at_a_steady_rate():
     options = one_pass(TrainingOptions(epochs=9, learning_rate=0.01, final_rate=0.1, warmup=0.1, patience=2))
     assert (options.epochs, options.warmup, options.patience, options.final_rate) == (1, 0, 0, 1)
     assert options.learning_rate == 0.01
+
+
+@pytest.mark.parametrize("users", [1, 2, 3])
+def test_a_few_users_who_differ_by_chance_refuse_nobody(users):
+    refused = 0
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        before, after = random.random((2, users))
+        one = Comparison.of("recall", before, after, np.arange(users))
+        refused += one.high < -0.002
+    assert refused <= 12, "a fortieth, and what chance adds"
+
+
+def test_one_user_is_told_without_an_interval():
+    told = Comparison.of("recall", np.array([1.0]), np.array([0.0]), np.array([7])).told
+    assert (told["users"], told["low"], told["high"]) == (1, None, None)

@@ -9,7 +9,16 @@ import pytest
 from polyvec.artifact import Manifest, read_manifest, writing
 from polyvec.cli.main import main
 from polyvec.errors import ArtifactError
-from polyvec.systems.versions import KEPT, forget_old, keep, next_version, rollback, version_of, versions
+from polyvec.systems.versions import (
+    KEPT,
+    forget_old,
+    keep,
+    next_version,
+    publish,
+    rollback,
+    version_of,
+    versions,
+)
 
 DAY = 86_400_000_000
 
@@ -93,6 +102,47 @@ def test_a_version_that_is_not_there_is_told_with_those_that_are(tmp_path, to, s
 def test_a_model_that_was_never_updated_has_no_way_back(tmp_path):
     with pytest.raises(ArtifactError, match="no version before 1"):
         rollback(written(tmp_path / "m", 1))
+
+
+def test_the_version_that_a_model_was_updated_from_is_never_forgotten(tmp_path):
+    path = updated(tmp_path / "m", KEPT + 1)
+    forget_old(path)
+    rollback(path, 1)
+    updated(path, KEPT + 2)
+    forget_old(path)
+    assert list(versions(path)) == [1, *range(2, KEPT + 2)][-KEPT - 1 :]
+    rollback(path)
+    assert weights(path) == "weights of 1"
+
+
+def test_a_version_that_was_half_deleted_stops_nothing(tmp_path):
+    path = updated(tmp_path / "m", 4)
+    (versions(path)[1] / "weights").unlink()
+    (versions(path)[2] / "manifest.json").unlink()
+    assert next_version(path) == 5
+    rollback(path)
+    assert weights(path) == "weights of 3"
+
+
+def test_whatever_stops_forgetting_leaves_only_whole_versions(fail_at_operation):
+    def many(folder: Path) -> None:
+        updated(folder / "m", KEPT + 3)
+
+    for folder, fault in fail_at_operation(lambda folder: forget_old(folder / "m"), many):
+        for number, kept in versions(folder / "m").items():
+            assert weights(kept) == f"weights of {number}", fault
+        forget_old(folder / "m")
+        left = [one.name for one in (folder / "m.versions").iterdir()]
+        assert sorted(left) == [f"{number:04}" for number in range(3, KEPT + 3)], fault
+
+
+def test_a_model_that_was_replaced_meanwhile_is_not_overwritten(tmp_path):
+    path = updated(tmp_path / "m", 3)
+    begun_with = read_manifest(path, "model")
+    rollback(path)
+    with pytest.raises(ArtifactError, match="was replaced while it was being updated"):
+        publish(path, None, None, tmp_path, {}, "", begun_with)
+    assert weights(path) == "weights of 2"
 
 
 def test_a_damaged_version_is_not_brought_back(tmp_path):

@@ -144,8 +144,12 @@ def _say(path: Path, system: str, told: dict[str, Any]) -> None:
         one = told["gate"].get(name)
         cells = ["–"] * 3
         if one is not None:
-            span = f"{one['low']:+.4f} to {one['high']:+.4f}"
+            span = "of one user" if one["low"] is None else f"{one['low']:+.4f} to {one['high']:+.4f}"
             cells = [f"{one['before']:.4f}", f"{one['after']:.4f}", span]
         foretold = told["foretold"].get(name)
         table.add_row(name, "–" if foretold is None else f"{foretold:.4f}", *cells)
     Console().print(table)
+    if not told["gate"]:
+        click.echo(
+            "note: nobody was held out whom both models could be asked about: it was not judged", err=True
+        )

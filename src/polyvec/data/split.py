@@ -223,7 +223,15 @@ def period_after(dataset: Dataset, since: int, until: int | None) -> tuple[int, 
         If the data has no timestamps, or no event in that time.
     """
     require_timestamps(dataset, "an update")
-    stop = dataset.time_span[1] + 1 if until is None else until
+    end = dataset.time_span[1] + 1
+    stop = end if until is None else min(until, end)  # what comes later than the log is news another time
+    if not np.any(dataset.times < since):
+        raise DataError(
+            f"no event lies before {format_time(since, dataset.time_kind)}, until when the model has learned",
+            column="timestamp",
+            expected="the log with what came since, and with what was before: that are the histories",
+            mend="prepare the new events together with those before them",
+        )
     if not np.any((dataset.times >= since) & (dataset.times < stop)):
         first, last = (format_time(moment, dataset.time_kind) for moment in dataset.time_span)
         moment = format_time(since, dataset.time_kind)

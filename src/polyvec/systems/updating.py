@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked
-from scipy.stats import norm
+from scipy.stats import t
 
 from polyvec.errors import TrainingError, UsageError
 from polyvec.evaluation.metrics import LEVEL
@@ -82,16 +82,19 @@ class Comparison:
         mean = float(difference_P.mean())
         _, places = np.unique(users_P, return_inverse=True)
         sums_U = np.bincount(places, difference_P - mean)  # samples of one user are no independent ones
-        half = float(norm.ppf((1 + LEVEL) / 2) * np.sqrt(np.square(sums_U).sum()) / len(difference_P))
-        return cls(
-            measure, len(sums_U), float(before_P.mean()), float(after_P.mean()), mean - half, mean + half
-        )
+        users = len(sums_U)
+        half = float("inf")  # of one user nothing can be said
+        if users > 1:
+            variance = np.square(sums_U).sum() * users / (users - 1)
+            half = float(t.ppf((1 + LEVEL) / 2, users - 1) * np.sqrt(variance) / len(difference_P))
+        return cls(measure, users, float(before_P.mean()), float(after_P.mean()), mean - half, mean + half)
 
     @property
     def told(self) -> dict[str, Any]:
         """For a manifest."""
         return {
-            key: round(value, 5) if isinstance(value, float) else value for key, value in asdict(self).items()
+            key: (round(value, 5) if np.isfinite(value) else None) if isinstance(value, float) else value
+            for key, value in asdict(self).items()
         }
 
     def __str__(self) -> str:

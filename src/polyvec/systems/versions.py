@@ -7,10 +7,11 @@ be (hard links): a version takes no further room until the Model goes on.
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING
 
-from polyvec.artifact import Manifest, copy_whole, read_manifest, verify
+from polyvec.artifact import MANIFEST, Manifest, copy_whole, read_manifest, verify
 from polyvec.errors import ArtifactError
 from polyvec.systems.folder import write_model
 
@@ -28,7 +29,7 @@ def versions(path: Path) -> dict[int, Path]:
     """Folders of the versions that are kept of the Model at ``path``, by number, ascending."""
     folder = _folder(path)
     found = [one for one in folder.iterdir() if one.name.isdigit()] if folder.is_dir() else []
-    return {int(one.name): one for one in sorted(found)}
+    return {int(one.name): one for one in sorted(found, key=lambda one: int(one.name))}
 
 
 def version_of(path: Path) -> int:
@@ -52,10 +53,15 @@ def next_version(path: Path) -> int:
 
 def _kept_as(fingerprint: str | None, kept: dict[int, Path]) -> int | None:
     """Number of the version with a fingerprint."""
-    found = (
-        number for number, place in kept.items() if read_manifest(place, "model").fingerprint == fingerprint
-    )
-    return next(found, None)
+    return next((number for number, place in kept.items() if _fingerprint(place) == fingerprint), None)
+
+
+def _fingerprint(place: Path) -> str | None:
+    """What a version's manifest says, without a look at its files; None where it cannot be read."""
+    try:
+        return str(json.loads((place / MANIFEST).read_text("utf-8"))["fingerprint"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def keep(path: Path) -> None:
@@ -72,19 +78,43 @@ def keep(path: Path) -> None:
 
 
 def forget_old(path: Path) -> None:
-    """Remove all versions but the latest seven."""
-    for old in [*versions(path).values()][:-KEPT]:
-        shutil.rmtree(old)
+    """Remove all versions but the latest seven, and the one that the Model was updated from."""
+    kept = versions(path)
+    before = _kept_as(read_manifest(path, "model").parents.get("model"), kept)
+    for number in [*kept][:-KEPT]:
+        if number != before:
+            half = kept[number].with_name(f".{number}.forgotten")  # no version, whenever this is stopped
+            kept[number].rename(half)
+    for half in _folder(path).glob(".*.forgotten"):
+        shutil.rmtree(half)
 
 
 def publish(
-    path: Path, model: Saved, dataset: Dataset, workspace: Path, meta: dict[str, Any], card: str
+    path: Path,
+    model: Saved,
+    dataset: Dataset,
+    workspace: Path,
+    meta: dict[str, Any],
+    card: str,
+    before: Manifest | None,
 ) -> None:
     """Put an updated Model in the place of the one that it was updated from, which is kept.
 
     Parameters are those of :func:`polyvec.systems.folder.write_model`.
+
+    Raises
+    ------
+    ArtifactError
+        If another Model than ``before`` stands there by now.
     """
-    before = read_manifest(path, "model")
+    there = read_manifest(path, "model")
+    if before is None or there.fingerprint != before.fingerprint:
+        raise ArtifactError(
+            f"{path} was replaced while it was being updated",
+            file=path,
+            expected="the Model that the update began with",
+            mend="update again: it begins with the Model that is there now",
+        )
     keep(path)
     write_model(
         path,

@@ -140,6 +140,18 @@ def test_batches_have_every_task_and_a_round_has_every_sample_once(dataset, conf
         assert sorted(seen[begin : begin + 40]) == list(range(40))
 
 
+def test_an_epoch_that_covers_all_asks_every_sample_of_every_task(dataset, config):
+    encoder, samples, _ = encoded(dataset, config)
+    few, every = samples.take(np.arange(40)), len(samples)
+    for covers_all in (False, True):
+        numbered = {"action": replace(samples, answers=np.arange(every)), "few": few}
+        plan = TaskPlan(numbered, encoder, 100, 0, CPU, covers_all=covers_all)
+        seen = {
+            answer for batch in plan.epoch(0) for answer in batch.answers[batch.slices["action"]].tolist()
+        }
+        assert (len(seen) == every) is covers_all
+
+
 def test_the_order_is_a_function_of_seed_and_epoch(dataset, config):
     encoder, samples, _ = encoded(dataset, config)
     plans = [TaskPlan({"action": samples}, encoder, 500, seed, CPU) for seed in (0, 0, 1)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -123,13 +125,17 @@ def test_growing_alone_changes_no_answer(fitted, turned, last_week):
 
 def test_rows_that_nothing_touches_stay_bit_for_bit(folder, turned, quick, last_week):
     before = DUPN.open(folder).network.encoder.items.ids.all().detach()
-    some = turned.keep(
-        (np.asarray(turned.times) < last_week - 30 * DAY) | (np.asarray(turned.times) >= last_week)
-    )
+    is_new, rows = np.asarray(turned.times) >= last_week, np.asarray(turned.item_rows)
+    users = np.repeat(np.arange(turned.num_users), np.diff(turned.user_offsets))
+    # Some items have events of users alone who did nothing new.
+    some = turned.keep(np.where(is_new, (users % 2 == 0) & (rows % 3 > 0), users % 2 == 1))
     after = update_model(folder, some, quick, gate=False)
-    seen = after.fields.items[ITEM_ID].rows(some.items.take(np.unique(some.item_rows))) + 1
+    new = np.unique(np.asarray(some.item_rows)[np.asarray(some.times) >= last_week])
+    seen = after.fields.items[ITEM_ID].rows(some.items.take(new)) + 1
     table = after.network.encoder.items.ids.all().detach()
     untouched = np.setdiff1d(np.arange(1, len(before)), seen)
+    assert len(untouched) > 10
+    assert not torch.equal(table[seen[seen < len(before)]], before[seen[seen < len(before)]])
     torch.testing.assert_close(table[untouched], before[untouched], rtol=0, atol=0)
 
 
@@ -159,6 +165,59 @@ def test_an_answer_of_days_to_come_is_learned_once_when_they_are_over(
     end = last_week // DAY - 5  # the last moment whose answer was known before
     assert max(moments[0]) == end
     assert moments[1:] == [{end + 1, end + 2}, {end + 3, end + 4}]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 6])
+def test_moments_are_as_many_however_often_a_model_is_updated(fitted, turned, last_week, steps):
+    churn, model = Task("window", days=2, every_days=3), DUPN.open(fitted)
+    tasks = {"churn": (churn, model.tasks["click"][1])}
+    model = replace(model, tasks=tasks)
+    bounds = [last_week + number * 6 * DAY // steps for number in range(steps + 1)]
+    asked = []
+    for start, stop in pairwise(bounds):
+        with suppress(DataError):  # nothing is answered by that day
+            asked += News.of(model, turned, start, stop, 0).training["churn"].times.tolist()
+    assert len(set(asked)) == 2
+    assert not np.any(np.array(asked) % (3 * DAY))
+
+
+def test_what_is_shown_today_is_asked_about_when_the_day_is_over(fitted, last_week, turned):
+    """Shown at 10:58, bought at 11:02; the update at 11:00 does not learn that it was not."""
+    model = DUPN.open(fitted)
+    minute = DAY // 1440
+    log = [("u1", "i01", last_week + number * DAY // 10 - 3 * DAY, "purchase") for number in range(10)]
+    log += [
+        ("u1", "i02", last_week + 658 * minute, "impression"),
+        ("u1", "i02", last_week + 662 * minute, "purchase"),
+    ]
+    log += [
+        ("u1", "i03", last_week + 600 * minute, "impression"),
+        ("u1", "i04", last_week + 3 * DAY, "purchase"),
+    ]
+    frame = pl.DataFrame(log, schema=["user", "item", "time", "action"], orient="row").sort("user", "time")
+    made = Dataset.from_rows(list(frame.select("user", "item", "time").iter_rows()), turned.item_table)
+    codes = np.array([["impression", "purchase"].index(one) for one in frame["action"]])
+    made = replace(
+        made, columns=made.columns | {"action": codes}, codes={"action": ["impression", "purchase"]}
+    )
+    model = replace(model, tasks={"click": (Task("item", labels="exposed"), model.tasks["click"][1])})
+    noon = last_week + 660 * minute
+    with pytest.raises(DataError, match="no task is answered"):
+        News.of(model, made, last_week, noon, 0)
+    learned = News.of(model, made, noon, last_week + 2 * DAY, 0).training["click"]
+    answers = dict(zip(made.item_table[ITEM_ID].gather(learned.items), learned.answers.tolist(), strict=True))
+    assert answers == {"i02": 1, "i03": 0}
+
+
+def test_the_log_of_the_new_day_alone_is_refused(folder, turned, last_week):
+    new = turned.keep(np.asarray(turned.times) >= last_week)
+    with pytest.raises(DataError, match="no event lies before"):
+        update_model(folder, new)
+
+
+def test_what_comes_later_than_the_log_is_news_another_time(folder, turned, quick):
+    model = update_model(folder, turned, quick, ANY, until=turned.time_span[1] + 5 * DAY)
+    assert model.trained_until == turned.time_span[1] + 1
 
 
 def test_the_way_back_restores_every_answer(folder, turned, quick):

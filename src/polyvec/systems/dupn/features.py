@@ -356,6 +356,9 @@ class TaskPlan:
         Of the order.
     device
         Where the tensors are made.
+    covers_all
+        Whether an epoch goes on until every sample was asked once: the most numerous tasks are asked less
+        than that otherwise, and in the next epoch.
     """
 
     tasks: dict[str, Samples]
@@ -363,9 +366,12 @@ class TaskPlan:
     batch_size: int
     seed: int
     device: torch.device
+    covers_all: bool = False
     _orders: dict[tuple[str, int], Ints] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
+        if self.covers_all:
+            return max(-(-len(samples) // self.shares[name]) for name, samples in self.tasks.items())
         return -(-sum(len(samples) for samples in self.tasks.values()) // self.batch_size)
 
     @cached_property

@@ -226,5 +226,5 @@ def _are_found(network: DUPNNetwork, name: str, samples: Samples, encoder: Encod
         own = scores.gather(1, torch.from_numpy(samples.answers[start : start + rows])[:, None])
         # of items of the same score the middle: who has no history likes all of them alike
         ranks = (scores > own).sum(dim=1) + ((scores == own).sum(dim=1) - 1) / 2
-        hits.append((ranks < CUT).double().numpy())
+        hits.append(((ranks < CUT) & own[:, 0].isfinite()).double().numpy())
     return np.concatenate(hits)

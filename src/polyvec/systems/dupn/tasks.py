@@ -228,13 +228,27 @@ def _edges(numbers: npt.NDArray[np.float64], levels: int) -> tuple[float, ...]:
 
 
 def samples_of(
-    dataset: Dataset, task: Task, known: Known, start: int, stop: int, seed: int, max_length: int
+    dataset: Dataset,
+    task: Task,
+    known: Known,
+    start: int,
+    stop: int,
+    seed: int,
+    max_length: int,
+    *,
+    anchor: int | None = None,
 ) -> Samples:
-    """Samples of a period whose answers are among those known; see :func:`learn`."""
-    return _settle(dataset, task, known, _find(dataset, task, start, stop, seed), max_length)
+    """Samples of a period whose answers are among those known; see :func:`learn`.
+
+    With an ``anchor`` the moments of ``window`` are whole numbers of ``every_days`` away from it, wherever
+    the period ends; without it the latest is the last whose answer is known.
+    """
+    return _settle(dataset, task, known, _find(dataset, task, start, stop, seed, anchor), max_length)
 
 
-def _find(dataset: Dataset, task: Task, start: int, stop: int, seed: int) -> _Found:
+def _find(
+    dataset: Dataset, task: Task, start: int, stop: int, seed: int, anchor: int | None = None
+) -> _Found:
     if task.kind in ("item", "rank"):
         offers = draw_offers(dataset, task, None, start, stop, seed)
         events = _events_of(dataset, task.action, offers.users, offers.times, offers.items)
@@ -243,7 +257,7 @@ def _find(dataset: Dataset, task: Task, start: int, stop: int, seed: int) -> _Fo
     if task.kind == "entity":
         return _entities_taken(dataset, task, start, stop, seed)
     if task.kind == "window":
-        return _windows(dataset, task, start, stop)
+        return _windows(dataset, task, start, stop, anchor)
     rows = np.flatnonzero(_is_of_action(dataset, task.action) & is_within(dataset, start, stop))
     users = np.searchsorted(dataset.user_offsets, rows, side="right").astype(np.int64) - 1
     items = np.asarray(dataset.item_rows)[rows].astype(np.int64)
@@ -452,12 +466,15 @@ class _FirstTimes:
         return np.where(self._keys[places] == keys, self._times[places], NEVER)
 
 
-def _windows(dataset: Dataset, task: Task, start: int, stop: int) -> _Found:
+def _windows(dataset: Dataset, task: Task, start: int, stop: int, anchor: int | None) -> _Found:
     """What users do in the days after some moments; the answers are known at the end of the period."""
     require_timestamps(dataset, "a task of kind 'window'")
     length, stride = days(task.days), days(task.every_days)
     first = max(start, dataset.time_span[0] + stride)
-    moments = np.arange(stop - length, first - 1, -stride)[::-1]
+    latest = stop - length
+    if anchor is not None:
+        latest -= (latest - anchor) % stride
+    moments = np.arange(latest, first - 1, -stride)[::-1]
     taken = dataset.keep(_is_of_action(dataset, task.action) & np.asarray(dataset.times < stop))
     paid = np.zeros(taken.num_events)
     if task.measure == "spend":

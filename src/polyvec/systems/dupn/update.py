@@ -10,7 +10,7 @@ import numpy as np
 
 from polyvec.data.dataset import days, format_time
 from polyvec.data.fields import texts_of
-from polyvec.data.offers import is_within
+from polyvec.data.offers import is_within, labels_of
 from polyvec.data.split import check_time_kind, period_after
 from polyvec.errors import DataError, UsageError
 from polyvec.layers.tables import PopularTable
@@ -109,10 +109,12 @@ def update(
     }
     news = News.of(model, dataset, since, stop, how.share)
     workspace = claim_workspace(path, dataset, settings, resume=resume, overwrite=True)
-    foretold = _worth(model, news.all, dataset)
+    # Of days to come a part was over when the model learned last: it is not foretold.
+    ahead = {name: some for name, some in news.all.items() if model.tasks[name][0].kind != "window"}
+    foretold = _worth(model, ahead, dataset, options.device)
     larger = news.grown(model, dataset)
     progress = _train(larger, news, dataset, options, workspace, path / OPTIMIZERS, how.decay)
-    comparisons = _compared(model, larger, news.held_out, dataset)
+    comparisons = _compared(model, larger, news.held_out, dataset, options.device)
     if gate:
         check(comparisons, how.tolerance)
     told = {
@@ -127,7 +129,7 @@ def update(
         "update_seconds": round(progress.seconds, 3),
     }
     meta = with_update(model.manifest.meta if model.manifest else {}, larger.meta, told)
-    publish(path, larger, dataset, workspace, meta, card(meta))
+    publish(path, larger, dataset, workspace, meta, card(meta), model.manifest)
     return DUPN.open(path)
 
 
@@ -180,9 +182,9 @@ class News:
         seed = model.options.seed + since // days(1)
         found = {}
         for name, (task, known) in tasks.items():
-            # an answer of the days to come is known when they are over, and counts once
-            start = since - days(task.days) + 1 if task.kind == "window" else since
-            found[name] = samples_of(dataset, task, known, start, stop, seed, model.config.max_length)
+            start, end = _period_of(task, dataset, since, stop)
+            length = model.config.max_length
+            found[name] = samples_of(dataset, task, known, start, end, seed, length, anchor=0)
         judging = {
             name: held_out(samples.users, dataset.num_users, share, seed) for name, samples in found.items()
         }
@@ -214,6 +216,16 @@ class News:
         known = len(model.fields.items[ITEM_ID]) + 1
         _begin_at_category(larger, dataset, known)
         return larger
+
+
+def _period_of(task: Task, dataset: Dataset, since: int, stop: int) -> tuple[int, int]:
+    """First time that a task is asked about, and the first after it, so that every answer counts once."""
+    if task.kind == "window":  # known when the days are over
+        return since - days(task.days) + 1, stop
+    if task.kind in ("item", "rank") and labels_of(dataset, task) == "exposed":
+        # What was shown may still be taken on that day: it is left to the update after it.
+        return since - since % days(1), stop - stop % days(1)
+    return since, stop
 
 
 def _with_new(known: Known, task: Task, dataset: Dataset) -> Known:
@@ -257,7 +269,7 @@ def _train(
     return Trainer(
         network,
         Objective(network, larger.config, tasks),
-        TaskPlan(news.training, encoder, options.batch_size, seed, device),
+        TaskPlan(news.training, encoder, options.batch_size, seed, device, covers_all=True),
         None,
         replace(options, seed=seed),
         workspace,
@@ -267,19 +279,21 @@ def _train(
 
 
 def _compared(
-    model: DUPN, larger: DUPN, samples: dict[str, Samples], dataset: Dataset
+    model: DUPN, larger: DUPN, samples: dict[str, Samples], dataset: Dataset, device: str
 ) -> dict[str, Comparison]:
     """Each task's measure before and after, where the samples tell right from wrong."""
-    before, after = _worth(model, samples, dataset), _worth(larger, samples, dataset)
+    before, after = (_worth(one, samples, dataset, device) for one in (model, larger))
     return {
         name: Comparison.of(measure, each, after[name][1], _chosen(samples[name]).users)
         for name, (measure, each) in before.items()
     }
 
 
-def _worth(model: DUPN, samples: dict[str, Samples], dataset: Dataset) -> dict[str, tuple[str, Floats]]:
+def _worth(
+    model: DUPN, samples: dict[str, Samples], dataset: Dataset, device: str
+) -> dict[str, tuple[str, Floats]]:
     """The first measure of every task, one number for each sample; not where answers are all alike."""
-    model.network.to(choose_device(model.options.device))
+    model.network.to(choose_device(device))
     encoder = model.encoder_of(dataset)
     found = {}
     for name, some in samples.items():

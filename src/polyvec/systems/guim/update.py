@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from polyvec.training.options import TrainingOptions
 
 RECALL = "recall"
+MOST_ASKED = 20_000  # users whose purchases are foretold
 
 
 def update(
@@ -105,6 +106,7 @@ def update(
     }
     news = News.of(model, purchases, since, stop, how.share)
     workspace = claim_workspace(path, dataset, settings, resume=resume, overwrite=True)
+    model.network.to(choose_device(options.device))
     foretold = _recalls(model, purchases, news.foretold)
     larger = news.grown(model, purchases)
     progress = _train(replace(larger, options=options), news, purchases, workspace, path / OPTIMIZERS, how)
@@ -126,7 +128,7 @@ def update(
         "update_seconds": round(progress.seconds, 3),
     }
     meta = with_update(model.manifest.meta if model.manifest else {}, larger.meta, told)
-    publish(path, larger, dataset, workspace, meta, updated_card(path, meta))
+    publish(path, larger, dataset, workspace, meta, updated_card(path, meta), model.manifest)
     return GUIM.open(path)
 
 
@@ -174,6 +176,8 @@ class News:
             )
         foretold = cut(purchases, since, model.config.history_days, (stop - since) / days(1))
         foretold = foretold.with_targets().with_history()
+        some = np.random.default_rng(seed).permutation(len(foretold))[:MOST_ASKED]
+        foretold = foretold[np.sort(some)]
         others = held_out(foretold.user_rows, purchases.num_users, share, seed)
         is_new = is_within(purchases, since, stop)
         counts = np.bincount(purchases.item_rows[is_new], minlength=purchases.num_items).astype(np.int64)
