@@ -13,7 +13,7 @@ from polyvec.data.dataset import MICROSECONDS_PER_DAY, Dataset
 from polyvec.data.offers import EVER
 from polyvec.errors import DataError
 from polyvec.systems.dupn import Task
-from polyvec.systems.dupn.tasks import learn, samples_of, tasks_of
+from polyvec.systems.dupn.tasks import _edges, learn, samples_of, tasks_of
 
 DAY = MICROSECONDS_PER_DAY
 STOP = 30 * DAY
@@ -64,6 +64,16 @@ def test_the_future_changes_nothing(dataset, name):
     np.testing.assert_allclose(samples.numbers, whole.numbers)
     again = samples_of(early, EVERY_KIND[name], known, EVER, STOP, 0, 10)
     assert (again.answers == samples.answers).all()
+
+
+@pytest.mark.parametrize("levels", [2, 3, 4])
+def test_where_most_spend_nothing_the_others_share_the_levels_above(levels):
+    numbers = np.concatenate([np.zeros(880), np.arange(1.0, 121)])
+    edges = _edges(numbers, levels)
+    assert len(edges) == levels - 1
+    above = np.bincount(np.searchsorted(edges, numbers, side="right"))[1:]
+    assert edges[0] == 1
+    assert above.max() - above.min() <= 1
 
 
 def test_levels_hold_as_many_samples_each_and_are_those_of_the_training(dataset):

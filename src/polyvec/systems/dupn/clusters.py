@@ -22,7 +22,12 @@ NUM_RIVALS = 8
 
 @torch.no_grad()
 def tell(
-    clusters: ClusterSteps, network: DUPNNetwork, batch: Batch, answers: Answers, log_q_M: Tensor | None
+    clusters: ClusterSteps,
+    network: DUPNNetwork,
+    batch: Batch,
+    answers: Answers,
+    log_q_M: Tensor | None,
+    factors: dict[str, float],
 ) -> None:
     """Score the items that tasks ask about with the rows of their candidate clusters.
 
@@ -38,6 +43,8 @@ def tell(
         Samples, and what the network says of them.
     log_q_M
         What is taken off the scores of ``next``; None for nothing.
+    factors
+        By which the losses of tasks are multiplied.
     """
     was_training = network.training
     network.eval()
@@ -45,9 +52,9 @@ def tell(
     for name, rows in batch.slices.items():
         kind, rep_BR, asked_B = network.head(name).kind, answers.rep[rows], batch.candidates[rows]
         if kind == "item":
-            _tell_item(clusters, network, name, batch, items_ME, rep_BR, asked_B)
+            _tell_item(clusters, network, name, batch, items_ME, rep_BR, asked_B, factors[name])
         elif kind == "next" and len(asked_B):
-            _tell_next(clusters, network, name, batch, items_ME, rep_BR, asked_B, log_q_M)
+            _tell_next(clusters, network, name, batch, items_ME, rep_BR, asked_B, log_q_M, factors[name])
     network.train(was_training)
 
 
@@ -67,6 +74,7 @@ def _tell_item(
     items_ME: Tensor,
     rep_BR: Tensor,
     asked_B: Tensor,
+    factor: float,
 ) -> None:
     answers_B = batch.answers[batch.slices[name]].float()
     nothing = batch.entities[:0]
@@ -74,7 +82,7 @@ def _tell_item(
     def losses_of(places_R: Tensor, entities_R: Tensor) -> Tensor:
         encoded = _with_ids(network, items_ME[asked_B[places_R]], entities_R + 1)
         logits = network.head(name)(rep_BR[places_R], encoded, nothing, rep_BR[:0])
-        return nn.functional.binary_cross_entropy_with_logits(
+        return factor * nn.functional.binary_cross_entropy_with_logits(
             logits.float(), answers_B[places_R], reduction="none"
         )
 
@@ -90,6 +98,7 @@ def _tell_next(
     rep_BR: Tensor,
     asked_B: Tensor,
     log_q_M: Tensor | None,
+    factor: float,
 ) -> None:
     entities_M = batch.items.codes[:, 0] - 1  # −1 is in no cluster: worked out like the rest, then left out
     slots_MQ = clusters.candidates(entities_M.clamp(min=0)) + clusters.table.num_rows + 1
@@ -101,7 +110,7 @@ def _tell_next(
     off_M = torch.zeros_like(own_MR[:, 0]) if log_q_M is None else log_q_M
     rivals_R = torch.arange(min(NUM_RIVALS, len(users_BR)), device=asked_B.device)
     own_RM = (users_BR[rivals_R] @ own_MR.T - off_M).float()
-    weights_B = torch.full_like(users_BR[:, 0], 1 / len(users_BR))
+    weights_B = torch.full_like(users_BR[:, 0], factor / len(users_BR))
     losses_MQ, squares_MQ = candidate_losses(
         Positives(asked_B, torch.einsum("pr,pqr->pq", users_BR, vectors_MQR[asked_B]).float(), weights_B),
         Rivals(

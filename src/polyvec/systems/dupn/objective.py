@@ -58,19 +58,23 @@ class Objective:
         answers: Answers = self.network(batch)
         if self.clusters is not None:
             network = cast("DUPNNetwork", self.network)  # no other has clusters
-            tell(self.clusters, network, batch, answers, self._log_q(batch))
+            factors = {name: float(torch.as_tensor(self._factor(name)).detach()) for name in batch.sizes}
+            tell(self.clusters, network, batch, answers, self._log_q(batch), factors)
         losses = {name: self._loss(name, batch, answers) for name in batch.sizes}
         figures = {name: loss.detach() for name, loss in losses.items()}
         total = sum(self._weighted(name, loss) for name, loss in losses.items())
         return cast("Tensor", total), figures
 
     def _weighted(self, name: str, loss: Tensor) -> Tensor:
-        weighted = self.tasks[name].weight * loss
+        weighted = self._factor(name) * loss
         key = f"of {name}"
-        if key not in self.network.log_variances:
-            return weighted
-        log_variance = self.network.log_variances[key]
-        return torch.exp(-log_variance) * weighted + log_variance
+        return weighted + self.network.log_variances[key] if key in self.network.log_variances else weighted
+
+    def _factor(self, name: str) -> Tensor | float:
+        """What the loss of a task is multiplied by: λ, or λ·exp(−s) where weights are learned."""
+        weight, key = self.tasks[name].weight, f"of {name}"
+        log_variances = self.network.log_variances
+        return torch.exp(-log_variances[key]) * weight if key in log_variances else weight
 
     def _loss(self, name: str, batch: Batch, answers: Answers) -> Tensor:
         """Mean over the task's samples."""

@@ -218,10 +218,15 @@ def learn(
 
 
 def _edges(numbers: npt.NDArray[np.float64], levels: int) -> tuple[float, ...]:
-    """Least numbers of the second level and of those above, of about as many of the numbers each."""
+    """Least numbers of the second level and of those above, of about as many of the numbers each.
+
+    Where the least number fills a level by itself, such as nothing that is spent, the others share the rest.
+    """
     values, counts = np.unique(numbers, return_counts=True)
-    if len(values) < 2:
+    if len(values) < 2 or levels < 2:
         return ()
+    if counts[0] * levels >= len(numbers):
+        return (float(values[1]), *_edges(numbers[numbers > values[0]], levels - 1))
     below = np.cumsum(counts)[:-1] / len(numbers)  # share of the numbers below every value but the first
     places = [int(np.abs(below - level / levels).argmin()) for level in range(1, levels)]
     return tuple(float(values[1 + place]) for place in sorted(set(places)))
