@@ -8,8 +8,9 @@ DATA holds ``taobao_behaviour`` (Alibaba Tianchi), ``uci_online_retail`` (UCI On
 planted.py. Every run becomes a line of OUT/runs.jsonl: the study can be stopped and started again, and run in
 parts; results.json is made anew of all lines. Without ``--out`` nothing is kept.
 
-Protocol: every method has the same samples, features and widths. Learning rate and dropout are chosen by seed
-0 on validation, out of the same settings; with these every seed is trained, and asked the test once. What is
+Protocol: every method has the same samples, features and widths, and as many steps. Learning rate and dropout
+are chosen by seed 0 on validation, out of the same settings; with these every seed is trained, and asked the
+test once. (Settings that are not chosen are asked, too, and what they say is used for nothing.) What is
 planted is planted anew for every seed. The last line printed is one JSON object.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Callable
@@ -40,7 +42,7 @@ from polyvec.systems import dupn
 from polyvec.systems.dupn import DUPN, DUPNConfig
 from polyvec.systems.dupn.features import Encoder, Fields, TaskPlan, gap_of
 from polyvec.systems.dupn.fit import VALIDATION_SEED, Lessons, begun, train
-from polyvec.systems.dupn.objective import Validator, attention
+from polyvec.systems.dupn.objective import MOST_VALIDATED, Validator, attention
 from polyvec.systems.dupn.tasks import Samples, samples_of
 from polyvec.systems.dupn.transfer import begin, drawn
 from polyvec.training.checkpoint import Progress
@@ -48,12 +50,15 @@ from polyvec.training.journal import JOURNAL
 from polyvec.training.options import TrainingOptions
 
 TEST_SEED = 2 * VALIDATION_SEED
-VALIDATED = 5_000  # samples of a task, at most, that choose
+ASKED = {"validation": 5_000, "test": MOST_VALIDATED}
+"""Samples of a task, at most, that choose and that are the test."""
+VALIDATIONS = 20  # of a model of all tasks, in the steps there are
+PATIENCE = 0.25  # of the steps, without improvement
 TENTHS = {"training": range(3, 10), "validation": range(2, 3), "test": range(2)}
 """Of the users, by what they are for where the answer is of the user."""
 AGES = ("< 5 min", "15 min", "30 min", "1 h", "4 h", "9 h", "24 h", "2 d", "7 d", "30 d", "> 30 d")
 QUICK = (ALL, alone("price"), transferred("rt", 100))
-QUICK_USERS = 300
+QUICK_USERS, QUICK_STEPS = 300, 20
 
 Job = tuple[str, str, int, int]
 """Set, method, number of the setting, seed."""
@@ -86,7 +91,7 @@ class Experiment:
         config = replace(config, **one.changes, dropout=setting["dropout"])
         options = replace(options, **one.training, seed=seed, learning_rate=setting["learning_rate"])
         if quick:
-            options = replace(options, epochs=1)
+            one = replace(one, steps=QUICK_STEPS)
         return cls(one, polyvec.Dataset.open(place_of(scratch, name, seed)), config, options)
 
     def lessons(
@@ -120,9 +125,25 @@ class Experiment:
         """At most so many; where the answer is of the user, of the users of that part alone."""
         if name in self.one.of_users:
             samples = samples.take(np.flatnonzero(np.isin(samples.users % 10, TENTHS[part])))
-        most = {"training": self.one.most, "validation": VALIDATED}.get(part, len(samples))
+        most = ASKED.get(part, self.one.most)
         rows = np.random.default_rng(self.options.seed).permutation(len(samples))[:most]
         return samples.take(np.sort(rows))
+
+    def paced(self, lessons: Lessons) -> TrainingOptions:
+        """Passes, validations and patience that are as many steps for every method.
+
+        A model of one task is validated more often: after about as many of its samples as one of all tasks.
+        """
+        samples, tasks = sum(map(len, lessons.training.values())), len(lessons.training)
+        epoch = math.ceil(samples / min(self.options.batch_size, samples))
+        between = self.one.steps * tasks / len(self.one.tasks) / VALIDATIONS
+        every = max(round(between / epoch), 1)
+        return replace(
+            self.options,
+            epochs=max(round(self.one.steps / epoch), every),
+            validate_every=every,
+            patience=max(round(PATIENCE * self.one.steps / (every * epoch)), 1),
+        )
 
 
 def place_of(scratch: Path, name: str, seed: int) -> Path:
@@ -146,7 +167,7 @@ def run_once(
     config = replace(experiment.config, **variant.changes)
     lessons = experiment.lessons(tasks_of(name, variant), config)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        start = begun(experiment.dataset, lessons, experiment.options)
+        start = begun(experiment.dataset, lessons, experiment.paced(lessons))
         return learned(experiment, lessons, start, Path(folder) / "run")
 
 
@@ -155,7 +176,7 @@ def fitted(scratch: Path, name: str, number: int, seed: int, *, quick: bool, bla
     torch.set_num_threads(1)
     experiment = Experiment.of(scratch, name, SETTINGS[number], seed, quick=quick)
     lessons = experiment.lessons(SETS[name].tasks, experiment.config)
-    model = lessons.untrained(experiment.options)
+    model = lessons.untrained(experiment.paced(lessons))
     if not blank:
         train(experiment.dataset, lessons, model, scratch / f"model of {name}, {number}, {seed}")
     return model
@@ -167,16 +188,12 @@ def fit_base(scratch: Path, name: str, number: int, seed: int, *, quick: bool) -
 
 
 def transfer(experiment: Experiment, variant: Variant, model: DUPN) -> dict[str, Any]:
-    """Learn the task that is held out from a share of its labels.
-
-    Few labels are passed over more often, up to four times as many, and validated after as many passes.
-    """
+    """Learn the task that is held out from a share of its labels."""
     (name, task), *_ = experiment.one.held_out.items()
     how = variant.how or "rs"
     lessons = experiment.lessons({name: task}, experiment.config, None if how == "rs" else model.fields)
     lessons = replace(lessons, training={name: drawn(lessons.training[name], variant.share / 100)})
-    passes = min(100 // variant.share, 4)
-    options = replace(experiment.options, epochs=experiment.options.epochs * passes, validate_every=passes)
+    options = experiment.paced(lessons)
     model = replace(model, config=replace(model.config, dropout=experiment.config.dropout))
     dataset, rate = experiment.dataset, variant.encoder_rate
     start, optimizers = begin(dataset, model, lessons, name, how, options, rate)

@@ -47,6 +47,8 @@ class DataSet:
         Tasks whose answer is of the user, not of a moment: a fifth of the users are the test, a tenth choose.
     most
         Samples of a task to train on, drawn at random out of those there are.
+    steps
+        Of training, at most, of every method.
     looked_at
         The task of whose test the attention is told; empty for none.
     """
@@ -62,6 +64,7 @@ class DataSet:
     training: dict[str, Any] = field(default_factory=dict)
     of_users: tuple[str, ...] = ()
     most: int = 40_000
+    steps: int = 1_500
     looked_at: str = ""
 
     @property
@@ -137,6 +140,7 @@ SETS = {
         },
         {"shop": Task("entity", column="shop", entity_width=16)},
         "2024-02-27", "2024-03-11", SMALL | {"max_length": 24}, {"batch_size": 256},
+        steps=2_500,
     ),
     "taobao": DataSet(
         "Taobao user behaviour 2017 (Alibaba Tianchi; purchases, carts, favourites)", "taobao_behaviour",
@@ -170,7 +174,7 @@ SETS = {
             "age": Task("class", action="", column="age"),
         },
         {"occupation": Task("class", action="", column="occupation")},
-        changes=MEDIUM | {"max_length": 20, "validation_days": HELD_BACK},
+        changes=MEDIUM | {"max_length": 20, "validation_days": HELD_BACK}, training={"batch_size": 256},
         of_users=(*PROFILE,), most=15_000,
     ),
 }  # fmt: skip

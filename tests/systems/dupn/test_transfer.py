@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,9 +15,10 @@ from polyvec.errors import DataError, UsageError
 from polyvec.systems import dupn
 from polyvec.systems.dupn import DUPN, Task
 from polyvec.systems.dupn.features import Encoder
+from polyvec.systems.dupn.fit import Lessons
 from polyvec.systems.dupn.objective import Validator
 from polyvec.systems.dupn.tasks import samples_of
-from polyvec.systems.dupn.transfer import drawn
+from polyvec.systems.dupn.transfer import begin, drawn
 
 NEW = Task("class", column="category")
 
@@ -32,6 +34,21 @@ def folder(dataset, config, options, last_week, tmp_path_factory):
 @pytest.fixture(scope="module")
 def base(folder) -> DUPN:
     return DUPN.open(folder)
+
+
+def test_an_encoder_that_is_kept_drops_nothing_while_the_head_learns(base, dataset, options, last_week):
+    lessons = Lessons.of(
+        dataset, replace(base.config, tasks={"sort": NEW}), options, last_week, validates=False,
+        fields=base.fields,
+    )  # fmt: skip
+    start, _ = begin(dataset, base, lessons, "sort", "rt", options)
+    encoder = Encoder.of(dataset, base.fields)
+    batch = encoder.batch({"sort": lessons.training["sort"].take(np.arange(50))}, torch.device("cpu"))
+    start.network.train()
+    one, other = (
+        start.representing.encoder(batch, start.representing.encoder.items(batch.items))[0] for _ in "12"
+    )
+    assert one.equal(other)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from torch import nn
 
 from polyvec.data.split import check_moment, check_time_kind
 from polyvec.errors import DataError, UsageError
+from polyvec.layers.dropout import Dropout
 from polyvec.systems.dupn.fit import Lessons, begun, card, end_of, make_optimizers_of, train
 from polyvec.systems.dupn.model import DUPN, SYSTEM
 from polyvec.systems.folder import claim_workspace, told_by, write_model
@@ -147,6 +148,9 @@ def begin(
         return start, _two_rates(start, options, encoder_rate)
     for weight, parameter in start.network.named_parameters():
         parameter.requires_grad_(weight.startswith(f"heads.of {name}."))
+    for part in start.representing.encoder.modules():
+        if isinstance(part, Dropout):
+            part.share = 0.0  # the head learns from the vectors that it will be asked with
     return start, None
 
 

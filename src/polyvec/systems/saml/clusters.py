@@ -19,7 +19,9 @@ ASKED = 0.1  # of a batch's samples: with nine clusters each, about as much work
 
 
 @torch.no_grad()
-def tell(clusters: ClusterSteps, network: nn.Module, batch: Batch) -> None:
+def tell(
+    clusters: ClusterSteps, network: nn.Module, batch: Batch, weights: Tensor | None, auxiliary_weight: float
+) -> None:
     """Score some samples with the item in its candidate clusters.
 
     Parameters
@@ -30,19 +32,31 @@ def tell(clusters: ClusterSteps, network: nn.Module, batch: Batch) -> None:
         SAML or a rival.
     batch
         Samples; the first field of an item is its id.
+    weights
+        Of the samples in the loss, ``[B]``; None if they weigh alike.
+    auxiliary_weight
+        Of the auxiliary network's loss beside the own branch's.
     """
 
     def losses_of(places_R: Tensor, entities_R: Tensor) -> Tensor:
         asked = replace(taken(batch, places_R), stand_ins=entities_R + 1)
         scores: Scores = network(asked)
-        return nn.functional.binary_cross_entropy_with_logits(
-            scores.logits.float(), asked.labels, reduction="none"
-        )
+        mine = None if weights is None else weights[places_R]
+        losses_R = _losses(scores.logits, asked, mine)
+        if scores.auxiliary is None:
+            return losses_R
+        return losses_R + auxiliary_weight * _losses(scores.auxiliary, asked, mine)
 
     was_training = network.training
     network.eval()
     clusters.ask(batch.item[:, 0] - 1, losses_of, ASKED)
     network.train(was_training)
+
+
+def _losses(logits: Tensor, batch: Batch, weights: Tensor | None) -> Tensor:
+    return nn.functional.binary_cross_entropy_with_logits(
+        logits.float(), batch.labels, weights, reduction="none"
+    )
 
 
 def taken(batch: Batch, places_R: Tensor) -> Batch:

@@ -49,9 +49,9 @@ class Objective:
     def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss, and what it is made of."""
         scores: Scores = self.network(batch)
-        if self.clusters is not None:
-            tell(self.clusters, self.network, batch)
         weights = self._weights(batch)
+        if self.clusters is not None:
+            tell(self.clusters, self.network, batch, weights, self.config.auxiliary_weight)
         loss = self._loss(scores.logits, batch, weights)
         figures = {"own": loss.detach()}
         if scores.auxiliary is not None and self.config.auxiliary_weight:
