@@ -415,8 +415,8 @@ def days(name: str, figures: Results) -> str:
         "periods:",
         table(["", *columns], rows),
         f"Chosen on earlier periods, by the mean over tasks, of what takes at most {COST:.0%} of the steps "
-        f"of training anew: {chosen['rate']:g} times the learning rate, {chosen['passes']} passes; tried (rate, "
-        "passes):",
+        f"of training anew: {chosen['rate']:g} times the learning rate, {chosen['passes']} passes; tried "
+        "(rate, passes):",
         table(["", *chosen["frozen"], "steps"], tried),
         *(f"![{file.removesuffix('.svg')}]({file})" for file, _ in shown),
     ]
