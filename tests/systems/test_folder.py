@@ -1,7 +1,31 @@
-"""What all systems write of their training."""
+"""What all systems write of their training, and what they do not write at once."""
 
-from polyvec.systems.folder import told_best, told_by
+from types import SimpleNamespace
+
+import pytest
+from filelock import FileLock
+
+from polyvec.data.dataset import Dataset
+from polyvec.errors import ArtifactError
+from polyvec.systems.folder import claim_workspace, told_best, told_by
 from polyvec.training.checkpoint import Progress
+
+
+@pytest.fixture
+def nothing() -> Dataset:
+    return SimpleNamespace(manifest=None, num_events=0)
+
+
+def test_a_model_that_another_process_is_making_is_not_made_twice(tmp_path, nothing):
+    other = FileLock(tmp_path / ".shop.model.lock")  # each has its own handle, as another process has
+    with other, pytest.raises(ArtifactError, match="another process is making"):
+        claim_workspace(tmp_path / "shop.model", nothing, {}, resume=False, overwrite=True)
+    assert claim_workspace(tmp_path / "shop.model", nothing, {}, resume=False, overwrite=True).is_dir()
+
+
+def test_a_run_that_stopped_in_this_process_is_taken_up_by_it(tmp_path, nothing):
+    for resume in (False, True, False):
+        claim_workspace(tmp_path / "shop.model", nothing, {}, resume=resume, overwrite=True)
 
 
 def test_the_first_run_chooses_the_last_makes_the_weights_and_both_take_their_time():

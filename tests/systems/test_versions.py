@@ -62,6 +62,18 @@ def test_the_version_before_comes_back_and_the_later_one_is_kept(tmp_path):
     assert weights(path) == "weights of 3"
 
 
+def test_a_model_is_found_by_a_link_and_from_within(tmp_path, monkeypatch):
+    path, link = updated(tmp_path / "m", 2), tmp_path / "current"
+    link.symlink_to(path, target_is_directory=True)
+    assert list(versions(link)) == [1]
+    rollback(link)
+    assert link.is_symlink()
+    assert weights(link) == weights(path) == "weights of 1"
+    monkeypatch.chdir(path)
+    rollback(Path(), 2)
+    assert weights(path) == "weights of 2"
+
+
 def test_a_version_after_one_that_was_gone_back_from_has_a_number_of_its_own(tmp_path):
     path = updated(tmp_path / "m", 3)
     rollback(path, 1)

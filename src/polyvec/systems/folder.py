@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from filelock import FileLock, Timeout
 
 from polyvec.artifact import Manifest, claim, read_manifest, refuse_existing, writing
 from polyvec.errors import ArtifactError, UsageError
@@ -12,11 +15,11 @@ from polyvec.training.journal import JOURNAL, TENSORBOARD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from polyvec.data.dataset import Dataset
     from polyvec.training.checkpoint import Progress
 
+_locks: dict[Path, FileLock] = {}  # of the Models that this process is making
 REFIT = "refit"
 """Folder of the second run, trained on everything, in the workspace and in the Model."""
 
@@ -53,13 +56,39 @@ def claim_workspace(
     Raises
     ------
     ArtifactError
-        If ``out`` exists, or the run to resume was another one.
+        If ``out`` exists, the run to resume was another one, or another process is at work on ``out``.
     """
     refuse_existing(out, overwrite=overwrite)
+    _lock(out)
     workspace = out.with_name(f".{out.name}.run")
     data = dataset.manifest.fingerprint if dataset.manifest else dataset.num_events
     claim(workspace, settings | {"data": data}, resume=resume)
     return workspace
+
+
+def _lock(out: Path) -> None:
+    """Keep other processes from making ``out``, until it is made or this one ends, however it ends."""
+    _unlock(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ArtifactError(
+            f"another process is making {out} right now",
+            file=out,
+            expected="one fit or update of a Model at a time",
+            mend="wait until it is done",
+        ) from None
+    _locks[out.absolute()] = lock
+
+
+def _unlock(out: Path) -> None:
+    """Let others make ``out``."""
+    lock = _locks.pop(out.absolute(), None)
+    if lock is not None:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def run_name(workspace: Path) -> str:
@@ -165,6 +194,7 @@ def write_model(
         if keeps_optimizers:
             keep_optimizers(workspace / REFIT if (workspace / REFIT).exists() else workspace, stage)
     shutil.rmtree(workspace)
+    _unlock(out)
 
 
 def read_model_manifest(path: Path, system: str) -> Manifest:

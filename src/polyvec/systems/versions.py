@@ -153,6 +153,7 @@ def rollback(path: Path, to: int | None = None) -> Manifest:
     ArtifactError
         If there is no such version, or it is damaged.
     """
+    path = path.resolve()  # a link goes on leading to it
     current, kept = version_of(path), versions(path)
     before = read_manifest(path, "model").parents.get("model")
     number = to if to is not None else _kept_as(before, kept)
@@ -170,4 +171,5 @@ def rollback(path: Path, to: int | None = None) -> Manifest:
 
 
 def _folder(path: Path) -> Path:
+    path = path.resolve()
     return path.with_name(f"{path.name}.versions")

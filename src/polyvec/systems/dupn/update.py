@@ -95,7 +95,7 @@ def update(
     ArtifactError
         If the folder is missing, damaged, or holds a model of another system.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # a link goes on leading to it
     model = DUPN.open(path)
     check_time_kind(model.time_kind, dataset)
     _check_model(model)

@@ -92,7 +92,7 @@ def update(
     ArtifactError
         If the folder is missing, damaged, or holds a model of another system.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # a link goes on leading to it
     model = GUIM.open(path)
     check_time_kind(model.time_kind, dataset)
     check_growing(model.config.item_table, model.config.item_rows, len(model.fields.popular))
