@@ -26,6 +26,12 @@ def toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "run.toml"
 
 
+def test_every_setting_is_named_where_the_verb_does_not_show_them() -> None:
+    with pytest.raises(UsageError) as caught:
+        configure({"training": TrainingOptions()}, None, ["width=8"], shows=False)
+    assert "settings: epochs, batch_size" in str(caught.value.mend)
+
+
 # --- what is applied
 
 

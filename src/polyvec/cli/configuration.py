@@ -21,7 +21,11 @@ Changes = dict[str, dict[str, Any]]
 
 
 def configure(
-    defaults: Mapping[str, DataclassInstance], config_file: str | None, settings: Sequence[str]
+    defaults: Mapping[str, DataclassInstance],
+    config_file: str | None,
+    settings: Sequence[str],
+    *,
+    shows: bool = True,
 ) -> dict[str, Any]:
     """Apply a file's tables, then single settings, to default objects.
 
@@ -33,6 +37,8 @@ def configure(
         A TOML file with one table per object. Its values must have the setting's own type.
     settings
         ``key=value`` texts; a key belongs to the object that has a field of this name.
+    shows
+        Whether the verb has ``--show-config``; an error names every setting otherwise.
 
     Raises
     ------
@@ -50,7 +56,9 @@ def configure(
         except ValidationError as error:
             problems += [_describe(table, problem) for problem in error.errors()]
     if problems:
-        raise UsageError("\n".join(problems), mend="pass --show-config alone to see every setting")
+        every = [name for default in defaults.values() for name in _names(default)]
+        told = "pass --show-config alone to see every setting" if shows else f"settings: {', '.join(every)}"
+        raise UsageError("\n".join(problems), mend=told)
     return configured
 
 

@@ -72,7 +72,9 @@ def command(
     from polyvec.systems.folder import told_best
 
     base, data = DUPN.open(model), Dataset.open(dataset)
-    configured = configure({"dupn": DUPNConfig(), "training": base.options}, config_file, settings)
+    configured = configure(
+        {"dupn": DUPNConfig(), "training": base.options}, config_file, settings, shows=False
+    )
     tasks = configured["dupn"].tasks or {}
     if replace(configured["dupn"], tasks=None) != DUPNConfig():
         raise UsageError(

@@ -120,7 +120,7 @@ def _update(system: str, path: Path, data: Dataset, until: int | None, options: 
         )
     kind, update = systems[system]
     begun = one_pass(kind.open(path).options)
-    how = configure({"training": begun, "update": UpdateOptions()}, None, options["settings"])
+    how = configure({"training": begun, "update": UpdateOptions()}, None, options["settings"], shows=False)
     again = {"gate": options["gate"], "resume": options["resume"]}
     model = update(path, data, how["training"], how["update"], until=until, **again)
     told = model.manifest.meta["updates"][-1] if model.manifest else {}
