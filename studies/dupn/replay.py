@@ -13,8 +13,7 @@ best, and then foretells every period before it learns it (the first is learned,
 all three are one). *Frozen* never learns again; *updated* is what ``polyvec update`` makes, without a gate
 and with nobody held out; *anew* is fitted on everything so far, for as many epochs. All are asked the same
 questions. How to update (the learning rate, in parts of that of the fit, and the passes) was chosen by seed 0
-on periods before the first moment, of what costs at most a quarter of training anew. The last line printed is
-one JSON object.
+on periods before the first moment. The last line printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -49,7 +48,6 @@ COMMAND = "python studies/dupn/replay.py DATA --out studies/dupn"
 RATES, PASSES = (0.3, 1.0), (1, 2, 4)
 WAYS = ("frozen", "updated", "anew")
 EVERYBODY = UpdateOptions(share=0.0)
-COST = 0.25  # of the steps of training anew, that updating may take
 ASKED = 20_000  # samples of a task in a period, at most
 QUESTIONS = 5_000_000  # seed of what is drawn
 
@@ -197,16 +195,10 @@ def way_of(model: DUPN, rate: float, passes: int) -> TrainingOptions:
 
 
 def choose(dataset: polyvec.Dataset, scratch: Path, replay: Replay) -> dict[str, Any]:
-    """Rate and passes whose model foretells best what came before the first moment.
-
-    Of those that cost so much less than training anew, at the first moment that both are compared at.
-    """
+    """Rate and passes whose model foretells best what came before the first moment."""
     learned = replay.earlier // 2
     begin = fitted(dataset, scratch / "begin", replay, 0, replay.moment(-replay.earlier))
-    events = [int((dataset.times < replay.moment(number)).sum()) for number in (-replay.earlier, 1)]
-    anew = told(begin)["steps"] * events[1] / events[0]
     tried: dict[str, dict[str, float]] = {}
-    costs: dict[str, float] = {}
     for rate, passes in product(RATES, PASSES):
         path = shutil.copytree(scratch / "begin", scratch / "tried", dirs_exist_ok=False)
         model, way = begin, way_of(begin, rate, passes)
@@ -214,22 +206,13 @@ def choose(dataset: polyvec.Dataset, scratch: Path, replay: Replay) -> dict[str,
             model = dupn.update(path, dataset, way, EVERYBODY, until=replay.moment(number + 1), gate=False)
         shutil.rmtree(path)
         shutil.rmtree(path.with_name("tried.versions"))
-        name = f"{rate:g}, {passes}"
-        tried[name] = worth_of(model, dataset, replay.moment(-learned), replay.moment(0))
-        costs[name] = round(told(model)["updates"][-1]["steps"] / anew, 4)
-    cheap = [name for name in tried if costs[name] <= COST] or [min(costs, key=lambda name: costs[name])]
-    best = max(cheap, key=lambda name: float(np.mean(list(tried[name].values()))))
-    rate, passes = best.split(", ")
+        values = worth_of(model, dataset, replay.moment(-learned), replay.moment(0))
+        tried[f"{rate:g}, {passes}"] = values
     frozen = worth_of(begin, dataset, replay.moment(-learned), replay.moment(0))
+    best = max(tried, key=lambda name: float(np.mean(list(tried[name].values()))))
+    rate, passes = best.split(", ")
     epochs = begin.options.epochs
-    return {
-        "rate": float(rate),
-        "passes": int(passes),
-        "tried": tried,
-        "costs": costs,
-        "frozen": frozen,
-        "epochs": epochs,
-    }
+    return {"rate": float(rate), "passes": int(passes), "tried": tried, "frozen": frozen, "epochs": epochs}
 
 
 def play(

@@ -255,8 +255,7 @@ def test_classes_attention_and_rivals_are_told(modules):
 
 def test_days_are_told_as_means_over_periods_and_judged_over_seeds(modules, tmp_path):
     replay, page, file = modules["replay"], modules["page"], tmp_path / "replay.jsonl"
-    tried, costs = {"1, 2": {"next": 0.11}}, {"1, 2": 0.2}
-    chosen = {"rate": 1, "passes": 2, "frozen": {"next": 0.1}, "tried": tried, "costs": costs}
+    chosen = {"rate": 1, "passes": 2, "frozen": {"next": 0.1}, "tried": {"1, 2": {"next": 0.11}}}
     replay._add(file, {"set": "taobao", "chosen": chosen})
     for seed, gain in enumerate((0.10, 0.12, 0.11)):
         periods = [
