@@ -131,7 +131,7 @@ PROFILE = ("gender", "age", "occupation")
 CLICK = {"action": "click", "labels": "exposed"}
 SETS = {
     "planted": DataSet(
-        "planted", "", _planted,
+        "Made by planted.py", "", _planted,
         {
             "click": Task("item", **CLICK),
             "rank": Task("rank", numbers=planted.NUMBERS, windows=(), **CLICK),
