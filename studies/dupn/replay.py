@@ -5,8 +5,9 @@
 
 DATA holds ``taobao_behaviour`` (buy, cart and favourite of nine days, from Taobao's UserBehavior data) and
 ``uci_online_retail`` (UCI Online Retail II, D. Chen, CC BY 4.0), as Parquet. Every run becomes a line of
-OUT/replay.jsonl; runs that stand there are not made again; replay.json is made anew of all lines, and is what
-page.py reads. Without ``--out`` nothing is kept.
+OUT/replay.jsonl; runs that stand there are not made again, and one that was stopped goes on with the period
+it was stopped in; replay.json is made anew of all lines, and is what page.py reads. Without ``--out`` nothing
+is kept.
 
 Protocol: a model is fitted on what came before the first moment, for the epochs that its last period found
 best, and then foretells every period before it learns it (the first is learned, but not counted: until then
@@ -34,6 +35,7 @@ import polars as pl
 import torch
 
 import polyvec
+from polyvec.artifact import copy_whole
 from polyvec.data.dataset import days, parse_date
 from polyvec.evaluation.runs import over_runs
 from polyvec.systems import dupn
@@ -177,7 +179,8 @@ def fitted(
     """
     config, options = replay.settings(seed)
     if not epochs:
-        found = dupn.fit(dataset, out, config, options, until=until, overwrite=True)
+        first = out.with_name(f"{out.name} first")
+        found = dupn.fit(dataset, first, config, options, until=until, overwrite=True)
         epochs = told(found)["best_epoch"] + 1
     options = replace(options, epochs=epochs)
     return dupn.fit(dataset, out, config, options, until=until, validation="none", overwrite=True)
@@ -218,17 +221,22 @@ def choose(dataset: polyvec.Dataset, scratch: Path, replay: Replay) -> dict[str,
 def play(
     dataset: polyvec.Dataset, scratch: Path, replay: Replay, seed: int, chosen: dict[str, Any]
 ) -> dict[str, Any]:
-    """All periods, by all three."""
-    frozen = fitted(dataset, scratch / "frozen", replay, seed, replay.moment(0))
-    epochs = frozen.options.epochs
-    path = scratch / "updated"
-    shutil.copytree(scratch / "frozen", path)
-    lines: list[dict[str, Any]] = []
-    updated = frozen
-    for number in range(1, replay.periods):
+    """All periods, by all three; those that the folder has the figures of are not played again."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    file, path = scratch / "periods.jsonl", scratch / "updated"
+    if (scratch / "frozen").exists():
+        frozen = DUPN.open(scratch / "frozen")
+    else:
+        frozen = fitted(dataset, scratch / "frozen", replay, seed, replay.moment(0))
+    if not path.exists():
+        copy_whole(scratch / "frozen", path)
+    lines = read(file)
+    epochs, way = frozen.options.epochs, way_of(frozen, chosen["rate"], chosen["passes"])
+    for number in range(len(lines) + 1, replay.periods):
         start, stop = replay.moment(number), replay.moment(number + 1)
-        way = way_of(frozen, chosen["rate"], chosen["passes"])
-        updated = dupn.update(path, dataset, way, EVERYBODY, until=start, gate=False)
+        updated = DUPN.open(path)
+        if updated.trained_until < start:
+            updated = dupn.update(path, dataset, way, EVERYBODY, until=start, gate=False)
         line: dict[str, Any] = {
             "period": number,
             "frozen": worth_of(frozen, dataset, start, stop),
@@ -240,11 +248,9 @@ def play(
             anew = fitted(dataset, scratch / "anew", replay, seed, start, epochs)
             line["anew"] = worth_of(anew, dataset, start, stop)
             line["anew steps"], line["anew seconds"] = told(anew)["steps"], told(anew)["training_seconds"]
-        lines.append(line)
+        add(file, line)
         print(json.dumps(line), file=sys.stderr, flush=True)
-    for name in ("frozen", "updated", "updated.versions", "anew"):
-        shutil.rmtree(scratch / name)
-    return {"epochs": epochs, "periods": lines}
+    return {"epochs": epochs, "periods": read(file)}
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -284,8 +290,7 @@ def curves_of(runs: list[dict[str, Any]]) -> dict[str, dict[str, list[list[float
 
 def collect(file: Path) -> dict[str, Any]:
     """Summary of every set in a file of runs."""
-    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-    found = {}
+    lines, found = read(file), {}
     for name in dict.fromkeys(line["set"] for line in lines):
         mine = [line for line in lines if line["set"] == name]
         chosen = next(line["chosen"] for line in mine if "chosen" in line)
@@ -313,7 +318,7 @@ def main() -> None:
         file = (arguments.out or Path(scratch)) / "replay.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
         for name in arguments.sets:
-            _play_set(name, arguments.data, Path(scratch), file, arguments.seeds)
+            play_set(name, arguments.data, Path(scratch), file, arguments.seeds)
         results = {"command": COMMAND, "sets": collect(file)}
         if arguments.out:
             text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
@@ -321,23 +326,32 @@ def main() -> None:
         print(json.dumps(results))
 
 
-def _play_set(name: str, data: Path, scratch: Path, file: Path, seeds: int) -> None:
+def play_set(name: str, data: Path, scratch: Path, file: Path, seeds: int) -> None:
+    """Choose how to update, and play all seeds that are missing."""
     replay = SETS[name]
     place = scratch / f"{name}.dataset"
     replay.prepare(data, place)
     dataset = polyvec.Dataset.open(place)
-    done = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
-    done = [line for line in done if line["set"] == name]
+    done = [line for line in read(file) if line["set"] == name]
     chosen = next((line["chosen"] for line in done if "chosen" in line), None)
     if chosen is None:
         chosen = choose(dataset, scratch, replay)
-        _add(file, {"set": name, "chosen": chosen})
+        add(file, {"set": name, "chosen": chosen})
     for seed in range(seeds):
         if not any(line.get("seed") == seed for line in done):
-            _add(file, {"set": name, "seed": seed, "run": play(dataset, scratch, replay, seed, chosen)})
+            unfinished = file.with_name(f"{name}, {seed}, unfinished")
+            add(file, {"set": name, "seed": seed, "run": play(dataset, unfinished, replay, seed, chosen)})
+            shutil.rmtree(unfinished)
 
 
-def _add(file: Path, line: dict[str, Any]) -> None:
+def read(file: Path) -> list[dict[str, Any]]:
+    """Lines of a file; none of one that is not there, nor one that was cut off."""
+    lines = file.read_text("utf-8").splitlines(keepends=True) if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def add(file: Path, line: dict[str, Any]) -> None:
+    """Add a line."""
     with file.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(line) + "\n")
 

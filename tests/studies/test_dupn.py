@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 
 from polyvec.evaluation.runs import over_runs
+from polyvec.training.options import TrainingOptions
 
 STUDY = Path(__file__).parents[2] / "studies" / "dupn"
 MODULES = ("planted", "sets", "methods", "run", "replay", "page")
@@ -256,7 +259,7 @@ def test_classes_attention_and_rivals_are_told(modules):
 def test_days_are_told_as_means_over_periods_and_judged_over_seeds(modules, tmp_path):
     replay, page, file = modules["replay"], modules["page"], tmp_path / "replay.jsonl"
     chosen = {"rate": 1, "passes": 2, "frozen": {"next": 0.1}, "tried": {"1, 2": {"next": 0.11}}}
-    replay._add(file, {"set": "taobao", "chosen": chosen})
+    replay.add(file, {"set": "taobao", "chosen": chosen})
     for seed, gain in enumerate((0.10, 0.12, 0.11)):
         periods = [
             {
@@ -269,7 +272,7 @@ def test_days_are_told_as_means_over_periods_and_judged_over_seeds(modules, tmp_
             }
             for number in (1, 2)
         ]
-        replay._add(file, {"set": "taobao", "seed": seed, "run": {"epochs": 1, "periods": periods}})
+        replay.add(file, {"set": "taobao", "seed": seed, "run": {"epochs": 1, "periods": periods}})
     found = replay.collect(file)
     assert found["taobao"]["tasks"]["next"]["updated − frozen"]["values"] == [0.15, 0.18, 0.165]
     assert found["taobao"]["curves"]["next"]["updated"] == [[1, 0.31], [2, 0.42]]
@@ -278,3 +281,48 @@ def test_days_are_told_as_means_over_periods_and_judged_over_seeds(modules, tmp_
     assert "at most 0.003 behind training anew**: no. Difference -0.1000" in told
     assert "at most 25% of training anew**: yes. 5.0% of the steps" in told
     assert "![days_taobao_next](days_taobao_next.svg)" in told
+
+
+def test_days_that_were_played_are_not_played_again(modules, tmp_path, monkeypatch):
+    replay, learned, asked = modules["replay"], [], []
+    meta = {"updates": [{"steps": 1, "update_seconds": 1.0}], "steps": 9, "training_seconds": 9.0}
+
+    def opened(path):
+        told = SimpleNamespace(meta=meta)
+        until = int((path / "until").read_text())
+        return SimpleNamespace(options=TrainingOptions(), manifest=told, trained_until=until)
+
+    def written(path, until):
+        path.mkdir(exist_ok=True)
+        (path / "until").write_text(str(until))
+        return opened(path)
+
+    def fitted(_dataset, out, _replay, _seed, until, _epochs=0):
+        learned.append((out.name, until))
+        return written(out, until)
+
+    def update(path, *_, until, gate):
+        learned.append((path.name, until))
+        return written(path, until)
+
+    def worth_of(model, _dataset, start, _stop):
+        if len(asked) == 4:
+            asked.append("power cut")
+            raise KeyboardInterrupt
+        asked.append(start)
+        return {"next": model.trained_until / start}
+
+    monkeypatch.setattr(replay, "DUPN", SimpleNamespace(open=opened))
+    monkeypatch.setattr(replay, "dupn", SimpleNamespace(update=update))
+    for name, function in {"fitted": fitted, "worth_of": worth_of, "copy_whole": shutil.copytree}.items():
+        monkeypatch.setattr(replay, name, function)
+    log = replace(replay.SETS["taobao"], periods=4)
+    about = (None, tmp_path / "unfinished", log, 0, {"rate": 1.0, "passes": 2})
+    with pytest.raises(KeyboardInterrupt):
+        replay.play(*about)
+    first = [*learned]
+    found = replay.play(*about)
+    days = [log.moment(number) for number in range(4)]
+    assert first == [("frozen", days[0]), ("updated", days[1]), ("anew", days[1]), ("updated", days[2])]
+    assert learned[4:] == [("anew", days[2]), ("updated", days[3]), ("anew", days[3])]
+    assert [line["updated"]["next"] for line in found["periods"]] == [1, 1, 1]
