@@ -284,6 +284,18 @@ def test_wide_and_deep_is_the_sum_of_both(lessons, encoder, some):
         assert deep[name].abs().sum() > 0
 
 
+def test_beside_a_deep_side_weights_of_a_ranking_begin_no_larger_than_without_one(lessons):
+    tasks, begun = {"sort": lessons.tasks["sort"]}, {}
+    for model in LINEAR:
+        config = settings(lessons.config, model)
+        network = make_network(config, lessons.fields.shape(has_times=True), tasks)
+        begun[model] = network.wide["of sort"].bias
+    deep = network.heads["of sort"].layers.linears[-1].bias
+    assert (begun["wide"] == 1).all()
+    assert (begun["wide_deep"] == 0).all()
+    assert (deep > 0).all()
+
+
 def test_at_the_papers_widths(lessons):
     config = settings(lessons.config, "wide_deep", deep=DUPNConfig().deep)
     network = make_network(config, lessons.fields.shape(has_times=True), {"click": lessons.tasks["click"]})

@@ -155,7 +155,7 @@ class Wide(nn.Module):
     field of an event's item × its property; and field of the user, word of the query, field of an event's
     item × field of what is asked about. Fields have a weight for every value, pairs share ``cross_rows`` by a
     hash. Titles are left to the deep side. The weights of ``rank`` are the user's alone, as DUPN's are; they
-    begin at 1, for below 0 nothing would be learned.
+    begin at 1, for below 0 nothing would be learned; beside a deep side, which begins above 0, at 0.
 
     Parameters
     ----------
@@ -188,7 +188,8 @@ class Wide(nn.Module):
         self.cross_rows = config.cross_rows
         self.table = PopularTable(self.num_values + self.cross_rows - 1, outputs)
         nn.init.zeros_(self.table.weight)
-        self.bias = nn.Parameter(torch.full((outputs,), float(task.kind == "rank")))
+        is_alone = config.model == "wide"  # both above 0 were too much: they fell, and went on below 0
+        self.bias = nn.Parameter(torch.full((outputs,), float(task.kind == "rank" and is_alone)))
 
     def forward(self, batch: Batch, samples: slice) -> Tensor:
         """Outputs of some samples, ``[B, O]``."""
