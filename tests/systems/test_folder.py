@@ -16,16 +16,30 @@ def nothing() -> Dataset:
     return SimpleNamespace(manifest=None, num_events=0)
 
 
+def claimed(out, dataset, *, resume=False):
+    return claim_workspace(out, dataset, {}, resume=resume, overwrite=True)
+
+
 def test_a_model_that_another_process_is_making_is_not_made_twice(tmp_path, nothing):
+    out = tmp_path / "shop.model"
     other = FileLock(tmp_path / ".shop.model.lock")  # each has its own handle, as another process has
-    with other, pytest.raises(ArtifactError, match="another process is making"):
-        claim_workspace(tmp_path / "shop.model", nothing, {}, resume=False, overwrite=True)
-    assert claim_workspace(tmp_path / "shop.model", nothing, {}, resume=False, overwrite=True).is_dir()
+    with other, pytest.raises(ArtifactError, match="another process is making"), claimed(out, nothing):
+        pass
+    with claimed(out, nothing) as workspace:
+        assert workspace.is_dir()
+        with pytest.raises(ArtifactError, match="another process is making"), claimed(out, nothing):
+            pass
 
 
-def test_a_run_that_stopped_in_this_process_is_taken_up_by_it(tmp_path, nothing):
-    for resume in (False, True, False):
-        claim_workspace(tmp_path / "shop.model", nothing, {}, resume=resume, overwrite=True)
+def test_a_run_that_failed_leaves_its_workspace_and_keeps_nobody_out(tmp_path, nothing):
+    out = tmp_path / "shop.model"
+    with pytest.raises(KeyboardInterrupt), claimed(out, nothing) as workspace:
+        raise KeyboardInterrupt
+    assert [*tmp_path.iterdir()] == [workspace]
+    with FileLock(tmp_path / ".shop.model.lock", timeout=0):
+        pass
+    with claimed(out, nothing, resume=True):
+        pass
 
 
 def test_the_first_run_chooses_the_last_makes_the_weights_and_both_take_their_time():

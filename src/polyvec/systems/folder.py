@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,12 +15,11 @@ from polyvec.training.checkpoint import keep_optimizers
 from polyvec.training.journal import JOURNAL, TENSORBOARD
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from polyvec.data.dataset import Dataset
     from polyvec.training.checkpoint import Progress
 
-_locks: dict[Path, FileLock] = {}  # of the Models that this process is making
 REFIT = "refit"
 """Folder of the second run, trained on everything, in the workspace and in the Model."""
 
@@ -48,10 +48,13 @@ def check_refit(validation: str, *, refit: bool) -> None:
         )
 
 
+@contextmanager
 def claim_workspace(
     out: Path, dataset: Dataset, settings: dict[str, Any], *, resume: bool, overwrite: bool
-) -> Path:
+) -> Iterator[Path]:
     """Claim the hidden folder beside ``out`` that a run is trained in, for these settings and data alone.
+
+    Until the block ends, however it ends, no other process makes ``out``.
 
     Raises
     ------
@@ -59,16 +62,6 @@ def claim_workspace(
         If ``out`` exists, the run to resume was another one, or another process is at work on ``out``.
     """
     refuse_existing(out, overwrite=overwrite)
-    _lock(out)
-    workspace = out.with_name(f".{out.name}.run")
-    data = dataset.manifest.fingerprint if dataset.manifest else dataset.num_events
-    claim(workspace, settings | {"data": data}, resume=resume)
-    return workspace
-
-
-def _lock(out: Path) -> None:
-    """Keep other processes from making ``out``, until it is made or this one ends, however it ends."""
-    _unlock(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
     try:
@@ -80,13 +73,12 @@ def _lock(out: Path) -> None:
             expected="one fit or update of a Model at a time",
             mend="wait until it is done",
         ) from None
-    _locks[out.absolute()] = lock
-
-
-def _unlock(out: Path) -> None:
-    """Let others make ``out``."""
-    lock = _locks.pop(out.absolute(), None)
-    if lock is not None:
+    try:
+        workspace = out.with_name(f".{out.name}.run")
+        data = dataset.manifest.fingerprint if dataset.manifest else dataset.num_events
+        claim(workspace, settings | {"data": data}, resume=resume)
+        yield workspace
+    finally:
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
@@ -194,7 +186,6 @@ def write_model(
         if keeps_optimizers:
             keep_optimizers(workspace / REFIT if (workspace / REFIT).exists() else workspace, stage)
     shutil.rmtree(workspace)
-    _unlock(out)
 
 
 def read_model_manifest(path: Path, system: str) -> Manifest:

@@ -101,16 +101,16 @@ def fit(
     everything = learned = Split.before(dataset, config, until, held_back, options.seed)
     if validation == "window":
         learned = everything.without_the_last(dataset, config, options.seed)
-    workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
-    model, progress = _train(dataset, learned, config, options, workspace)
-    runs = [progress]
-    if refit:
-        again, epochs = workspace / REFIT, progress.best_epoch + 1
-        model, progress = _train(dataset, everything, config, options, again, epochs)
-        runs.append(progress)
-    meta = model.meta | told_by(runs, "-error")
-    write_model(out, model, dataset, workspace, meta, card=_card(model, meta), overwrite=overwrite)
-    return CEL.open(out)
+    with claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite) as workspace:
+        model, progress = _train(dataset, learned, config, options, workspace)
+        runs = [progress]
+        if refit:
+            again, epochs = workspace / REFIT, progress.best_epoch + 1
+            model, progress = _train(dataset, everything, config, options, again, epochs)
+            runs.append(progress)
+        meta = model.meta | told_by(runs, "-error")
+        write_model(out, model, dataset, workspace, meta, card=_card(model, meta), overwrite=overwrite)
+        return CEL.open(out)
 
 
 def plan(

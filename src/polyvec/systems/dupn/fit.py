@@ -108,21 +108,21 @@ def fit(
     stop = end_of(dataset, until, held_back)
     settings = {SYSTEM: asdict(config), "training": asdict(options), "moment": [stop, validation, refit]}
     lessons = Lessons.of(dataset, config, options, stop, validates=validation != "none")
-    workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
-    model, progress = train(dataset, lessons, begun(dataset, lessons, options), workspace)
-    told = lessons.told(model, dataset)
-    runs = [progress]
-    if refit:
-        lessons = Lessons.of(dataset, lessons.config, options, stop, validates=False)
-        again = workspace / REFIT
-        untrained = begun(dataset, lessons, options)
-        model, progress = train(dataset, lessons, untrained, again, progress.best_epoch + 1)
-        runs.append(progress)
-    meta = model.meta | told_by(runs, "mean over tasks") | told
-    write_model(
-        out, model, dataset, workspace, meta, card=card(meta), overwrite=overwrite, keeps_optimizers=True
-    )
-    return DUPN.open(out)
+    with claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite) as workspace:
+        model, progress = train(dataset, lessons, begun(dataset, lessons, options), workspace)
+        told = lessons.told(model, dataset)
+        runs = [progress]
+        if refit:
+            lessons = Lessons.of(dataset, lessons.config, options, stop, validates=False)
+            again = workspace / REFIT
+            untrained = begun(dataset, lessons, options)
+            model, progress = train(dataset, lessons, untrained, again, progress.best_epoch + 1)
+            runs.append(progress)
+        meta = model.meta | told_by(runs, "mean over tasks") | told
+        write_model(
+            out, model, dataset, workspace, meta, card=card(meta), overwrite=overwrite, keeps_optimizers=True
+        )
+        return DUPN.open(out)
 
 
 def plan(

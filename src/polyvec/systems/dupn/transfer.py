@@ -111,14 +111,14 @@ def transfer(
         "from": model.manifest.fingerprint if model.manifest else "",
         "moment": [stop, validation, how, encoder_rate, share],
     }
-    workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
-    found, progress = train(dataset, lessons, start, workspace, optimizers=optimizers)
-    meta = found.meta | told_by([progress], "mean over tasks") | lessons.told(found, dataset)
-    meta |= {"transferred": {"task": name, "how": how, "share": share}}
-    if how == "rt" and model.manifest is not None:
-        meta["samples"] = model.manifest.meta["samples"] | meta["samples"]
-    write_model(out, found, dataset, workspace, meta, card=card(meta), overwrite=overwrite)
-    return DUPN.open(out)
+    with claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite) as workspace:
+        found, progress = train(dataset, lessons, start, workspace, optimizers=optimizers)
+        meta = found.meta | told_by([progress], "mean over tasks") | lessons.told(found, dataset)
+        meta |= {"transferred": {"task": name, "how": how, "share": share}}
+        if how == "rt" and model.manifest is not None:
+            meta["samples"] = model.manifest.meta["samples"] | meta["samples"]
+        write_model(out, found, dataset, workspace, meta, card=card(meta), overwrite=overwrite)
+        return DUPN.open(out)
 
 
 def drawn(samples: Samples, share: float) -> Samples:

@@ -108,29 +108,29 @@ def update(
         "moment": [since, stop, how.share, how.decay],
     }
     news = News.of(model, dataset, since, stop, how.share)
-    workspace = claim_workspace(path, dataset, settings, resume=resume, overwrite=True)
-    # Of days to come a part was over when the model learned last: it is not foretold.
-    ahead = {name: some for name, some in news.all.items() if model.tasks[name][0].kind != "window"}
-    foretold = _worth(model, ahead, dataset, options.device)
-    larger = news.grown(model, dataset)
-    progress = _train(larger, news, dataset, options, workspace, path / OPTIMIZERS, how.decay)
-    comparisons = _compared(model, larger, news.held_out, dataset, options.device)
-    if gate:
-        check(comparisons, how.tolerance)
-    told = {
-        "version": next_version(path),
-        "from": format_time(since, dataset.time_kind),
-        "to": format_time(stop, dataset.time_kind),
-        "samples": {name: len(samples) for name, samples in news.training.items()},
-        "new_items": len(larger.fields.items[ITEM_ID]) - len(model.fields.items[ITEM_ID]),
-        "foretold": {name: round(float(each.mean()), 5) for name, (_, each) in foretold.items()},
-        "gate": {name: one.told for name, one in comparisons.items()},
-        "steps": progress.step,
-        "update_seconds": round(progress.seconds, 3),
-    }
-    meta = with_update(model.manifest.meta if model.manifest else {}, larger.meta, told)
-    publish(path, larger, dataset, workspace, meta, card(meta), model.manifest)
-    return DUPN.open(path)
+    with claim_workspace(path, dataset, settings, resume=resume, overwrite=True) as workspace:
+        # Of days to come a part was over when the model learned last: it is not foretold.
+        ahead = {name: some for name, some in news.all.items() if model.tasks[name][0].kind != "window"}
+        foretold = _worth(model, ahead, dataset, options.device)
+        larger = news.grown(model, dataset)
+        progress = _train(larger, news, dataset, options, workspace, path / OPTIMIZERS, how.decay)
+        comparisons = _compared(model, larger, news.held_out, dataset, options.device)
+        if gate:
+            check(comparisons, how.tolerance)
+        told = {
+            "version": next_version(path),
+            "from": format_time(since, dataset.time_kind),
+            "to": format_time(stop, dataset.time_kind),
+            "samples": {name: len(samples) for name, samples in news.training.items()},
+            "new_items": len(larger.fields.items[ITEM_ID]) - len(model.fields.items[ITEM_ID]),
+            "foretold": {name: round(float(each.mean()), 5) for name, (_, each) in foretold.items()},
+            "gate": {name: one.told for name, one in comparisons.items()},
+            "steps": progress.step,
+            "update_seconds": round(progress.seconds, 3),
+        }
+        meta = with_update(model.manifest.meta if model.manifest else {}, larger.meta, told)
+        publish(path, larger, dataset, workspace, meta, card(meta), model.manifest)
+        return DUPN.open(path)
 
 
 def _check_model(model: DUPN) -> None:

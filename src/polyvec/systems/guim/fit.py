@@ -95,21 +95,23 @@ def fit(
     until = purchases.time_span[1] + 1 if until is None else until
     moment = [until, held_back, validation, refit]
     settings = {"guim": asdict(config), "training": asdict(options), "moment": moment}
-    workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
-    windows = training_windows(purchases, config, until, held_back, validation, options.seed)
-    model, validator, progress = _train(purchases, windows, config, options, workspace)
-    habits = asdict(_weights(config, validator, with_trend=validation == "window"))
-    runs = [progress]
-    if refit:
-        windows = training_windows(purchases, config, until, held_back, "none", options.seed)
-        again, epochs = workspace / REFIT, progress.best_epoch + 1
-        model, _, progress = _train(purchases, windows, config, options, again, epochs)
-        runs.append(progress)
-    model.finish()
-    meta = {**model.meta, **told_by(runs, "recall"), "habits": habits}
-    card = model_card(model, meta, purchases, windows, validation, refit=refit)
-    write_model(out, model, dataset, workspace, meta, card=card, overwrite=overwrite, keeps_optimizers=True)
-    return GUIM.open(out)
+    with claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite) as workspace:
+        windows = training_windows(purchases, config, until, held_back, validation, options.seed)
+        model, validator, progress = _train(purchases, windows, config, options, workspace)
+        habits = asdict(_weights(config, validator, with_trend=validation == "window"))
+        runs = [progress]
+        if refit:
+            windows = training_windows(purchases, config, until, held_back, "none", options.seed)
+            again, epochs = workspace / REFIT, progress.best_epoch + 1
+            model, _, progress = _train(purchases, windows, config, options, again, epochs)
+            runs.append(progress)
+        model.finish()
+        meta = {**model.meta, **told_by(runs, "recall"), "habits": habits}
+        card = model_card(model, meta, purchases, windows, validation, refit=refit)
+        write_model(
+            out, model, dataset, workspace, meta, card=card, overwrite=overwrite, keeps_optimizers=True
+        )
+        return GUIM.open(out)
 
 
 def settled(

@@ -105,31 +105,33 @@ def update(
         "moment": [since, stop, how.share, how.decay],
     }
     news = News.of(model, purchases, since, stop, how.share)
-    workspace = claim_workspace(path, dataset, settings, resume=resume, overwrite=True)
-    model.network.to(choose_device(options.device))
-    foretold = _recalls(model, purchases, news.foretold)
-    larger = news.grown(model, purchases)
-    progress = _train(replace(larger, options=options), news, purchases, workspace, path / OPTIMIZERS, how)
-    comparisons = {}
-    if len(news.held_out):
-        before, after = (_recalls(one, purchases, news.held_out) for one in (model, larger))
-        comparisons[RECALL] = Comparison.of(RECALL, before, after, news.held_out.user_rows)
-    if gate:
-        check(comparisons, how.tolerance)
-    told = {
-        "version": next_version(path),
-        "from": format_time(since, dataset.time_kind),
-        "to": format_time(stop, dataset.time_kind),
-        "samples": {"windows": len(news.training)},
-        "new_items": len(larger.fields.popular) - len(model.fields.popular),
-        "foretold": {RECALL: round(float(foretold.mean()), 5)} if len(foretold) else {},
-        "gate": {name: one.told for name, one in comparisons.items()},
-        "steps": progress.step,
-        "update_seconds": round(progress.seconds, 3),
-    }
-    meta = with_update(model.manifest.meta if model.manifest else {}, larger.meta, told)
-    publish(path, larger, dataset, workspace, meta, updated_card(path, meta), model.manifest)
-    return GUIM.open(path)
+    with claim_workspace(path, dataset, settings, resume=resume, overwrite=True) as workspace:
+        model.network.to(choose_device(options.device))
+        foretold = _recalls(model, purchases, news.foretold)
+        larger = news.grown(model, purchases)
+        progress = _train(
+            replace(larger, options=options), news, purchases, workspace, path / OPTIMIZERS, how
+        )
+        comparisons = {}
+        if len(news.held_out):
+            before, after = (_recalls(one, purchases, news.held_out) for one in (model, larger))
+            comparisons[RECALL] = Comparison.of(RECALL, before, after, news.held_out.user_rows)
+        if gate:
+            check(comparisons, how.tolerance)
+        told = {
+            "version": next_version(path),
+            "from": format_time(since, dataset.time_kind),
+            "to": format_time(stop, dataset.time_kind),
+            "samples": {"windows": len(news.training)},
+            "new_items": len(larger.fields.popular) - len(model.fields.popular),
+            "foretold": {RECALL: round(float(foretold.mean()), 5)} if len(foretold) else {},
+            "gate": {name: one.told for name, one in comparisons.items()},
+            "steps": progress.step,
+            "update_seconds": round(progress.seconds, 3),
+        }
+        meta = with_update(model.manifest.meta if model.manifest else {}, larger.meta, told)
+        publish(path, larger, dataset, workspace, meta, updated_card(path, meta), model.manifest)
+        return GUIM.open(path)
 
 
 @dataclass(frozen=True)

@@ -97,22 +97,24 @@ def fit(
     until = dataset.time_span[1] + 1 if until is None else until
     settings = {SYSTEM: asdict(config), "training": asdict(options), "moment": [until, validation, refit]}
     lessons = Lessons.of(dataset, config, options, until, validates=validation != "none")
-    workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
-    model, progress = _train(lessons, config, options, workspace)
-    guard = None
-    if config.guard != "off" and config.method not in ("source", "target") and progress.best is not None:
-        alone, alone_progress = _train(lessons, replace(config, method="target"), options, workspace / ALONE)
-        guard = _guard(progress.best, alone_progress.best or 0.0)
-        if config.guard == "fall_back" and not guard["pays"]:
-            config, model, progress = alone.config, alone, alone_progress
-    runs = [progress]
-    if refit:
-        everything = Lessons.of(dataset, config, options, until, validates=False)
-        model, again = _train(everything, config, options, workspace / REFIT, progress.best_epoch + 1)
-        runs.append(again)
-    meta = model.meta | told_by(runs, "AUC") | {"coverage": lessons.coverage, "guard": guard}
-    write_model(out, model, dataset, workspace, meta, card=model_card(meta, config), overwrite=overwrite)
-    return PGTL.open(out)
+    with claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite) as workspace:
+        model, progress = _train(lessons, config, options, workspace)
+        guard = None
+        if config.guard != "off" and config.method not in ("source", "target") and progress.best is not None:
+            alone, alone_progress = _train(
+                lessons, replace(config, method="target"), options, workspace / ALONE
+            )
+            guard = _guard(progress.best, alone_progress.best or 0.0)
+            if config.guard == "fall_back" and not guard["pays"]:
+                config, model, progress = alone.config, alone, alone_progress
+        runs = [progress]
+        if refit:
+            everything = Lessons.of(dataset, config, options, until, validates=False)
+            model, again = _train(everything, config, options, workspace / REFIT, progress.best_epoch + 1)
+            runs.append(again)
+        meta = model.meta | told_by(runs, "AUC") | {"coverage": lessons.coverage, "guard": guard}
+        write_model(out, model, dataset, workspace, meta, card=model_card(meta, config), overwrite=overwrite)
+        return PGTL.open(out)
 
 
 def plan(

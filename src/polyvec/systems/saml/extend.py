@@ -108,22 +108,22 @@ def extend(
         check_outcomes(alone.held_out.offers, config)
     source = most_similar(model, dataset, scenario, alone.training)
     begun = transplanted(model, lessons.untrained(config, options), source)
-    workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
-    steady = replace(begun, options=replace(options, weight_decay=0.0))  # what decays does not stay
-    found, first = train(dataset, alone, steady, workspace, hooks=OnlyTheNew.of(steady.network, model))
-    # two numbers for all scenarios: those that suit the new one alone would spoil the chances of the others
-    found = calibrated(dataset, lessons, replace(found, options=options, calibration=model.calibration))
-    last = first
-    if not branch_only:
-        found, last = train(dataset, lessons, found, workspace / REFIT)
-    meta = found.meta | told_by([last], "AUC") | lessons.told
-    meta |= {
-        "training_seconds": round(first.seconds + (0 if branch_only else last.seconds), 3),
-        "extended_by": scenario,
-        "extended_from": model.scenarios[source],
-    }
-    write_model(out, found, dataset, workspace, meta, card=card(meta), overwrite=overwrite)
-    return SAML.open(out)
+    with claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite) as workspace:
+        steady = replace(begun, options=replace(options, weight_decay=0.0))  # what decays does not stay
+        found, first = train(dataset, alone, steady, workspace, hooks=OnlyTheNew.of(steady.network, model))
+        # two numbers for all scenarios: those that suit the new one alone would spoil the others' chances
+        found = calibrated(dataset, lessons, replace(found, options=options, calibration=model.calibration))
+        last = first
+        if not branch_only:
+            found, last = train(dataset, lessons, found, workspace / REFIT)
+        meta = found.meta | told_by([last], "AUC") | lessons.told
+        meta |= {
+            "training_seconds": round(first.seconds + (0 if branch_only else last.seconds), 3),
+            "extended_by": scenario,
+            "extended_from": model.scenarios[source],
+        }
+        write_model(out, found, dataset, workspace, meta, card=card(meta), overwrite=overwrite)
+        return SAML.open(out)
 
 
 def _lessons(

@@ -103,18 +103,18 @@ def fit(
     settings = {SYSTEM: asdict(config), "training": asdict(options), "moment": [stop, validation, refit]}
     lessons = Lessons.of(dataset, config, options, stop, validates=validation != "none")
     refuse_over_budget(lessons, config, options)
-    workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
-    model, progress = train(dataset, lessons, lessons.untrained(config, options), workspace)
-    runs = [progress]
-    if refit:
-        lessons = Lessons.of(dataset, config, options, stop, validates=False)
-        refuse_over_budget(lessons, config, options)
-        untrained = replace(lessons.untrained(config, options), calibration=model.calibration)
-        model, again = train(dataset, lessons, untrained, workspace / REFIT, progress.best_epoch + 1)
-        runs.append(again)
-    meta = model.meta | told_by(runs, "AUC") | lessons.told
-    write_model(out, model, dataset, workspace, meta, card=card(meta), overwrite=overwrite)
-    return SAML.open(out)
+    with claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite) as workspace:
+        model, progress = train(dataset, lessons, lessons.untrained(config, options), workspace)
+        runs = [progress]
+        if refit:
+            lessons = Lessons.of(dataset, config, options, stop, validates=False)
+            refuse_over_budget(lessons, config, options)
+            untrained = replace(lessons.untrained(config, options), calibration=model.calibration)
+            model, again = train(dataset, lessons, untrained, workspace / REFIT, progress.best_epoch + 1)
+            runs.append(again)
+        meta = model.meta | told_by(runs, "AUC") | lessons.told
+        write_model(out, model, dataset, workspace, meta, card=card(meta), overwrite=overwrite)
+        return SAML.open(out)
 
 
 def plan(

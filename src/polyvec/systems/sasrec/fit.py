@@ -103,19 +103,19 @@ def fit(
     until = purchases.time_span[1] + 1 if until is None else until
     moment = [until, held_back, validation, refit]
     settings = {SYSTEM: asdict(config), "training": asdict(options), "moment": moment}
-    workspace = claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite)
-    everything = Histories.before(purchases, config, until, held_back)
-    learned = everything if validation == "none" else everything.without_the_last(purchases, config)
-    model, progress = _train(purchases, learned, config, options, workspace)
-    runs = [progress]
-    if refit:
-        again, epochs = workspace / REFIT, progress.best_epoch + 1
-        model, progress = _train(purchases, everything, config, options, again, epochs)
-        runs.append(progress)
-    model.finish()
-    meta = model.meta | told_by(runs, f"NDCG@{TOP}")
-    write_model(out, model, dataset, workspace, meta, card=_card(meta, purchases), overwrite=overwrite)
-    return SASRec.open(out)
+    with claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite) as workspace:
+        everything = Histories.before(purchases, config, until, held_back)
+        learned = everything if validation == "none" else everything.without_the_last(purchases, config)
+        model, progress = _train(purchases, learned, config, options, workspace)
+        runs = [progress]
+        if refit:
+            again, epochs = workspace / REFIT, progress.best_epoch + 1
+            model, progress = _train(purchases, everything, config, options, again, epochs)
+            runs.append(progress)
+        model.finish()
+        meta = model.meta | told_by(runs, f"NDCG@{TOP}")
+        write_model(out, model, dataset, workspace, meta, card=_card(meta, purchases), overwrite=overwrite)
+        return SASRec.open(out)
 
 
 def settled(
