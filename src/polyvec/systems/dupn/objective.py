@@ -129,11 +129,14 @@ class Validator:
         """All measures of every task, the one that counts first."""
         found = {}
         for name, samples in self.samples.items():
-            some = np.random.default_rng(0).permutation(len(samples))[:MOST_VALIDATED]
-            found[name] = worth(
-                self.network, name, self.tasks[name], samples.take(np.sort(some)), self.encoder
-            )
+            found[name] = worth(self.network, name, self.tasks[name], asked(samples), self.encoder)
         return found
+
+
+def asked(samples: Samples) -> Samples:
+    """As many samples of a task as are asked about, the same ones every time."""
+    some = np.random.default_rng(0).permutation(len(samples))[:MOST_VALIDATED]
+    return samples.take(np.sort(some))
 
 
 def worth(network: Network, name: str, task: Task, samples: Samples, encoder: Encoder) -> dict[str, float]:

@@ -18,7 +18,7 @@ from polyvec.systems.dupn.config import HEADED
 from polyvec.systems.dupn.features import ITEM_ID, Encoder, TaskPlan, item_rows
 from polyvec.systems.dupn.fit import ACCUMULATED, card, make_optimizers_of
 from polyvec.systems.dupn.model import DUPN
-from polyvec.systems.dupn.objective import MOST_VALIDATED, Objective, worth_of_each
+from polyvec.systems.dupn.objective import Objective, asked, worth_of_each
 from polyvec.systems.dupn.tasks import Samples, samples_of
 from polyvec.systems.folder import claim_workspace
 from polyvec.systems.updating import (
@@ -284,7 +284,7 @@ def _compared(
     """Each task's measure before and after, where the samples tell right from wrong."""
     before, after = (_worth(one, samples, dataset, device) for one in (model, larger))
     return {
-        name: Comparison.of(measure, each, after[name][1], _chosen(samples[name]).users)
+        name: Comparison.of(measure, each, after[name][1], asked(samples[name]).users)
         for name, (measure, each) in before.items()
     }
 
@@ -298,17 +298,11 @@ def _worth(
     found = {}
     for name, some in samples.items():
         task, known = model.tasks[name]
-        asked = _chosen(some)
+        mine = asked(some)
         # an entity that the model does not know is nobody to it
-        is_known = asked.entities < (known.num_classes if task.kind == "entity" else 0)
-        asked = replace(asked, entities=np.where(is_known, asked.entities, -1))
-        measure, each = next(iter(worth_of_each(model.network, name, task, asked, encoder).items()))
+        is_known = mine.entities < (known.num_classes if task.kind == "entity" else 0)
+        mine = replace(mine, entities=np.where(is_known, mine.entities, -1))
+        measure, each = next(iter(worth_of_each(model.network, name, task, mine, encoder).items()))
         if np.isfinite(each).all():
             found[name] = (measure, each)
     return found
-
-
-def _chosen(samples: Samples) -> Samples:
-    """As many samples as are looked at."""
-    some = np.random.default_rng(0).permutation(len(samples))[:MOST_VALIDATED]
-    return samples.take(np.sort(some))
