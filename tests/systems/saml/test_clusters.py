@@ -82,13 +82,14 @@ def test_samples_that_are_taken_score_as_they_did(asked):
     torch.testing.assert_close(network(taken(batch, places)).logits, network(batch).logits[places])
 
 
-def test_clusters_find_what_is_liked_alike_and_beat_a_hash(dataset, config, options, last_week, tmp_path):
+def test_clusters_find_what_is_liked_alike_and_beat_a_hash(
+    dataset, config, options, last_week, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(told_by, "ASKED", 1.0)  # a tenth of so few samples is too little in so few steps
     found = {}
     for kind in ("clustered", "hash"):
         one = replace(clustered(config, 4), item_table=kind)
-        model = saml.fit(
-            dataset, tmp_path / kind, one, replace(options, epochs=40, patience=0), until=last_week
-        )
+        model = saml.fit(dataset, tmp_path / kind, one, replace(options, epochs=15), until=last_week)
         found[kind] = model.manifest.meta["validation"]
     table = clusters_of(SAML.open(tmp_path / "clustered").network.view.everyone.table("item_id"))
     ids = model.fields.items["item_id"].series
@@ -97,7 +98,7 @@ def test_clusters_find_what_is_liked_alike_and_beat_a_hash(dataset, config, opti
     alike = sum(max(np.bincount(np.array(liked_by)[groups.numpy() == one])) for one in groups.unique())
     assert alike / len(ids) > 0.9
     assert adjusted_rand_score(liked_by, groups) > 0.3
-    assert found["clustered"] > found["hash"]
+    assert found["clustered"] > found["hash"] + 0.05
 
 
 def test_a_table_of_clusters_with_residuals_is_refused():

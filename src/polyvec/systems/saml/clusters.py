@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from polyvec.systems.saml.network import Batch, Scores
+    from collections.abc import Callable
+
+    from polyvec.systems.saml.network import Batch
     from polyvec.training.cluster_steps import ClusterSteps
 
 ASKED = 0.1  # of a batch's samples: with nine clusters each, about as much work as the batch itself
@@ -20,7 +22,7 @@ ASKED = 0.1  # of a batch's samples: with nine clusters each, about as much work
 
 @torch.no_grad()
 def tell(
-    clusters: ClusterSteps, network: nn.Module, batch: Batch, weights: Tensor | None, auxiliary_weight: float
+    clusters: ClusterSteps, network: nn.Module, batch: Batch, loss_of: Callable[[Batch, Tensor], Tensor]
 ) -> None:
     """Score some samples with the item in its candidate clusters.
 
@@ -32,31 +34,17 @@ def tell(
         SAML or a rival.
     batch
         Samples; the first field of an item is its id.
-    weights
-        Of the samples in the loss, ``[B]``; None if they weigh alike.
-    auxiliary_weight
-        Of the auxiliary network's loss beside the own branch's.
+    loss_of
+        Loss of each of some samples, which are taken from places ``[R]`` of the batch: ``[R]``.
     """
 
     def losses_of(places_R: Tensor, entities_R: Tensor) -> Tensor:
-        asked = replace(taken(batch, places_R), stand_ins=entities_R + 1)
-        scores: Scores = network(asked)
-        mine = None if weights is None else weights[places_R]
-        losses_R = _losses(scores.logits, asked, mine)
-        if scores.auxiliary is None:
-            return losses_R
-        return losses_R + auxiliary_weight * _losses(scores.auxiliary, asked, mine)
+        return loss_of(replace(taken(batch, places_R), stand_ins=entities_R + 1), places_R)
 
     was_training = network.training
     network.eval()
     clusters.ask(batch.item[:, 0] - 1, losses_of, ASKED)
     network.train(was_training)
-
-
-def _losses(logits: Tensor, batch: Batch, weights: Tensor | None) -> Tensor:
-    return nn.functional.binary_cross_entropy_with_logits(
-        logits.float(), batch.labels, weights, reduction="none"
-    )
 
 
 def taken(batch: Batch, places_R: Tensor) -> Batch:

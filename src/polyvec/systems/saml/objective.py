@@ -48,17 +48,37 @@ class Objective:
 
     def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss, and what it is made of."""
-        scores: Scores = self.network(batch)
         weights = self._weights(batch)
+        parts = self._parts(batch, weights)
         if self.clusters is not None:
-            tell(self.clusters, self.network, batch, weights, self.config.auxiliary_weight)
-        loss = self._loss(scores.logits, batch, weights)
-        figures = {"own": loss.detach()}
+            tell(
+                self.clusters,
+                self.network,
+                batch,
+                lambda some, places: self._total(
+                    self._parts(some, None if weights is None else weights[places])
+                ),
+            )
+        means = {name: losses.mean() for name, losses in parts.items()}
+        return self._total(means), {name: mean.detach() for name, mean in means.items()}
+
+    def _parts(self, batch: Batch, weights: Tensor | None) -> dict[str, Tensor]:
+        """Loss of every sample, ``[B]``, of its own branch and of the auxiliary network, if that counts."""
+        scores: Scores = self.network(batch)
+        logits = {"own": scores.logits}
         if scores.auxiliary is not None and self.config.auxiliary_weight:
-            shared = self._loss(scores.auxiliary, batch, weights)
-            figures["auxiliary"] = shared.detach()
-            loss = loss + self.config.auxiliary_weight * shared
-        return loss, figures
+            logits["auxiliary"] = scores.auxiliary
+        return {
+            name: nn.functional.binary_cross_entropy_with_logits(
+                one.float(), batch.labels, weights, reduction="none"
+            )
+            for name, one in logits.items()
+        }
+
+    def _total(self, parts: dict[str, Tensor]) -> Tensor:
+        if "auxiliary" not in parts:
+            return parts["own"]
+        return parts["own"] + self.config.auxiliary_weight * parts["auxiliary"]
 
     def _weights(self, batch: Batch) -> Tensor | None:
         """Weights of mean 1, of the same sum in every scenario of the batch; None if samples weigh alike."""
@@ -66,10 +86,6 @@ class Objective:
             return None
         sizes = torch.bincount(batch.scenarios).float()
         return (len(batch) / (sizes > 0).sum() / sizes)[batch.scenarios]
-
-    @staticmethod
-    def _loss(logits: Tensor, batch: Batch, weights: Tensor | None) -> Tensor:
-        return nn.functional.binary_cross_entropy_with_logits(logits.float(), batch.labels, weights)
 
 
 @dataclass(frozen=True)
