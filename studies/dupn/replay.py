@@ -37,11 +37,11 @@ import torch
 import polyvec
 from polyvec.artifact import copy_whole
 from polyvec.data.dataset import days, parse_date
-from polyvec.evaluation.runs import over_runs
+from polyvec.evaluation.runs import add_run, over_runs, read_runs
 from polyvec.systems import dupn
 from polyvec.systems.dupn import DUPN, DUPNConfig, Task
 from polyvec.systems.dupn.features import Encoder
-from polyvec.systems.dupn.objective import worth
+from polyvec.systems.dupn.objective import Validator
 from polyvec.systems.dupn.tasks import samples_of
 from polyvec.systems.updating import UpdateOptions, one_pass
 from polyvec.training.options import TrainingOptions
@@ -50,7 +50,6 @@ COMMAND = "python studies/dupn/replay.py DATA --out studies/dupn"
 RATES, PASSES = (0.3, 1.0), (1, 2, 4)
 WAYS = ("frozen", "updated", "anew")
 EVERYBODY = UpdateOptions(share=0.0)
-ASKED = 20_000  # samples of a task in a period, at most
 QUESTIONS = 5_000_000  # seed of what is drawn
 
 
@@ -158,16 +157,15 @@ SETS = {
 
 def worth_of(model: DUPN, dataset: polyvec.Dataset, start: int, stop: int) -> dict[str, float]:
     """What a model's answers of a period are worth, task by task."""
-    encoder, found = Encoder.of(dataset, model.fields), {}
-    for name, (task, known) in model.tasks.items():
-        samples = samples_of(dataset, task, known, start, stop, QUESTIONS, model.config.max_length)
-        some = np.random.default_rng(0).permutation(len(samples))[:ASKED]
-        if len(some):
-            value = next(
-                iter(worth(model.network, name, task, samples.take(np.sort(some)), encoder).values())
-            )
-            found[name] = round(value, 5)
-    return found
+    length = model.config.max_length
+    samples = {
+        name: samples_of(dataset, task, known, start, stop, QUESTIONS, length)
+        for name, (task, known) in model.tasks.items()
+    }
+    samples = {name: some for name, some in samples.items() if len(some)}
+    tasks = {name: task for name, (task, _) in model.tasks.items()}
+    values = Validator(model.network, tasks, samples, Encoder.of(dataset, model.fields))()
+    return {name: round(value, 5) for name, value in values.items()}
 
 
 def fitted(
@@ -230,7 +228,7 @@ def play(
         frozen = fitted(dataset, scratch / "frozen", replay, seed, replay.moment(0))
     if not path.exists():
         copy_whole(scratch / "frozen", path)
-    lines = read(file)
+    lines = read_runs(file)
     epochs, way = frozen.options.epochs, way_of(frozen, chosen["rate"], chosen["passes"])
     for number in range(len(lines) + 1, replay.periods):
         start, stop = replay.moment(number), replay.moment(number + 1)
@@ -248,9 +246,9 @@ def play(
             anew = fitted(dataset, scratch / "anew", replay, seed, start, epochs)
             line["anew"] = worth_of(anew, dataset, start, stop)
             line["anew steps"], line["anew seconds"] = told(anew)["steps"], told(anew)["training_seconds"]
-        add(file, line)
+        add_run(file, line)
         print(json.dumps(line), file=sys.stderr, flush=True)
-    return {"epochs": epochs, "periods": read(file)}
+    return {"epochs": epochs, "periods": read_runs(file)}
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -290,7 +288,7 @@ def curves_of(runs: list[dict[str, Any]]) -> dict[str, dict[str, list[list[float
 
 def collect(file: Path) -> dict[str, Any]:
     """Summary of every set in a file of runs."""
-    lines, found = read(file), {}
+    lines, found = read_runs(file), {}
     for name in dict.fromkeys(line["set"] for line in lines):
         mine = [line for line in lines if line["set"] == name]
         chosen = next(line["chosen"] for line in mine if "chosen" in line)
@@ -332,28 +330,16 @@ def play_set(name: str, data: Path, scratch: Path, file: Path, seeds: int) -> No
     place = scratch / f"{name}.dataset"
     replay.prepare(data, place)
     dataset = polyvec.Dataset.open(place)
-    done = [line for line in read(file) if line["set"] == name]
+    done = [line for line in read_runs(file) if line["set"] == name]
     chosen = next((line["chosen"] for line in done if "chosen" in line), None)
     if chosen is None:
         chosen = choose(dataset, scratch, replay)
-        add(file, {"set": name, "chosen": chosen})
+        add_run(file, {"set": name, "chosen": chosen})
     for seed in range(seeds):
         if not any(line.get("seed") == seed for line in done):
             unfinished = file.with_name(f"{name}, {seed}, unfinished")
-            add(file, {"set": name, "seed": seed, "run": play(dataset, unfinished, replay, seed, chosen)})
+            add_run(file, {"set": name, "seed": seed, "run": play(dataset, unfinished, replay, seed, chosen)})
             shutil.rmtree(unfinished)
-
-
-def read(file: Path) -> list[dict[str, Any]]:
-    """Lines of a file; none of one that is not there, nor one that was cut off."""
-    lines = file.read_text("utf-8").splitlines(keepends=True) if file.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-def add(file: Path, line: dict[str, Any]) -> None:
-    """Add a line."""
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from sets import SETS, DataSet
 
 import polyvec
 from polyvec.data.item_sets import expand_ranges
-from polyvec.evaluation.runs import over_runs
+from polyvec.evaluation.runs import add_run, over_runs, read_runs
 from polyvec.systems import dupn
 from polyvec.systems.dupn import DUPN, DUPNConfig
 from polyvec.systems.dupn.features import Encoder, Fields, TaskPlan, gap_of
@@ -135,7 +135,7 @@ class Experiment:
         A model of one task is validated more often: after about as many of its samples as one of all tasks.
         """
         samples, tasks = sum(map(len, lessons.training.values())), len(lessons.training)
-        epoch = math.ceil(samples / min(self.options.batch_size, samples))
+        epoch = math.ceil(samples / self.options.batch_size)
         between = self.one.steps * tasks / len(self.one.tasks) / VALIDATIONS
         every = max(round(between / epoch), 1)
         return replace(
@@ -284,30 +284,14 @@ def attended(
 
 
 def read(file: Path) -> dict[Job, dict[str, Any]]:
-    """Figures of the runs that are there; a line that was cut off is none."""
-    if not file.exists():
-        return {}
-    lines = [line for line in file.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    runs = [json.loads(line) for line in lines]
+    """Figures of the runs that are there."""
+    runs = read_runs(file)
     return {(run["set"], run["method"], run["setting"], run["seed"]): run["figures"] for run in runs}
 
 
 def write(file: Path, job: Job, figures: dict[str, Any]) -> None:
     """Add a line."""
-    told = dict(zip(("set", "method", "setting", "seed"), job, strict=True)) | {"figures": rounded(figures)}
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(told, ensure_ascii=False) + "\n")
-
-
-def rounded(figures: Any) -> Any:
-    """The same with five digits after the point; what is no number becomes null."""
-    if isinstance(figures, dict):
-        return {key: rounded(value) for key, value in figures.items()}
-    if isinstance(figures, list):
-        return [rounded(value) for value in figures]
-    if isinstance(figures, float | np.floating):
-        return round(float(figures), 5) if np.isfinite(figures) else None
-    return figures
+    add_run(file, dict(zip(("set", "method", "setting", "seed"), job, strict=True)) | {"figures": figures})
 
 
 def best_setting(runs: dict[Job, dict[str, Any]], name: str, method: str) -> int | None:

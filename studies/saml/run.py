@@ -36,7 +36,7 @@ from sets import SETS, DataSet
 import polyvec
 from polyvec.data.dataset import days, parse_date
 from polyvec.data.offers import EVER, draw_offers, labels_of
-from polyvec.evaluation.runs import over_runs
+from polyvec.evaluation.runs import add_run, over_runs, read_runs
 from polyvec.evaluation.scenarios import area_under_curve, measures
 from polyvec.systems import saml
 from polyvec.systems.saml.features import Encoder, Fields
@@ -203,26 +203,14 @@ def shuffled(parts: Parts, num_users: int, seed: int) -> Parts:
 
 
 def read(file: Path) -> dict[Task, dict[str, Any]]:
-    """Figures of the runs that are there; a line that was cut off is none."""
-    if not file.exists():
-        return {}
-    lines = [line for line in file.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    runs = [json.loads(line) for line in lines]
+    """Figures of the runs that are there."""
+    runs = read_runs(file)
     return {(run["set"], run["method"], run["setting"], run["seed"]): run["figures"] for run in runs}
 
 
 def write(file: Path, task: Task, figures: dict[str, Any]) -> None:
     """Add a line."""
-    told = dict(zip(("set", "method", "setting", "seed"), task, strict=True)) | {"figures": rounded(figures)}
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(told, ensure_ascii=False) + "\n")
-
-
-def rounded(figures: Any) -> Any:
-    """The same with five digits after the point."""
-    if isinstance(figures, dict):
-        return {key: rounded(value) for key, value in figures.items()}
-    return round(float(figures), 5) if isinstance(figures, float | np.floating) else figures
+    add_run(file, dict(zip(("set", "method", "setting", "seed"), task, strict=True)) | {"figures": figures})
 
 
 def best_setting(runs: dict[Task, dict[str, Any]], name: str, method: str) -> int | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from polyvec.evaluation.runs import means_of_runs, runs_of, spread, verdict, write_run
+from polyvec.evaluation.runs import add_run, means_of_runs, read_runs, runs_of, spread, verdict, write_run
 
 
 def test_a_method_by_itself_is_one_run():
@@ -42,3 +42,19 @@ def test_what_a_run_found_is_whole_or_absent(tmp_path):
         write_run(file, {"auc": object()})
     assert json.loads(file.read_text()) == {"auc": 0.5}
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_line_that_was_cut_off_is_none_and_the_next_stands_in_its_place(tmp_path):
+    file = tmp_path / "runs.jsonl"
+    assert read_runs(file) == []
+    add_run(
+        file, {"auc": np.float64(2 / 3), "curve": [[1, 0.1234567]], "nothing": float("nan"), "set": "planté"}
+    )
+    first = {"auc": 0.66667, "curve": [[1, 0.12346]], "nothing": None, "set": "planté"}
+    for unfinished in ('{"auc": 0.', '{"auc": 1}'):
+        with file.open("a") as stream:
+            stream.write(unfinished)
+        assert read_runs(file)[:1] == [first]
+        assert {"auc": 1} not in read_runs(file)
+        add_run(file, {"auc": 2})
+    assert read_runs(file) == [first, {"auc": 2}, {"auc": 2}]

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -114,9 +113,11 @@ def test_where_the_answer_is_of_the_user_no_user_is_in_two_parts(modules, scratc
     assert max(len(samples) for samples in lessons.training.values()) == 200
 
 
-def test_a_run_says_what_the_page_needs_and_a_model_is_transferred(modules, scratch):
+def test_a_run_says_what_the_page_needs_and_a_model_is_transferred(modules, scratch, tmp_path):
     run, methods = modules["run"], modules["methods"]
-    found = run.rounded(run.run_once(scratch, "planted", methods.ALL, 0, 0, None, quick=True))
+    job = ("planted", methods.ALL, 0, 0)
+    run.write(tmp_path / "runs.jsonl", job, run.run_once(scratch, *job, None, quick=True))
+    found = run.read(tmp_path / "runs.jsonl")[job]
     assert set(found["tasks"]) == {"click", "rank", "price", "icon"}
     price = found["tasks"]["price"]
     assert {"auc", "accuracy"} == set(price["test"])
@@ -126,7 +127,6 @@ def test_a_run_says_what_the_page_needs_and_a_model_is_transferred(modules, scra
     assert found["validation"] == pytest.approx(
         np.mean([one["validation"] for one in found["tasks"].values()]), abs=1e-4
     )
-    json.dumps(found, allow_nan=False)
     run.fit_base(scratch, "planted", 0, 0, quick=True)
     fitted, blank = (run.fitted(scratch, "planted", 0, 0, quick=True, blank=one) for one in (False, True))
     weight = "encoder.lstm.item_weight"
@@ -259,7 +259,7 @@ def test_classes_attention_and_rivals_are_told(modules):
 def test_days_are_told_as_means_over_periods_and_judged_over_seeds(modules, tmp_path):
     replay, page, file = modules["replay"], modules["page"], tmp_path / "replay.jsonl"
     chosen = {"rate": 1, "passes": 2, "frozen": {"next": 0.1}, "tried": {"1, 2": {"next": 0.11}}}
-    replay.add(file, {"set": "taobao", "chosen": chosen})
+    replay.add_run(file, {"set": "taobao", "chosen": chosen})
     for seed, gain in enumerate((0.10, 0.12, 0.11)):
         periods = [
             {
@@ -272,7 +272,7 @@ def test_days_are_told_as_means_over_periods_and_judged_over_seeds(modules, tmp_
             }
             for number in (1, 2)
         ]
-        replay.add(file, {"set": "taobao", "seed": seed, "run": {"epochs": 1, "periods": periods}})
+        replay.add_run(file, {"set": "taobao", "seed": seed, "run": {"epochs": 1, "periods": periods}})
     found = replay.collect(file)
     assert found["taobao"]["tasks"]["next"]["updated − frozen"]["values"] == [0.15, 0.18, 0.165]
     assert found["taobao"]["curves"]["next"]["updated"] == [[1, 0.31], [2, 0.42]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -68,6 +69,31 @@ def side_of_zero(difference: Mapping[str, Any]) -> str:
     if abs(difference["mean"]) <= difference.get("half_width", np.inf):
         return "undecided"
     return "yes" if difference["mean"] > 0 else "no"
+
+
+def read_runs(file: Path) -> list[dict[str, Any]]:
+    """Lines of a JSON Lines file; none of one that is not there, nor one that was cut off."""
+    lines = file.read_text("utf-8").splitlines(keepends=True) if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def add_run(file: Path, line: Mapping[str, Any]) -> None:
+    """Add a line to a JSON Lines file, in place of one that was cut off: numbers with five digits."""
+    if file.exists():
+        os.truncate(file, file.read_bytes().rfind(b"\n") + 1)
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(_rounded(line), ensure_ascii=False) + "\n")
+
+
+def _rounded(figures: Any) -> Any:
+    """The same with five digits after the point; what is no number becomes null."""
+    if isinstance(figures, Mapping):
+        return {key: _rounded(value) for key, value in figures.items()}
+    if isinstance(figures, list):
+        return [_rounded(value) for value in figures]
+    if isinstance(figures, float | np.floating):
+        return round(float(figures), 5) if np.isfinite(figures) else None
+    return figures
 
 
 def write_run(file: Path, figures: dict[str, Any]) -> None:
