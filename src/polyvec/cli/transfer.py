@@ -72,9 +72,8 @@ def command(
     from polyvec.systems.folder import told_best
 
     base, data = DUPN.open(model), Dataset.open(dataset)
-    configured = configure(
-        {"dupn": DUPNConfig(), "training": base.options}, config_file, settings, shows=False
-    )
+    told = configure({"dupn": DUPNConfig(), "training": base.options}, config_file, (), shows=False)
+    configured = told | configure({"training": told["training"]}, None, settings, shows=False)
     tasks = configured["dupn"].tasks or {}
     if replace(configured["dupn"], tasks=None) != DUPNConfig():
         raise UsageError(

@@ -49,7 +49,7 @@ class UpdateOptions:
 def one_pass(options: TrainingOptions) -> TrainingOptions:
     """How a model that was trained with those options is updated: once, at its learning rate's peak.
 
-    A tenth of it, where training ends, is too slow to learn a day's new items (studies/dupn/replay.py).
+    Training ends at a tenth of it; with 0.3 fewer of a day's new items were found (studies/dupn/replay.py).
     """
     return replace(options, epochs=1, warmup=0.0, final_rate=1.0, patience=0)
 

@@ -197,5 +197,10 @@ def test_as_typed(tmp_path, capsys):
     wide = ["--config", tmp_path / "wide.toml", "--out", tmp_path / "no"]
     assert run("transfer", model, data, "--task", "sort", *wide) == 2
     assert "network is the model's" in capsys.readouterr().err
+    assert run("transfer", model, data, "--task", "sort", "--set", "width=9", "--overwrite", *new) == 2
+    said = capsys.readouterr().err
+    assert "there is no setting 'width'" in said
+    assert "learning_rate" in said
+    assert "item_vectors" not in said  # the network's, which are not to be told
     assert run("transfer", model, data, "--task", "srt", "--overwrite", *new) == 2
     assert "did you mean 'sort'" in capsys.readouterr().err
