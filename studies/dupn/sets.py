@@ -162,8 +162,8 @@ SETS = {
             "spend": Task("window", days=14, measure="spend", levels=4),
         },
         {"family": Task("entity", column="family", new_only=True, entity_width=32)},
-        "2011-10-01", "2011-12-10", MEDIUM | {"max_length": 30, "validation_days": 35},
-        {"batch_size": 256}, most=12_000,
+        "2011-10-01", "2011-12-10", MEDIUM | {"max_length": 60, "validation_days": 35},
+        {"batch_size": 256}, most=12_000, steps=500,
     ),
     "movielens": DataSet(
         "MovieLens 1M (GroupLens; Harper and Konstan 2015)", "movielens_1m", _movielens,
