@@ -382,17 +382,23 @@ def verdicts_of_days(name: str, figures: Results) -> Iterator[str]:
         above = over_runs([value + BEHIND for value in loss["values"]])
         yield (
             f"**{begin}, {task}: updated beats frozen**: {side_of_zero(gain)}. {cell(told['updated'])} "
-            f"against {cell(told['frozen'])}; difference {cell(gain)} (seeds: {seeds})."
+            f"against {cell(told['frozen'])}; difference {cell(gain)} "
+            f"(seeds: {seeds}; ahead in {_ahead(gain)})."
         )
         yield (
             f"**{begin}, {task}: updated is at most {BEHIND} behind training anew**: {side_of_zero(above)}. "
-            f"Difference {cell(loss)} (seeds: {seeds})."
+            f"Difference {cell(loss)} (seeds: {seeds}; ahead in {_ahead(loss)})."
         )
     share = figures["share of steps"]
     yield (
         f"**{begin}: an update costs at most {COST:.0%} of training anew**: "
         f"{'yes' if share['mean'] <= COST else 'no'}. {share['mean']:.1%} of the steps."
     )
+
+
+def _ahead(difference: Results) -> str:
+    above, every = difference["ahead"]
+    return f"{above} of {every} periods"
 
 
 def days(name: str, figures: Results) -> str:

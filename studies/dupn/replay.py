@@ -252,10 +252,11 @@ def play(
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over periods, with intervals over seeds; differences paired by period."""
+    """Means over periods, with intervals over seeds; differences paired by period, with how many are ahead."""
     found: dict[str, Any] = {}
     for task in runs[0]["periods"][0]["frozen"]:
         parts: dict[str, list[float]] = {}
+        ahead: dict[str, list[bool]] = {}
         for run in runs:
             every = [line for line in run["periods"] if task in line["updated"]]
             both = [line for line in every if "anew" in line]
@@ -266,7 +267,10 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
                 "updated − anew": [line["updated"][task] - line["anew"][task] for line in both],
             }.items():
                 parts.setdefault(name, []).append(float(np.mean(values)))
+                ahead.setdefault(name, []).extend(value > 0 for value in values)
         found[task] = {name: over_runs(values) for name, values in parts.items()}
+        for name in ("updated − frozen", "updated − anew"):
+            found[task][name]["ahead"] = [sum(ahead[name]), len(ahead[name])]
     shares = []
     for run in runs:
         both = [line for line in run["periods"] if "anew" in line]

@@ -278,7 +278,9 @@ def test_days_are_told_as_means_over_periods_and_judged_over_seeds(modules, tmp_
     assert found["taobao"]["curves"]["next"]["updated"] == [[1, 0.31], [2, 0.42]]
     told = page.page({"sets": {}}, found)
     assert "next: updated beats frozen**: yes. 0.3650" in told
+    assert "ahead in 6 of 6 periods" in told
     assert "at most 0.003 behind training anew**: no. Difference -0.1000" in told
+    assert "ahead in 0 of 6 periods" in told
     assert "at most 25% of training anew**: yes. 5.0% of the steps" in told
     assert "![days_taobao_next](days_taobao_next.svg)" in told
 
