@@ -252,7 +252,7 @@ def play(
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over periods, with intervals over seeds; differences paired by period, with how many are ahead."""
+    """Means over periods, with intervals over seeds; differences paired by period, counted where ahead."""
     found: dict[str, Any] = {}
     for task in runs[0]["periods"][0]["frozen"]:
         parts: dict[str, list[float]] = {}

@@ -174,7 +174,7 @@ SETS = {
             "age": Task("class", action="", column="age"),
         },
         {"occupation": Task("class", action="", column="occupation")},
-        changes=MEDIUM | {"max_length": 20, "validation_days": HELD_BACK}, training={"batch_size": 256},
-        of_users=(*PROFILE,), most=15_000,
+        changes=MEDIUM | {"max_length": 50, "validation_days": HELD_BACK}, training={"batch_size": 256},
+        of_users=(*PROFILE,), most=15_000, steps=600,
     ),
 }  # fmt: skip
