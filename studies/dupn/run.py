@@ -24,6 +24,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,7 +38,8 @@ from sets import SETS, DataSet
 
 import polyvec
 from polyvec.data.item_sets import expand_ranges
-from polyvec.evaluation.runs import add_run, over_runs, read_runs
+from polyvec.evaluation.runs import over_runs
+from polyvec.evaluation.tuned_runs import Job, TunedRuns
 from polyvec.systems import dupn
 from polyvec.systems.dupn import DUPN, DUPNConfig
 from polyvec.systems.dupn.features import Encoder, Fields, TaskPlan, gap_of
@@ -59,9 +61,6 @@ TENTHS = {"training": range(3, 10), "validation": range(2, 3), "test": range(2)}
 AGES = ("< 5 min", "15 min", "30 min", "1 h", "4 h", "9 h", "24 h", "2 d", "7 d", "30 d", "> 30 d")
 QUICK = (ALL, alone("price"), transferred("rt", 100))
 QUICK_USERS, QUICK_STEPS = 300, 20
-
-Job = tuple[str, str, int, int]
-"""Set, method, number of the setting, seed."""
 
 
 @dataclass(frozen=True)
@@ -283,33 +282,18 @@ def attended(
     return found
 
 
-def read(file: Path) -> dict[Job, dict[str, Any]]:
-    """Figures of the runs that are there."""
-    runs = read_runs(file)
-    return {(run["set"], run["method"], run["setting"], run["seed"]): run["figures"] for run in runs}
-
-
-def write(file: Path, job: Job, figures: dict[str, Any]) -> None:
-    """Add a line."""
-    add_run(file, dict(zip(("set", "method", "setting", "seed"), job, strict=True)) | {"figures": figures})
-
-
-def best_setting(runs: dict[Job, dict[str, Any]], name: str, method: str) -> int | None:
-    """Setting of the best validation by seed 0, or None before all have been tried."""
+def settings_of(name: str, method: str) -> tuple[int, str]:
+    """How many settings there are, and the method that is tried with them."""
     variant = methods_of(name)[method]
-    jobs = [(name, variant.tuned_as or method, number, 0) for number in range(len(variant.settings))]
-    if not all(job in runs for job in jobs):
-        return None
-    return int(np.argmax([runs[job]["validation"] for job in jobs]))
+    return len(variant.settings), variant.tuned_as or method
 
 
-def collect(runs: dict[Job, dict[str, Any]]) -> dict[str, Any]:
+def collect(runs: TunedRuns) -> dict[str, Any]:
     """By set and method: the chosen setting, and figures over seeds."""
     found: dict[str, Any] = {}
     for name in SETS:
         for method, variant in methods_of(name).items():
-            number = best_setting(runs, name, method)
-            by_seed = {job[3]: runs[job] for job in sorted(runs) if job[:3] == (name, method, number)}
+            number, by_seed = runs.by_seed(name, method)
             if number is not None and by_seed:
                 told = {"setting": variant.settings[number], "seeds": list(by_seed)}
                 found.setdefault(name, {})[method] = told | _summary(list(by_seed.values()))
@@ -376,8 +360,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         out = arguments.out or Path(scratch)
         out.mkdir(parents=True, exist_ok=True)
-        train_missing(arguments, out / "runs.jsonl", Path(scratch))
-        sets = collect(read(out / "runs.jsonl"))
+        runs = TunedRuns(out / "runs.jsonl", settings_of)
+        train_missing(arguments, runs, Path(scratch))
+        sets = collect(runs)
     results = {"command": "python studies/dupn/run.py DATA --out studies/dupn", "sets": sets}
     if arguments.out is not None:
         (out / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -389,7 +374,7 @@ def _few(_: Path, out: Path, seed: int) -> object:
     return polyvec.prepare(events, out, items=items)
 
 
-def train_missing(arguments: argparse.Namespace, file: Path, scratch: Path) -> None:
+def train_missing(arguments: argparse.Namespace, runs: TunedRuns, scratch: Path) -> None:
     """Try all settings by seed 0; then train the chosen ones, seed by seed; transfer when that is done."""
     for name in arguments.sets:
         log = arguments.data / SETS[name].folder / "events.parquet"
@@ -404,38 +389,15 @@ def train_missing(arguments: argparse.Namespace, file: Path, scratch: Path) -> N
         if arguments.methods is None or method in arguments.methods
     ]
     transfers = [(name, method) for name, method in both if methods_of(name)[method].how]
-    bases = dict.fromkeys((name, ALL) for name, _ in transfers)
-    run_chosen(arguments, file, scratch, [*bases, *(one for one in both if one not in transfers)])
-    run_chosen(arguments, file, scratch, transfers)
+    bases = [(name, ALL) for name, _ in transfers]
+    run = partial(run_all, arguments, runs, scratch)
+    runs.train([*bases, *(one for one in both if one not in transfers)], arguments.seeds, run)
+    runs.train(transfers, arguments.seeds, run)
 
 
-def run_chosen(arguments: argparse.Namespace, file: Path, scratch: Path, both: list[tuple[str, str]]) -> None:
-    """Tune what is to be tuned of sets and methods, and train every seed."""
-    both = list(dict.fromkeys(both))
-    tuned = dict.fromkeys((name, methods_of(name)[method].tuned_as or method) for name, method in both)
-    tries = [(*one, number, 0) for one in tuned for number in range(len(methods_of(one[0])[one[1]].settings))]
-    run_all(arguments, file, scratch, tries)
-    runs = read(file)
-    chosen = {one: best_setting(runs, *one) for one in both}
-    again = [
-        (*one, number, seed)
-        for seed in range(arguments.seeds)
-        for one, number in chosen.items()
-        if number is not None
-    ]
-    run_all(arguments, file, scratch, again)
-
-
-def run_all(arguments: argparse.Namespace, file: Path, scratch: Path, jobs: list[Job]) -> None:
-    """Run what has no line yet; models that are transferred first."""
-    runs = read(file)
-    jobs = [job for job in jobs if job not in runs]
-    bases = {
-        (job[0], seed): best_setting(runs, job[0], ALL)
-        for job in jobs
-        if methods_of(job[0])[job[1]].how
-        for seed in [job[3]]
-    }
+def run_all(arguments: argparse.Namespace, runs: TunedRuns, scratch: Path, jobs: list[Job]) -> None:
+    """Run some jobs; models that are transferred first."""
+    bases = {(job[0], job[3]): runs.best(job[0], ALL) for job in jobs if methods_of(job[0])[job[1]].how}
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
         run = _submit(pool, scratch, quick=arguments.quick)
         ready = [run(fit_base, name, number, seed) for (name, seed), number in bases.items()]
@@ -444,7 +406,7 @@ def run_all(arguments: argparse.Namespace, file: Path, scratch: Path, jobs: list
         futures = {run(run_once, *job, bases.get((job[0], job[3]))): job for job in jobs}
         for number, future in enumerate(as_completed(futures), start=1):
             figures = future.result()
-            write(file, futures[future], figures)
+            runs.add(futures[future], figures)
             about = ", ".join(map(str, futures[future]))
             print(
                 f"{number} of {len(jobs)}: {about}: {figures['seconds']:.0f} s", file=sys.stderr, flush=True

@@ -36,8 +36,9 @@ from sets import SETS, DataSet
 import polyvec
 from polyvec.data.dataset import days, parse_date
 from polyvec.data.offers import EVER, draw_offers, labels_of
-from polyvec.evaluation.runs import add_run, over_runs, read_runs
+from polyvec.evaluation.runs import over_runs
 from polyvec.evaluation.scenarios import area_under_curve, measures
+from polyvec.evaluation.tuned_runs import Job, TunedRuns
 from polyvec.systems import saml
 from polyvec.systems.saml.features import Encoder, Fields
 from polyvec.systems.saml.fit import VALIDATION_SEED, Lessons, train
@@ -48,10 +49,6 @@ from polyvec.systems.saml.score import TEST_SEED, mean_shares
 HISTORY = {"0": (0, 0), "1–5": (1, 5), "over 5": (6, 2**31)}
 HELD_OUT = 10  # last events of every user that are the test of ordered data, and as many before that choose
 QUICK = ("mixed", "SAML")
-
-
-Task = tuple[str, str, int, int]
-"""Set, method, number of the setting, seed."""
 
 
 @dataclass(frozen=True)
@@ -202,36 +199,19 @@ def shuffled(parts: Parts, num_users: int, seed: int) -> Parts:
     return parts.map(lambda samples: samples.said_to_be_of(of_user[samples.offers.users]))
 
 
-def read(file: Path) -> dict[Task, dict[str, Any]]:
-    """Figures of the runs that are there."""
-    runs = read_runs(file)
-    return {(run["set"], run["method"], run["setting"], run["seed"]): run["figures"] for run in runs}
+def settings_of(_: str, method: str) -> tuple[int, str]:
+    """How many settings there are, and the method that is tried with them."""
+    return len(SETTINGS), METHODS[method].tuned_as or method
 
 
-def write(file: Path, task: Task, figures: dict[str, Any]) -> None:
-    """Add a line."""
-    add_run(file, dict(zip(("set", "method", "setting", "seed"), task, strict=True)) | {"figures": figures})
-
-
-def best_setting(runs: dict[Task, dict[str, Any]], name: str, method: str) -> int | None:
-    """Setting of the best validation by seed 0, or None before all have been tried."""
-    method = METHODS[method].tuned_as or method
-    tasks = [(name, method, number, 0) for number in range(len(SETTINGS))]
-    if not all(task in runs for task in tasks):
-        return None
-    return int(np.argmax([runs[task]["validation"] for task in tasks]))
-
-
-def collect(runs: dict[Task, dict[str, Any]]) -> dict[str, Any]:
+def collect(runs: TunedRuns) -> dict[str, Any]:
     """By set and method: the chosen setting, and figures over seeds."""
     found: dict[str, Any] = {}
     for name, method in product(SETS, METHODS):
-        number = best_setting(runs, name, method)
-        by_seed = {task[3]: runs[task] for task in sorted(runs) if task[:3] == (name, method, number)}
+        number, by_seed = runs.by_seed(name, method)
         if number is not None and by_seed:
-            found.setdefault(name, {})[method] = _summary(list(by_seed.values()), number) | {
-                "seeds": list(by_seed)
-            }
+            summary = _summary(list(by_seed.values()), number) | {"seeds": list(by_seed)}
+            found.setdefault(name, {})[method] = summary
     return found
 
 
@@ -280,15 +260,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         out = arguments.out or Path(scratch)
         out.mkdir(parents=True, exist_ok=True)
-        train_missing(arguments, out / "runs.jsonl", Path(scratch))
-        sets = collect(read(out / "runs.jsonl"))
+        runs = TunedRuns(out / "runs.jsonl", settings_of)
+        train_missing(arguments, runs, Path(scratch))
+        sets = collect(runs)
     results = {"command": "python studies/saml/run.py DATA --out studies/saml", "sets": sets}
     if arguments.out is not None:
         (out / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")
     print(json.dumps(results))
 
 
-def train_missing(arguments: argparse.Namespace, file: Path, scratch: Path) -> None:
+def train_missing(arguments: argparse.Namespace, runs: TunedRuns, scratch: Path) -> None:
     """Try all settings by seed 0; then train the chosen ones, seed by seed."""
     for name in arguments.sets:
         log = arguments.data / SETS[name].folder / "events.parquet"
@@ -296,33 +277,21 @@ def train_missing(arguments: argparse.Namespace, file: Path, scratch: Path) -> N
             sys.exit(f"{log} does not exist: DATA holds {SETS[name].folder}/events.parquet")
         for seed in range(arguments.seeds) if SETS[name].is_planted else [0]:
             SETS[name].prepare(arguments.data, place_of(scratch, name, seed), seed)
-    both = list(product(arguments.sets, arguments.methods))
-    tuned = dict.fromkeys((name, METHODS[method].tuned_as or method) for name, method in both)
-    run_all(arguments, file, scratch, [(*one, number, 0) for one in tuned for number in range(len(SETTINGS))])
-    runs = read(file)
-    chosen = {one: best_setting(runs, *one) for one in both}
-    again = [
-        (*one, number, seed)
-        for seed in range(arguments.seeds)
-        for one, number in chosen.items()
-        if number is not None
-    ]
-    run_all(arguments, file, scratch, again)
 
+    def run(jobs: list[Job]) -> None:
+        with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
+            futures = {pool.submit(run_once, scratch, *job, quick=arguments.quick): job for job in jobs}
+            for number, future in enumerate(as_completed(futures), start=1):
+                figures = future.result()
+                runs.add(futures[future], figures)
+                about = ", ".join(map(str, futures[future]))
+                print(
+                    f"{number} of {len(jobs)}: {about}: {figures['seconds']:.0f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
-def run_all(arguments: argparse.Namespace, file: Path, scratch: Path, tasks: list[Task]) -> None:
-    """Run what has no line yet."""
-    runs = read(file)
-    tasks = [task for task in tasks if task not in runs]
-    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(run_once, scratch, *one, quick=arguments.quick): one for one in tasks}
-        for number, future in enumerate(as_completed(futures), start=1):
-            figures = future.result()
-            write(file, futures[future], figures)
-            about = ", ".join(map(str, futures[future]))
-            print(
-                f"{number} of {len(tasks)}: {about}: {figures['seconds']:.0f} s", file=sys.stderr, flush=True
-            )
+    runs.train(product(arguments.sets, arguments.methods), arguments.seeds, run)
 
 
 if __name__ == "__main__":

@@ -116,8 +116,9 @@ def test_where_the_answer_is_of_the_user_no_user_is_in_two_parts(modules, scratc
 def test_a_run_says_what_the_page_needs_and_a_model_is_transferred(modules, scratch, tmp_path):
     run, methods = modules["run"], modules["methods"]
     job = ("planted", methods.ALL, 0, 0)
-    run.write(tmp_path / "runs.jsonl", job, run.run_once(scratch, *job, None, quick=True))
-    found = run.read(tmp_path / "runs.jsonl")[job]
+    runs = run.TunedRuns(tmp_path / "runs.jsonl", run.settings_of)
+    runs.add(job, run.run_once(scratch, *job, None, quick=True))
+    found = runs.runs[job]
     assert set(found["tasks"]) == {"click", "rank", "price", "icon"}
     price = found["tasks"]["price"]
     assert {"auc", "accuracy"} == set(price["test"])
@@ -137,23 +138,11 @@ def test_a_run_says_what_the_page_needs_and_a_model_is_transferred(modules, scra
     assert told["tasks"]["shop"]["samples"] == pytest.approx(alone["tasks"]["shop"]["samples"] / 5, abs=1)
 
 
-def test_a_run_that_was_cut_off_is_done_again(modules, tmp_path):
-    run, file = modules["run"], tmp_path / "runs.jsonl"
-    run.write(file, ("planted", "all", 0, 0), {"auc": np.float64(2 / 3), "nothing": float("nan")})
-    with file.open("a") as stream:
-        stream.write('{"set": "planted", "method": "all", "sett')
-    assert run.read(file) == {("planted", "all", 0, 0): {"auc": 0.66667, "nothing": None}}
-
-
-def test_a_setting_is_chosen_on_validation_when_all_have_been_tried(modules, tmp_path):
-    run, file = modules["run"], tmp_path / "runs.jsonl"
-    for number in range(len(run.SETTINGS)):
-        for method in ("all", "bplstm"):
-            assert run.best_setting(run.read(file), "planted", method) is None
-        run.write(file, ("planted", "all", number, 0), {"validation": [0.6, 0.8, 0.7, 0.5][number]})
+def test_a_method_without_settings_of_its_own_takes_those_of_another(modules):
+    run = modules["run"]
     for method in ("all", "bplstm"):
-        assert run.best_setting(run.read(file), "planted", method) == 1
-    assert run.best_setting(run.read(file), "planted", "nobp") is None
+        assert run.settings_of("planted", method) == (len(run.SETTINGS), "all")
+    assert run.settings_of("planted", "nobp")[1] == "nobp"
 
 
 def test_a_method_is_asked_what_it_can_answer_alone(modules):

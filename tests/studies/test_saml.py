@@ -103,23 +103,11 @@ def test_one_model_each_is_asked_the_same_as_one_for_all(modules, planted):
     assert set(alone.test.offers.scenarios) == {0}
 
 
-def test_a_setting_is_chosen_on_validation_when_all_have_been_tried(modules, tmp_path):
-    run, file = modules["run"], tmp_path / "runs.jsonl"
-    for number in range(len(run.SETTINGS)):
-        for method in ("SAML", "SAML, no mutual unit"):
-            assert run.best_setting(run.read(file), "planted", method) is None
-        figures = {"validation": [0.6, 0.8, 0.7, 0.5][number], "auc": [0.9, 0.7, 0.8, 0.6][number]}
-        run.write(file, ("planted", "SAML", number, 0), figures)
+def test_a_method_without_settings_of_its_own_takes_those_of_another(modules):
+    run = modules["run"]
     for method in ("SAML", "SAML, no mutual unit"):
-        assert run.best_setting(run.read(file), "planted", method) == 1
-
-
-def test_a_run_that_was_cut_off_is_done_again(modules, tmp_path):
-    run, file = modules["run"], tmp_path / "runs.jsonl"
-    run.write(file, ("planted", "SAML", 0, 0), {"auc": np.float64(2 / 3)})
-    with file.open("a") as stream:
-        stream.write('{"set": "planted", "method": "SAML", "sett')
-    assert run.read(file) == {("planted", "SAML", 0, 0): {"auc": 0.66667}}
+        assert run.settings_of("planted", method) == (len(run.SETTINGS), "SAML")
+    assert run.settings_of("planted", "mixed")[1] == "mixed"
 
 
 def test_every_seed_has_a_planted_log_of_its_own(modules):
