@@ -136,7 +136,8 @@ SETS = {
             "next": Task("next", action="buy"), "click": Task("item", action="buy"),
             "action": Task("class", action="", column="action"),
         },
-        "2017-11-29", 1, 5, {"max_length": 50} | SMALL, {"epochs": 6, "patience": 1},
+        "2017-11-29", 1, 5, {"max_length": 50} | SMALL,
+        {"epochs": 6, "patience": 1, "learning_rate": 1e-3},
     ),
     "online_retail": Replay(
         "UCI Online Retail II (D. Chen, CC BY 4.0)", _retail,
