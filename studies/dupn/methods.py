@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -20,7 +20,7 @@ RATES = [{"learning_rate": rate, "dropout": 0.1} for rate in (5e-3, 1e-2, 3e-2)]
 """As many, of logistic regression, which has nothing to drop out."""
 HEAD_RATES = [{"learning_rate": rate, "dropout": 0.1} for rate in (5e-3, 2e-2, 6e-2)]
 """As many, of a head on a frozen encoder: what was never trained says all in small numbers."""
-ALL, UNCERTAINTY = "all", "uncertainty weights"
+ALL, UNCERTAINTY, BY_HAND = "all", "uncertainty weights", "weights by hand"
 SHARES, TUNED_SHARE = (5, 20, 100), 20
 """Of the labels of the task that is held out, in per cent; the one that the setting is chosen with."""
 
@@ -47,6 +47,8 @@ class Variant:
         Learning rate of the encoder, in parts of the head's.
     blank
         Whether what is transferred was never trained.
+    weighted
+        Whether losses are added with the weights of the set.
     """
 
     changes: dict[str, Any] = field(default_factory=dict)
@@ -57,6 +59,7 @@ class Variant:
     share: int = 100
     encoder_rate: float = 1.0
     blank: bool = False
+    weighted: bool = False
 
 
 RIVALS = {
@@ -80,6 +83,7 @@ VARIANTS = {
     "bpatt": Variant({"properties": "attention"}, tuned_as=ALL),
     "mean pooling": Variant({"pooling": "mean"}),
     UNCERTAINTY: Variant({"loss_weights": "uncertainty"}),
+    BY_HAND: Variant(weighted=True),
     **RIVALS,
 }
 
@@ -108,7 +112,9 @@ def tasks_of(name: str, variant: Variant) -> dict[str, Task]:
     """What a method is trained on and asked."""
     if variant.how:
         return SETS[name].held_out
-    tasks = SETS[name].tasks
+    tasks, weights = SETS[name].tasks, SETS[name].weights
+    if variant.weighted:
+        return {task: replace(one, weight=weights.get(task, 1.0)) for task, one in tasks.items() if weights}
     if variant.task:
         return {variant.task: tasks[variant.task]}
     kinds = ANSWERS[variant.changes.get("model", "dupn")]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from methods import ALL, RIVALS, SHARES, TRANSFERS, UNCERTAINTY, VARIANTS, alone, transferred
+from methods import ALL, BY_HAND, RIVALS, SHARES, TRANSFERS, UNCERTAINTY, VARIANTS, alone, transferred
 from replay import SETS as REPLAYS
 from sets import SETS
 
@@ -117,9 +117,9 @@ def _together(name: str, methods: Results) -> Iterator[str]:
 
 
 def weighted(methods: Results) -> str:
-    """Equal or learned weights of the losses: which have the better validation."""
-    both = [one for one in (ALL, UNCERTAINTY) if one in methods]
-    return max(both, key=lambda one: methods[one]["validation"]["values"][0])
+    """Equal weights of the losses, learned ones or those of the set: which have the best validation."""
+    there = [one for one in (ALL, UNCERTAINTY, BY_HAND) if one in methods]
+    return max(there, key=lambda one: methods[one]["validation"]["values"][0])
 
 
 def _faster(methods: Results, chosen: str, task: str) -> bool:
@@ -349,6 +349,7 @@ def pictures(name: str, methods: Results) -> Iterator[tuple[str, str]]:
             for method, words in (
                 (ALL, "all tasks at once"),
                 (UNCERTAINTY, UNCERTAINTY),
+                (BY_HAND, BY_HAND),
                 (alone(task), "alone"),
             )
             if method in methods

@@ -51,6 +51,8 @@ class DataSet:
         Of training, at most, of every method.
     looked_at
         The task of whose test the attention is told; empty for none.
+    weights
+        λ of tasks that are not 1 where weights are chosen by hand; empty where they are not.
     """
 
     source: str
@@ -66,6 +68,7 @@ class DataSet:
     most: int = 40_000
     steps: int = 1_500
     looked_at: str = ""
+    weights: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_planted(self) -> bool:
@@ -163,7 +166,7 @@ SETS = {
         },
         {"family": Task("entity", column="family", new_only=True, entity_width=32)},
         "2011-10-01", "2011-12-10", MEDIUM | {"max_length": 60, "validation_days": 35},
-        {"batch_size": 256}, most=12_000, steps=500,
+        {"batch_size": 256}, most=12_000, steps=500, weights={"churn": 0.1, "spend": 0.1},
     ),
     "movielens": DataSet(
         "MovieLens 1M (GroupLens; Harper and Konstan 2015)", "movielens_1m", _movielens,

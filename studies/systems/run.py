@@ -30,6 +30,9 @@ import polars as pl
 
 DUPN = """
 [dupn]
+width = 64
+item_width = 64
+head_width = 64
 {dupn}
 
 [training]
@@ -71,7 +74,7 @@ class Log:
     bench: tuple[str, ...]
     dupn: str
     guim: tuple[str, ...] = ()
-    epochs: int = 6
+    epochs: int = 1
 
 
 def _retail(data: Path, out: Path) -> None:
@@ -101,7 +104,7 @@ SETS = {
         "<https://doi.org/10.24432/C5CG6D>).",
         "uci_online_retail", _retail, "2011-11-01", (),
         """
-max_length = 100
+max_length = 30
 item_fields = []
 validation_days = 30
 tasks.next = { kind = "next" }
@@ -115,17 +118,17 @@ tasks.churn = { kind = "window", days = 28 }
         "GUIM reads purchases alone, DUPN all.",
         "taobao_behaviour", _taobao, "2017-12-02", ("--target-days", "1", "--history-days", "7"),
         """
-max_length = 50
+max_length = 30
 validation_days = 1
 tasks.next = { kind = "next" }
 tasks.action = { kind = "class", action = "", column = "action" }
 """,
-        ("--set", "history_days=7", "--set", "target_days=1"),
+        ("--set", "history_days=7", "--set", "target_days=1"), epochs=2,
     ),
     "synthetic": Log(
         "Synthetic", "polyvec synth", "", _synthetic, "2024-03-31", (),
         'max_length = 20\nvalidation_days = 30\ntasks.next = { kind = "next" }',
-        ("--set", "epochs=1"), epochs=1,
+        ("--set", "epochs=1"),
     ),
 }  # fmt: skip
 

@@ -152,6 +152,14 @@ def test_a_method_is_asked_what_it_can_answer_alone(modules):
     assert "next" not in methods.tasks_of("taobao", methods.RIVALS["wide"])
 
 
+def test_weights_by_hand_are_those_of_the_set_and_no_method_where_it_has_none(modules):
+    methods = modules["methods"]
+    assert methods.BY_HAND not in methods.methods_of("taobao")
+    by_hand = methods.methods_of("online_retail")[methods.BY_HAND]
+    weights = {task: one.weight for task, one in methods.tasks_of("online_retail", by_hand).items()}
+    assert weights == {"next": 1, "price": 1, "churn": 0.1, "spend": 0.1}
+
+
 def test_families_of_products_follow_from_titles(modules):
     titles = pl.Series(["RED BAG", "BAG OF TOYS", "BIG BAG", None, "BOX", "12 OF"])
     assert modules["sets"].families(titles, least=2).to_list() == ["BAG", "BAG", "BAG", None, None, None]
