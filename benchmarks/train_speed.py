@@ -277,8 +277,8 @@ def _train_polyvec(task: Task, variant: dict[str, str]) -> Callable[[], Trained]
 
     from polyvec.data.dataset import Dataset
     from polyvec.systems.guim import GUIMConfig, fit
-    from polyvec.training.loop import computes_bfloat16
     from polyvec.training.options import TrainingOptions
+    from polyvec.training.precision import gains_by_bfloat16
 
     dataset = Dataset.open(Path(task.folder) / "dataset")
     model_path = Path(task.folder) / f"{task.system}-{task.seed}.model"
@@ -306,7 +306,7 @@ def _train_polyvec(task: Task, variant: dict[str, str]) -> Callable[[], Trained]
         precision=variant["precision"],  # type: ignore[arg-type]
         device="cpu",
     )
-    is_bf16 = variant["precision"] == "auto" and computes_bfloat16(torch.device("cpu"))
+    is_bf16 = variant["precision"] == "auto" and gains_by_bfloat16(torch.device("cpu"))
 
     def run() -> Trained:
         model = fit(dataset, model_path, config, options, held_back=HELD_OUT, validation="none")

@@ -2,7 +2,7 @@
 
     python studies/guim/page.py studies/guim
 
-Every number and every verdict on the page comes from results.json by the rules written here.
+Every number and every verdict on the page comes from results.json, and times.json, by the rules written here.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from collect import LIST, MIXTURE, REFERENCE
 from sets import SETS
 
 from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
 from polyvec.evaluation.plots import curves, on_white, point
+from polyvec.evaluation.runs import over_runs, side_of_zero
 
-LIST = "CMP-L recall@100 all"
 TASKS = ("CMP-L recall@100 all", "CMP-S recall@100 all", "CMP-N recall@100 all")
 NUMBERS = (1, 2, 3, 4, 8, 16, 32)
 KINDS = ("GUIM", "GUIM-MH", "GUI-EDI")
-TARGET = 0.05  # recall@100 (CMP-L) of C = 4 over C = 1
+LEAST_FOR_A_LINE = 3  # numbers of vectors
 
 Results = dict[str, Any]
 
@@ -31,6 +33,9 @@ def main() -> None:
         sys.exit(__doc__)
     folder = Path(sys.argv[1])
     results = json.loads((folder / "results.json").read_text("utf-8"))
+    times = folder / "times.json"
+    if times.exists():
+        results["times"] = json.loads(times.read_text("utf-8"))
     for name, models in results["sets"].items():
         _plot(folder / f"{name}.svg", name, models)
     (folder / "README.md").write_text(page(results), "utf-8")
@@ -42,8 +47,8 @@ def page(results: Results) -> str:
         _table_2(results),
         _figures(results),
         _epochs(results),
-        _part(results, "ablations", "## One change at a time (C = 4)", "GUIM C=4"),
-        _part(results, "paper", "## The recipe as published", "GUIM C=4"),
+        _part(results, "ablations", "## One change at a time (C = 4)"),
+        _part(results, "paper", "## The recipe as published"),
         _equal_bytes(results),
         _diagnostics(results),
     ]
@@ -55,22 +60,24 @@ def page(results: Results) -> str:
 
 def verdicts(results: Results) -> list[str]:
     """One plain sentence per claim of the paper, over all sets that were run."""
-    return [
-        _claim(results, "GUIM C=4", "GUIM C=1", "a user of 4 vectors beats a user of one (paper: +5.68 %)"),
-        _claim(results, "GUIM C=8", "GUIM C=1", "a user of 8 vectors beats a user of one"),
-        _claim(results, "GUIM C=8", "GUIM C=4", "8 vectors beat 4 (paper: recall nearly log-linear in C)"),
-        _claim(results, "GUIM C=4", "GUI-EDI C=4", "4 vectors of width d beat one of width 4 d (Table 2)"),
-        _claim(results, "GUIM C=4", "GUIM-MH C=4", "4 CLS tokens beat 4 heads (Figures 2, 3)"),
-        _claim(
-            results, "GUIM C=4, D=32", "SASRec D=128", "4 vectors of width 32 beat SASRec's one of width 128"
-        ),
-        _claim(results, "GUIM C=4", "SASRec D=512", "4 vectors of width 128 beat SASRec's one of width 512"),
-    ]
+    claims = (
+        (MIXTURE, REFERENCE, "a user of 4 vectors beats a user of one (paper: +5.68 %)"),
+        ("GUIM C=8", REFERENCE, "a user of 8 vectors beats a user of one"),
+        ("GUIM C=8", MIXTURE, "8 vectors beat 4 (paper: recall nearly log-linear in C)"),
+        ("GUI-EDI C=2", REFERENCE, "one vector twice as wide beats it (paper: GUI-EDI rises first)"),
+        ("GUI-EDI C=4", "GUI-EDI C=2", "one four times as wide beats that (paper: it falls again)"),
+        (MIXTURE, "GUI-EDI C=4", "4 vectors of width d beat one of width 4 d (Table 2)"),
+        (MIXTURE, "GUIM-MH C=4", "4 CLS tokens beat 4 heads (Figures 2, 3)"),
+        ("GUIM C=8", "GUIM-MH C=8", "8 CLS tokens beat 8 heads"),
+        ("GUIM C=4, D=32", "SASRec D=128", "4 vectors of width 32 beat SASRec's one of width 128"),
+        (MIXTURE, "SASRec D=512", "4 vectors of width 128 beat SASRec's one of width 512"),
+    )
+    found = [_claim(results, *claim) for claim in claims]
+    return [*found, _profiles(results), _lines(results), _costs(results)]
 
 
 def _claim(results: Results, model: str, against: str, words: str) -> str:
     found = [one for one in results["differences"] if (one["model"], one["against"]) == (model, against)]
-    found = [one for one in found if one["seeds"]]
     if not found:
         return f"**{words}**: not measured yet."
     parts = [
@@ -89,6 +96,57 @@ def _verdict(one: Results) -> str:
     if one["high"] < 0 and max(one["by_seed"]) < 0:
         return "no, the opposite"
     return "undecided"
+
+
+def _profiles(results: Results) -> str:
+    """Accuracy of C = 4 over C = 1, paired by seed."""
+    words = "profiles are told better from 4 vectors than from one (paper: +1 to +6 %)"
+    parts, holds = [], 0
+    for name, models in results["sets"].items():
+        one, four = (models.get(model, {"profiles": {}}) for model in (REFERENCE, MIXTURE))
+        for key in [key for key in four["profiles"] if key.endswith(" accuracy") and key in one["profiles"]]:
+            before, after = (
+                dict(zip(each["seeds"], each["profiles"][key]["values"], strict=True)) for each in (one, four)
+            )
+            shared = sorted(before.keys() & after.keys())
+            found = over_runs([after[seed] - before[seed] for seed in shared])
+            holds += side_of_zero(found) == "yes"
+            relative = found["mean"] / np.mean([before[seed] for seed in shared])
+            half = f" ± {found['half_width']:.3f}" if "half_width" in found else ""
+            parts.append(
+                f"{name}, {key.removesuffix(' accuracy')} {side_of_zero(found)} "
+                f"({relative:+.1%}; {found['mean']:+.3f}{half}, seeds: {len(shared)})"
+            )
+    if not parts:
+        return f"**{words}**: not measured yet."
+    return f"**{words}**: holds for {holds} of {len(parts)} labels. " + "; ".join(parts) + "."
+
+
+def _lines(results: Results) -> str:
+    """Straight lines through recall over log2 C."""
+    words = "recall grows nearly log-linearly with C, and heads saturate (Figures 2, 3)"
+    parts = []
+    for name, models in results["sets"].items():
+        for kind in ("GUIM", "GUIM-MH"):
+            points = [(c, mean) for c, mean, _, _ in _points(kind, models)]
+            if len(points) >= LEAST_FOR_A_LINE:
+                places, values = np.log2([c for c, _ in points]), np.array([value for _, value in points])
+                slope = np.polyfit(places, values, 1)[0]
+                fits = np.corrcoef(places, values)[0, 1] ** 2
+                parts.append(
+                    f"{name}, {kind}: {slope:+.4f} per doubling, R² {fits:.2f} "
+                    f"(C = {', '.join(str(c) for c, _ in points)})"
+                )
+    return f"**{words}**: " + ("; ".join(parts) + "." if parts else "not measured yet.")
+
+
+def _costs(results: Results) -> str:
+    words = "an epoch costs almost the same whatever C, and ever more with one wider vector"
+    if "times" not in results:
+        return f"**{words}**: not measured yet."
+    ratios = results["times"]["ratios"]
+    told = ", ".join(f"{model} {ratio:.2f}" for model, ratio in ratios.items() if model != REFERENCE)
+    return f"**{words}**: times of {REFERENCE}'s on Online Retail: {told}."
 
 
 # --- tables ------------------------------------------------------------------------------------------------
@@ -127,38 +185,49 @@ def _figures(results: Results) -> str:
 
 
 def _epochs(results: Results) -> str:
-    rows = []
-    for name, models in results["sets"].items():
-        for kind in ("GUIM", "GUI-EDI"):
-            cells = [models.get(f"{kind} C={c}") for c in NUMBERS]
-            if kind == "GUI-EDI":
-                cells[0] = models.get("GUIM C=1")
-            if sum(cell is not None for cell in cells) > 1:
-                rows.append(
-                    [f"{name}, {kind}", *[f"{one['epoch_seconds']:.0f}" if one else NOTHING for one in cells]]
-                )
-    header = ["seconds per epoch, C =", *map(str, NUMBERS)]
-    return (
-        "## Time per epoch\n\nOne thread, on a machine that did other things beside: compare with care.\n\n"
-        + table(header, rows)
-        if rows
-        else ""
+    if "times" not in results:
+        return ""
+    times = results["times"]
+    rows = [
+        [kind, *[_ratio(times, REFERENCE if c == 1 else f"{kind} C={c}") for c in NUMBERS]] for kind in KINDS
+    ]
+    about = (
+        "One epoch over the windows of one cut-off of Online Retail, one thread; models took turns, median "
+        f"of {times['rounds']} rounds, in times of GUIM with C = 1 ({times['seconds'][REFERENCE]:.1f} s). "
+        f"`{times['command']}`"
     )
+    return f"## Time per epoch\n\n{about}\n\n" + table(["C =", *map(str, NUMBERS)], rows)
 
 
-def _part(results: Results, part: str, title: str, base: str) -> str:
+def _ratio(times: Results, model: str) -> str:
+    return f"{times['ratios'][model]:.2f}" if model in times["ratios"] else NOTHING
+
+
+def _part(results: Results, part: str, title: str) -> str:
+    """Models of a part under GUIM with C = 4, and what each has more or less, paired by user."""
     sections = [title]
     for name, models in results["sets"].items():
         chosen = [model for model, figures in models.items() if figures["part"] == part]
         rows = [
-            [model, *[_cell(models[model], "measures", task) for task in TASKS]]
-            for model in [base, *chosen]
+            [
+                model,
+                *[_cell(models[model], "measures", task) for task in TASKS],
+                _told_difference(results, name, model),
+            ]
+            for model in [MIXTURE, *chosen]
             if model in models
         ]
         if chosen:
-            header = [name, *[task.removesuffix(" all") for task in TASKS]]
+            header = [name, *[task.removesuffix(" all") for task in TASKS], f"CMP-L, less {MIXTURE}"]
             sections.append(table(header, rows))
     return "\n\n".join(sections) if len(sections) > 1 else ""
+
+
+def _told_difference(results: Results, name: str, model: str) -> str:
+    for one in results["differences"]:
+        if (one["set"], one["model"], one["against"]) == (name, model, MIXTURE):
+            return f"{one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
+    return NOTHING
 
 
 def _equal_bytes(results: Results) -> str:

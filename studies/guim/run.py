@@ -1,17 +1,17 @@
 """Do GUIM's claims hold on public data? Trains and asks every model of the study that is still missing.
 
-    python studies/guim/run.py DATA --runs FOLDER [--sets …] [--parts …] [--seeds 3] [--workers 2]
-    python studies/guim/run.py DATA --runs FOLDER --collect --out studies/guim
+    python studies/guim/run.py DATA --out studies/guim [--sets …] [--parts …] [--seeds 3] [--workers 2]
     python studies/guim/run.py DATA --choose-epochs
+    python studies/guim/times.py DATA --out studies/guim
     python studies/guim/page.py studies/guim
 
 DATA holds the folders that sets.py names, each with events.parquet (and items.parquet, users.parquet); the
-sources are named there. Every model is one small folder in FOLDER (a JSON file and a Parquet table of each
-user's measures): the study can be stopped and started again at any time, and run in parts. ``--collect``
-puts whatever is there into results.json, in place of what that knew of the same models; page.py makes the
-page of it. ``--choose-epochs`` trains GUIM with
+sources are named there. Every run becomes a line of OUT/runs.jsonl, and rows of OUT/users/SET.parquet: the
+study can be stopped and started again at any time, and run in parts; results.json is made anew of all of
+them, page.py makes the page of it. Without ``--out`` nothing is kept. ``--choose-epochs`` trains GUIM with
 C = 1 and C = 4 without the window before the test's and prints recall@100 on it after every epoch: how the
-number of epochs in sets.py was chosen, before any test was asked.
+number of epochs in sets.py was chosen, before any test was asked. ``times.py`` measures what an epoch
+costs.
 
 Protocol: sets with timestamps are cut in time (a year of history, the 30 days after the cut-off foretold);
 sets with an order only hold back the last events of every user, items of the history are taken out of the
@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from collect import MODEL, collect, merged
+from collect import LIST, MODEL, add, collect, read, with_known
 from recipes import Recipe, recipes
 from sets import SETS, DataSet
 
@@ -44,16 +44,12 @@ import polyvec
 from polyvec.evaluation.benchmark import per_user
 from polyvec.evaluation.probes import NETWORK, Features, FeedForward
 from polyvec.evaluation.rankers import EmbeddingsRanker
-from polyvec.evaluation.runs import write_run
 from polyvec.evaluation.tasks.comparison import answer
 from polyvec.evaluation.tasks.next_item import without_seen
 from polyvec.evaluation.tasks.profile import label_column, profile
 from polyvec.systems import guim, sasrec
 
-COMMANDS = [
-    "python studies/guim/run.py DATA --runs FOLDER",
-    "python studies/guim/run.py DATA --runs FOLDER --collect --out studies/guim",
-]
+COMMAND = "python studies/guim/run.py DATA --out studies/guim"
 WATCHED = ("wins", "cosine", "effective_rank")
 MOST_EPOCHS = 12
 QUICK_SETS = ("online_retail", "ml100k")
@@ -68,23 +64,18 @@ def main() -> None:
         print(json.dumps(choose_epochs(arguments)))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        runs = Path(scratch) / "runs" if arguments.runs is None else arguments.runs
-        if not arguments.collect:
-            train(arguments, runs, Path(scratch))
-        elif not any(runs.glob("*/*/*/run.json")):
-            sys.exit(f"{runs} holds no SET/MODEL/SEED/run.json: --collect reads what calls without it wrote")
-        found = collect(runs)
-        if arguments.out is not None:
-            arguments.out.mkdir(parents=True, exist_ok=True)
-            known = arguments.out / "results.json"
-            if known.exists():
-                found = merged(json.loads(known.read_text("utf-8")), found)
-        results = {"commands": COMMANDS, **found}
+        out = arguments.out or Path(scratch)
+        out.mkdir(parents=True, exist_ok=True)
+        train(arguments, out, Path(scratch))
+        results = {"command": COMMAND, **collect(out)}
     if arguments.out is not None:
-        (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        file = out / "results.json"
+        known = json.loads(file.read_text("utf-8"))["differences"] if file.exists() else []
+        results = with_known(results, known)
+        file.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     for name, models in results["sets"].items():
         for model, figures in models.items():
-            found = figures["measures"]["CMP-L recall@100 all"]
+            found = figures["measures"][LIST]
             print(f"{name:16}{model:36}{found['mean']:.4f}  seeds {figures['seeds']}")
     print(json.dumps(results))
 
@@ -94,21 +85,19 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="folder with the data sets")
-    parser.add_argument("--runs", type=Path, help="folder of the models' figures, kept between calls")
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--parts", nargs="+", choices=sorted({one.part for one in recipes().values()}))
     parser.add_argument("--models", nargs="+", help="names of models instead of parts")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="models trained side by side, a thread each")
     parser.add_argument("--choose-epochs", action="store_true", help="validation curves, and no test")
-    parser.add_argument("--collect", action="store_true", help="train nothing")
-    parser.add_argument("--out", type=Path, help="folder for results.json")
+    parser.add_argument("--out", type=Path, help="folder of runs.jsonl, users/ and results.json")
     parser.add_argument(
         "--quick", action="store_true", help="two sets, two models, few users: under a minute"
     )
     arguments = parser.parse_args()
-    if arguments.runs is None and not (arguments.quick or arguments.choose_epochs):
-        parser.error("--runs is missing: the folder in which finished models are kept between calls")
+    if arguments.out is None and not (arguments.quick or arguments.choose_epochs):
+        parser.error("--out is missing: the folder in which finished runs are kept between calls")
     return arguments
 
 
@@ -126,30 +115,31 @@ def _check_data(data: Path, sets: list[str]) -> None:
             sys.exit(f"{missing[0]} does not exist: DATA holds {expected}")
 
 
-def train(arguments: argparse.Namespace, runs: Path, scratch: Path) -> None:
+def train(arguments: argparse.Namespace, out: Path, scratch: Path) -> None:
     """Train what is missing: seed by seed, so that a stopped study has whole comparisons."""
-    chosen = _chosen(arguments)
-    sets = _sets(arguments)
-    for name in sets:
-        SETS[name].prepare(arguments.data, scratch / name, quick=arguments.quick)
+    chosen, sets, known = _chosen(arguments), _sets(arguments), read(out)
     missing = [
         (name, model, seed)
         for seed in range(1 if arguments.quick else arguments.seeds)
         for name in sets
         for model in chosen
-        if not (runs / name / model / str(seed) / "run.json").exists()
+        if seed not in known.get(name, {}).get(model, {})
     ]
+    for name in dict.fromkeys(name for name, _, _ in missing):
+        SETS[name].prepare(arguments.data, scratch / name, quick=arguments.quick)
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
         futures = {
-            pool.submit(run_once, arguments.data, scratch, runs, *one, quick=arguments.quick): one
+            pool.submit(run_once, arguments.data, scratch, *one, quick=arguments.quick): one
             for one in missing
         }
         for number, future in enumerate(as_completed(futures), start=1):
             about = ", ".join(map(str, futures[future]))
             if future.exception() is not None:
                 pool.shutdown(wait=False, cancel_futures=True)  # those in training still finish
-                print(f"{about}: failed; finished models are kept", file=sys.stderr, flush=True)
-            seconds = future.result()
+                print(f"{about}: failed; finished runs are kept", file=sys.stderr, flush=True)
+            table, figures = future.result()
+            add(out, *futures[future], table, figures)
+            seconds = figures["seconds"]
             print(f"{number} of {len(missing)}: {about}: {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
@@ -187,9 +177,9 @@ def _chosen(arguments: argparse.Namespace) -> list[str]:
 
 
 def run_once(
-    data: Path, scratch: Path, runs: Path, name: str, model: str, seed: int, *, quick: bool
-) -> float:
-    """Train one model, ask the tasks, write its figures; returns the seconds it took. On one thread."""
+    data: Path, scratch: Path, name: str, model: str, seed: int, *, quick: bool
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Train one model and ask the tasks: measures of every user, and figures. On one thread."""
     torch.set_num_threads(1)
     started = time.perf_counter()
     chosen, recipe = SETS[name], recipes()[model]
@@ -199,8 +189,7 @@ def run_once(
     table = _ask(embeddings, dataset.only_action(), chosen)
     if recipe.profiles and chosen.labels:
         figures["profiles"] = _profiles(embeddings, chosen.profiles(data), list(chosen.labels))
-    _write(runs / name / model / str(seed), table, {"part": recipe.part} | figures)
-    return time.perf_counter() - started
+    return table, {"part": recipe.part} | figures | {"seconds": round(time.perf_counter() - started, 1)}
 
 
 def _fit(
@@ -258,13 +247,6 @@ def _profiles(
         table = profile(features, label_column(profiles, label, users))
         found[label] = dict(table.select("metric", "value").iter_rows())
     return found
-
-
-def _write(folder: Path, table: pl.DataFrame, figures: dict[str, Any]) -> None:
-    """Write the table first: a folder with a run.json is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    table.write_parquet(folder / "users.parquet")
-    write_run(folder / "run.json", figures)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from polyvec.data.dataset import Dataset
 from polyvec.errors import TrainingError
 
 STUDY = Path(__file__).parents[2] / "studies" / "guim"
-MODULES = ("sets", "recipes", "collect", "page", "run")
+MODULES = ("sets", "recipes", "collect", "page", "run", "times")
 
 
 @pytest.fixture(scope="module")
@@ -29,25 +28,31 @@ def study() -> Iterator[dict[str, ModuleType]]:
         del sys.modules[name]
 
 
-def write_run(runs: Path, model: str, seed: int, values: dict[int, float], **figures: object) -> None:
-    folder = runs / "ml100k" / model / str(seed)
-    folder.mkdir(parents=True)
+def users_table(values: dict[int, float]) -> pl.DataFrame:
     about = {"task": "CMP-L", "part": "all", "metric": "recall@100", "ranker": "model"}
     table = pl.DataFrame({"user_id": list(values), "value": np.array(list(values.values()), np.float32)})
-    table.select(*[pl.lit(v).alias(k) for k, v in about.items()], pl.all()).write_parquet(
-        folder / "users.parquet"
-    )
+    return table.select(*[pl.lit(v).alias(k) for k, v in about.items()], pl.all())
+
+
+def write_run(
+    study: dict[str, ModuleType],
+    out: Path,
+    model: str,
+    seed: int,
+    values: dict[int, float],
+    **figures: object,
+) -> None:
     told = {"part": "table2", "C": 1, "D": 8, "parameters": 10, "train_seconds": 4.0, "epoch_seconds": 2.0}
     told |= {"epochs": 2, "diagnostics": {"wins": [1.0]}}
-    (folder / "run.json").write_text(json.dumps(told | figures))
+    study["collect"].add(out, "ml100k", model, seed, users_table(values), told | figures)
 
 
 def test_differences_are_paired_by_user_whatever_the_order_and_averaged_over_shared_seeds(study, tmp_path):
-    write_run(tmp_path, "GUIM C=1", 0, {1: 0.1, 2: 0.5})
-    write_run(tmp_path, "GUIM C=1", 1, {1: 0.2, 2: 0.4})
-    write_run(tmp_path, "GUIM C=4", 0, {2: 0.7, 1: 0.2})
-    write_run(tmp_path, "GUIM C=4", 1, {2: 0.4, 1: 0.4})
-    write_run(tmp_path, "GUIM C=4", 2, {2: 0.9, 1: 0.9})  # no partner: counts in the mean alone
+    write_run(study, tmp_path, "GUIM C=1", 0, {1: 0.1, 2: 0.5})
+    write_run(study, tmp_path, "GUIM C=1", 1, {1: 0.2, 2: 0.4})
+    write_run(study, tmp_path, "GUIM C=4", 0, {2: 0.7, 1: 0.2})
+    write_run(study, tmp_path, "GUIM C=4", 1, {2: 0.4, 1: 0.4})
+    write_run(study, tmp_path, "GUIM C=4", 2, {2: 0.9, 1: 0.9})  # no partner: counts in the mean alone
 
     found = study["collect"].collect(tmp_path)
 
@@ -61,25 +66,52 @@ def test_differences_are_paired_by_user_whatever_the_order_and_averaged_over_sha
     assert measures["CMP-L recall@100 all"]["values"] == pytest.approx([0.45, 0.4, 0.9])
 
 
-def test_what_is_collected_again_replaces_its_models_and_leaves_the_others(study, tmp_path):
-    write_run(tmp_path, "GUIM C=1", 0, {1: 0.1, 2: 0.5})
-    write_run(tmp_path, "GUIM C=4", 0, {2: 0.7, 1: 0.2})
-    known, again = study["collect"].collect(tmp_path), study["collect"].merged
-    known["sets"]["journey"] = {"GUIM C=1": "kept"}
-    known["sets"]["ml100k"]["GUIM C=8"] = "kept"
-    known["differences"].append({"set": "ml100k", "model": "GUIM C=8", "against": "GUIM C=1"})
-    write_run(tmp_path, "GUIM C=4", 1, {2: 0.7, 1: 0.2})
-    found = again(known, study["collect"].collect(tmp_path))
-    assert found["sets"]["journey"] == {"GUIM C=1": "kept"}
-    assert found["sets"]["ml100k"]["GUIM C=8"] == "kept"
-    assert found["sets"]["ml100k"]["GUIM C=4"]["seeds"] == [0, 1]
-    assert [one["model"] for one in found["differences"]] == ["GUIM C=8", "GUIM C=4"]
+def test_a_change_is_compared_with_what_it_changes_and_with_one_vector(study, tmp_path):
+    for model, part in (("GUIM C=1", "table2"), ("GUIM C=4", "table2"), ("GUIM C=4, α=5", "ablations")):
+        write_run(study, tmp_path, model, 0, {1: 0.1, 2: 0.5}, part=part)
+    found = {(one["model"], one["against"]) for one in study["collect"].collect(tmp_path)["differences"]}
+    assert found == {
+        ("GUIM C=4", "GUIM C=1"),
+        ("GUIM C=4, α=5", "GUIM C=1"),
+        ("GUIM C=4, α=5", "GUIM C=4"),
+    }
 
 
-def test_a_run_without_its_last_file_does_not_count(study, tmp_path):
-    write_run(tmp_path, "GUIM C=1", 0, {1: 0.1})
-    write_run(tmp_path, "GUIM C=4", 0, {1: 0.1})
-    (tmp_path / "ml100k" / "GUIM C=4" / "0" / "run.json").unlink()
+def test_a_run_that_is_made_again_replaces_the_earlier_one(study, tmp_path):
+    write_run(study, tmp_path, "GUIM C=1", 0, {1: 0.1, 2: 0.5})
+    write_run(study, tmp_path, "GUIM C=4", 0, {1: 0.9, 2: 0.9})
+    write_run(study, tmp_path, "GUIM C=4", 0, {1: 0.2, 2: 0.6})
+
+    found = study["collect"].collect(tmp_path)
+
+    assert found["sets"]["ml100k"]["GUIM C=4"]["seeds"] == [0]
+    assert found["differences"][0]["difference"] == pytest.approx(0.1)
+    assert found["differences"][0]["users"] == 2
+
+
+def test_differences_whose_users_are_not_there_are_kept_until_as_many_seeds_have_been_run_again(
+    study, tmp_path
+):
+    for seed in (0, 1):
+        write_run(study, tmp_path, "GUIM C=1", seed, {1: 0.1, 2: 0.5})
+        write_run(study, tmp_path, "GUIM C=4", seed, {1: 0.2, 2: 0.7})
+    found = study["collect"].collect(tmp_path)
+    about = {"set": "ml100k", "against": "GUIM C=1"}
+    gone = about | {"model": "GUIM C=8", "seeds": [0], "difference": 0.3}
+    fewer, more = (
+        about | {"model": "GUIM C=4", "seeds": seeds, "difference": 0.3} for seeds in ([0], [0, 1, 2])
+    )
+
+    with_known = study["collect"].with_known
+    assert [one["difference"] for one in with_known(found, [gone, fewer])["differences"]] == [0.3, 0.15]
+    assert [one["difference"] for one in with_known(found, [gone, more])["differences"]] == [0.3, 0.3]
+
+
+def test_a_run_without_its_line_does_not_count(study, tmp_path):
+    write_run(study, tmp_path, "GUIM C=1", 0, {1: 0.1})
+    lines = (tmp_path / "runs.jsonl").read_text()
+    write_run(study, tmp_path, "GUIM C=4", 0, {1: 0.1})
+    (tmp_path / "runs.jsonl").write_text(lines)
 
     assert list(study["collect"].collect(tmp_path)["sets"]["ml100k"]) == ["GUIM C=1"]
 
@@ -98,14 +130,57 @@ def test_a_verdict_needs_the_users_and_every_seed(study, low, high, by_seed, ver
 
 
 def test_the_page_tells_what_is_there_and_what_is_not_yet(study, tmp_path):
-    write_run(tmp_path, "GUIM C=1", 0, {1: 0.1, 2: 0.3}, profiles={"gender": {"accuracy": 0.75}})
-    write_run(tmp_path, "GUIM C=4", 0, {1: 0.2, 2: 0.4}, C=4)
+    write_run(study, tmp_path, "GUIM C=1", 0, {1: 0.1, 2: 0.3}, profiles={"gender": {"accuracy": 0.75}})
+    write_run(study, tmp_path, "GUIM C=4", 0, {1: 0.2, 2: 0.4}, C=4)
 
     text = study["page"].page(study["collect"].collect(tmp_path))
 
     assert "a user of 4 vectors beats a user of one (paper: +5.68 %)**: holds on 1 of 1 sets" in text
     assert "4 CLS tokens beat 4 heads (Figures 2, 3)**: not measured yet" in text
     assert "| GUIM C=1 | 0.2000 | – | – | 0.7500 |" in text
+
+
+def test_profiles_are_compared_by_seed(study, tmp_path):
+    for seed in (0, 1, 2):
+        told = {"gender": {"accuracy": 0.6 + seed / 10}, "age": {"accuracy": 0.5}}
+        write_run(study, tmp_path, "GUIM C=1", seed, {1: 0.1}, profiles=told)
+        told = {"gender": {"accuracy": 0.7 + seed / 10 + seed / 1000}, "age": {"accuracy": 0.45 + seed / 20}}
+        write_run(study, tmp_path, "GUIM C=4", seed, {1: 0.1}, profiles=told)
+
+    text = study["page"].page(study["collect"].collect(tmp_path))
+
+    assert (
+        "from one (paper: +1 to +6 %)**: holds for 1 of 2 labels. ml100k, gender yes (+14.4%; +0.101" in text
+    )
+    assert "ml100k, age undecided (+0.0%; +0.000 ± 0.124, seeds: 3)" in text
+
+
+def test_a_straight_line_over_doublings_needs_three_numbers_of_vectors(study, tmp_path):
+    for c, value in ((1, 0.1), (2, 0.2), (4, 0.3)):
+        write_run(study, tmp_path, f"GUIM C={c}", 0, {1: value}, C=c)
+    for c in (2, 4):
+        write_run(study, tmp_path, f"GUIM-MH C={c}", 0, {1: 0.1})
+    told = study["page"]._lines(study["collect"].collect(tmp_path))
+    assert told.endswith("ml100k, GUIM: +0.1000 per doubling, R² 1.00 (C = 1, 2, 4).")
+
+
+def test_times_are_ratios_to_one_vector_of_models_that_took_turns(study, tmp_path, monkeypatch):
+    seconds = {"GUIM C=1": [2.0, 4.0, 3.0], "GUIM C=4": [6.0, 3.0, 3.0], "GUI-EDI C=2": [9.0, 9.0, 9.0]}
+    asked = []
+
+    def take(dataset, model, folder):
+        asked.append(model)
+        return seconds[model].pop(0)
+
+    times = study["times"]
+    monkeypatch.setattr(times, "_seconds", take)
+    monkeypatch.setattr(times, "MODELS", times.QUICK)
+    monkeypatch.setattr(study["sets"].DataSet, "prepare", lambda *_, **__: None)
+    found = times.measured(tmp_path, 3, quick=False)
+    assert asked == [*times.QUICK] * 3
+    assert found["ratios"] == {"GUIM C=1": 1.0, "GUIM C=4": 1.0, "GUI-EDI C=2": 3.0}
+    text = study["page"].page({"sets": {}, "differences": [], "times": found})
+    assert "| GUI-EDI | 1.00 | 3.00 | – | – | – | – | – |" in text
 
 
 def test_models_of_table_2_have_the_same_numbers_per_user(study):
@@ -142,25 +217,18 @@ def test_a_missing_file_of_a_set_is_told_before_anything_is_trained(study, tmp_p
         study["run"]._check_data(tmp_path, ["ml100k"])
 
 
-def test_collecting_needs_a_folder_with_models(study, tmp_path, monkeypatch):
-    words = ["run.py", str(tmp_path), "--runs", str(tmp_path / "none"), "--collect"]
-    monkeypatch.setattr(sys, "argv", words)
-    with pytest.raises(SystemExit, match=r"none holds no SET/MODEL/SEED/run\.json"):
-        study["run"].main()
-
-
-def test_a_study_without_a_folder_for_its_models_is_refused(study, tmp_path, monkeypatch, capsys):
+def test_a_study_without_a_folder_for_its_runs_is_refused(study, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["run.py", str(tmp_path)])
     with pytest.raises(SystemExit):
         study["run"].main()
-    assert "--runs is missing" in capsys.readouterr().err
+    assert "--out is missing" in capsys.readouterr().err
 
 
 def test_a_model_that_fails_is_named(study, tmp_path, monkeypatch, capsys):
-    def run_once(data, scratch, runs, name, model, seed, *, quick):
+    def run_once(data, scratch, name, model, seed, *, quick):
         if model == "GUIM C=4":
             raise TrainingError("the loss is not finite")
-        return 0.0
+        return users_table({1: 0.1}), {"seconds": 0.0}
 
     run = study["run"]
     monkeypatch.setattr(run, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
@@ -168,14 +236,14 @@ def test_a_model_that_fails_is_named(study, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run.DataSet, "prepare", lambda *_, **__: None)
     arguments = argparse.Namespace(data=tmp_path, quick=True, choose_epochs=False, workers=1)
     with pytest.raises(TrainingError):
-        run.train(arguments, tmp_path / "runs", tmp_path)
-    assert "GUIM C=4, 0: failed; finished models are kept" in capsys.readouterr().err
+        run.train(arguments, tmp_path / "out", tmp_path)
+    assert "GUIM C=4, 0: failed; finished runs are kept" in capsys.readouterr().err
 
 
 def test_the_plot_shows_every_kind_that_was_run_with_the_intervals_of_its_seeds(study, tmp_path):
     for seed in (0, 1):
-        write_run(tmp_path, "GUIM C=1", seed, {1: 0.1 + seed, 2: 0.3})
-        write_run(tmp_path, "GUIM C=4", seed, {1: 0.2 + seed, 2: 0.4}, C=4)
+        write_run(study, tmp_path, "GUIM C=1", seed, {1: 0.1 + seed, 2: 0.3})
+        write_run(study, tmp_path, "GUIM C=4", seed, {1: 0.2 + seed, 2: 0.4}, C=4)
     models = study["collect"].collect(tmp_path)["sets"]["ml100k"]
 
     study["page"]._plot(tmp_path / "ml100k.svg", "ml100k", models)

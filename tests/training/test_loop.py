@@ -19,7 +19,7 @@ from polyvec.errors import TrainingError
 from polyvec.layers.tables import PopularTable
 from polyvec.training.checkpoint import Progress, save_checkpoint
 from polyvec.training.journal import JOURNAL
-from polyvec.training.loop import Meter, Trainer, as_numbers, autocast, choose_device, told_size
+from polyvec.training.loop import Meter, Trainer, as_numbers, choose_device, told_size
 from polyvec.training.options import TrainingOptions
 
 Make = Callable[..., Trainer]
@@ -389,13 +389,6 @@ def test_the_meter_counts_tokens_time_and_means() -> None:
     assert summary["wins"] == [0.5, 1]
     assert summary["tokens_per_s"] > 0
     assert 0 <= summary["data_wait"] <= 1
-
-
-@pytest.mark.parametrize(("precision", "expected"), [("float32", False), ("bfloat16", True)])
-def test_precision_is_what_was_asked_for(precision: str, *, expected: bool) -> None:
-    with autocast(options(precision=precision), torch.device("cpu")):
-        product = torch.ones(2, 2) @ torch.ones(2, 2)
-    assert (product.dtype == torch.bfloat16) == expected
 
 
 def test_a_device_is_taken_by_name_or_found() -> None:

@@ -23,6 +23,7 @@ from polyvec.layers.tables import tensors_in_tables
 from polyvec.training.checkpoint import HasState, Progress, copies, load_checkpoint, save_checkpoint
 from polyvec.training.journal import Journal
 from polyvec.training.optimizers import clip_gradients, learning_rate_factor, make_optimizers
+from polyvec.training.precision import autocast
 from polyvec.training.rehearsal import num_bytes
 
 if TYPE_CHECKING:
@@ -293,19 +294,6 @@ def told_size(network: nn.Module) -> str:
     return f"{weights:,} weights in {total:,} bytes, {in_tables:,} of them in embedding tables"
 
 
-def autocast(options: TrainingOptions, device: torch.device) -> torch.autocast:
-    """Mixed precision as the options ask for it."""
-    wanted = options.precision == "bfloat16" or (options.precision == "auto" and computes_bfloat16(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
-
-
-def computes_bfloat16(device: torch.device) -> bool:
-    """Whether the processor multiplies matrices in bfloat16."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() and _has_bf16_unit()
-
-
 def choose_device(name: str) -> torch.device:
     """Device of a name; ``auto`` takes CUDA, then MPS, then the CPU."""
     if name != "auto":
@@ -318,10 +306,6 @@ def choose_device(name: str) -> torch.device:
 def as_numbers(figures: dict[str, Tensor]) -> dict[str, Any]:
     """Tensors to numbers and lists of numbers."""
     return {name: value.tolist() for name, value in figures.items()}
-
-
-def _has_bf16_unit() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def peak_rss() -> int:

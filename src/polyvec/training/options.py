@@ -38,7 +38,7 @@ class TrainingOptions:
     seed
         Root of all randomness.
     precision
-        ``bfloat16`` autocast, ``float32``, or ``auto``: bfloat16 where the processor computes in it.
+        ``bfloat16`` autocast, ``float32``, or ``auto``: bfloat16 where the processor multiplies faster in it.
     device
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     checkpoint_every
