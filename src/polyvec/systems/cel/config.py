@@ -39,7 +39,7 @@ class CELConfig:
         Peak learning rate of the interaction's own weights.
     optimizer
         Of the rows, at the run's ``learning_rate``: ``sgd``, plain gradient steps; ``adagrad`` or ``adam``.
-    full_batch
+    full_batch, steps_per_epoch
         Whether every step looks at all interactions, as in the authors' code, with ``steps_per_epoch`` such
         steps between two validations; else steps look at ``batch_size`` of them.
     nonnegative
