@@ -58,8 +58,7 @@ QUICK_MODELS = ("GUIM C=1", "GUIM C=4")
 
 def main() -> None:
     arguments = _arguments()
-    if not arguments.collect:
-        _check_data(arguments.data, _sets(arguments))
+    _check_data(arguments.data, _sets(arguments))
     if arguments.choose_epochs:
         print(json.dumps(choose_epochs(arguments)))
         return

@@ -41,7 +41,7 @@ class DataSet:
         Changes to GUIM's configuration: lengths of windows, for all models alike.
     epochs
         Of every model trained with the default recipe: after which GUIM with C = 1 and C = 4 together are
-        best on the window before the test's (``--choose-epochs``).
+        best on the window before the test's (``--choose-epochs``), of at most 12.
     """
 
     folder: str
@@ -120,7 +120,7 @@ SETS = {
         events=lambda rows: rows.drop_nulls("position").select("user_id", "item_id", "position"),
         items=_films,
         targets=10,
-        epochs=3,
+        epochs=12,
         labels={
             "gender": pl.col("gender"),
             "age group": pl.col("age_group"),

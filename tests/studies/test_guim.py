@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -222,6 +223,23 @@ def test_a_study_without_a_folder_for_its_runs_is_refused(study, tmp_path, monke
     with pytest.raises(SystemExit):
         study["run"].main()
     assert "--out is missing" in capsys.readouterr().err
+
+
+def test_results_are_written_of_what_was_run_before_and_now(study, tmp_path, monkeypatch, capsys):
+    def train(arguments, out, scratch):
+        write_run(study, out, "GUIM C=4", 0, {1: 0.3, 2: 0.5})
+
+    write_run(study, tmp_path, "GUIM C=1", 0, {1: 0.1, 2: 0.5})
+    gone = {"set": "beauty", "model": "GUIM C=4", "against": "GUIM C=1", "seeds": [0]}
+    (tmp_path / "results.json").write_text(json.dumps({"differences": [gone]}))
+    monkeypatch.setattr(study["run"], "train", train)
+    monkeypatch.setattr(study["run"], "_check_data", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["run.py", str(tmp_path), "--out", str(tmp_path)])
+    study["run"].main()
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told == json.loads((tmp_path / "results.json").read_text())
+    assert list(told["sets"]["ml100k"]) == ["GUIM C=1", "GUIM C=4"]
+    assert [one["set"] for one in told["differences"]] == ["beauty", "ml100k"]
 
 
 def test_a_model_that_fails_is_named(study, tmp_path, monkeypatch, capsys):
