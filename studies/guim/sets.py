@@ -120,7 +120,7 @@ SETS = {
         events=lambda rows: rows.drop_nulls("position").select("user_id", "item_id", "position"),
         items=_films,
         targets=10,
-        epochs=12,
+        epochs=11,  # of C = 1 alone
         labels={
             "gender": pl.col("gender"),
             "age group": pl.col("age_group"),
