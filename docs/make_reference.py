@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
@@ -20,8 +21,7 @@ from polyvec.cli.run_options import SYSTEMS
 from polyvec.evaluation.markdown import table
 from polyvec.training.options import TrainingOptions
 
-FOLDER = Path(__file__).parent
-WIDTH = 100
+WIDE: dict[str, Any] = {"terminal_width": 100, "max_content_width": 100}
 MADE = "Made by `python docs/make_reference.py`."
 CLI = f"""# The command line
 
@@ -37,7 +37,7 @@ with `--config`. `polyvec fit SYSTEM … --show-config` prints what a run would 
 
 def cli_page() -> str:
     """Text of cli.md."""
-    context = click.Context(cli, info_name="polyvec", terminal_width=WIDTH, max_content_width=WIDTH)
+    context = click.Context(cli, info_name="polyvec", **cli.context_settings | WIDE)
     contents = "\n".join(f"- [{verb}](#polyvec-{verb}): {says}" for verb, says in VERBS.items())
     return "\n".join([CLI, contents, *(_verb(context, verb) for verb in VERBS)]) + "\n"
 
@@ -46,7 +46,7 @@ def _verb(above: click.Context, verb: str) -> str:
     command = cli.get_command(above, verb)
     if command is None:
         raise LookupError(verb)
-    context = click.Context(command, above, verb, terminal_width=WIDTH, max_content_width=WIDTH)
+    context = click.Context(command, above, verb, **WIDE)
     return f"\n## polyvec {verb}\n\n```text\n{command.get_help(context)}\n```"
 
 
@@ -134,5 +134,6 @@ def _written(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    (FOLDER / "cli.md").write_text(cli_page(), "utf-8")
-    (FOLDER / "settings.md").write_text(settings_page(), "utf-8")
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    (folder / "cli.md").write_text(cli_page(), "utf-8")
+    (folder / "settings.md").write_text(settings_page(), "utf-8")

@@ -4,11 +4,14 @@ import json
 import os
 import resource
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from polyvec import artifact
 from polyvec.artifact import (
     MANIFEST,
     kind_of,
@@ -66,9 +69,25 @@ def test_a_new_folder_is_absent_or_whole_whatever_fails(fail_at_operation: Fault
     assert seen == {"absent", "new"}
 
 
-def test_a_replaced_folder_is_old_or_new_or_whole_beside_its_place_whatever_fails(
-    fail_at_operation: Faults,
+@pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="needs a system that exchanges folders")
+def test_a_replaced_folder_is_old_or_new_whatever_fails(fail_at_operation: Faults) -> None:
+    seen = set()
+    for folder, fault in fail_at_operation(
+        lambda folder: write(folder / "shop", overwrite=True), lambda folder: write(folder / "shop", "old")
+    ):
+        after = state(folder / "shop")
+        seen.add(after)
+        assert after in ("old", "new"), fault
+        write(folder / "shop", overwrite=True)
+        assert state(folder / "shop") == "new", fault
+        assert leftovers(folder) == [], fault
+    assert seen == {"old", "new"}
+
+
+def test_without_an_exchange_a_replaced_folder_is_old_or_new_or_whole_beside_its_place_whatever_fails(
+    fail_at_operation: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(artifact, "exchange", lambda one, other: False)
     seen = set()
     for folder, fault in fail_at_operation(
         lambda folder: write(folder / "shop", overwrite=True), lambda folder: write(folder / "shop", "old")
@@ -84,6 +103,33 @@ def test_a_replaced_folder_is_old_or_new_or_whole_beside_its_place_whatever_fail
         assert state(folder / "shop") == "new", fault
         assert leftovers(folder) == [], fault
     assert seen == {"absent", "old", "new"}
+
+
+@pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="needs a system that exchanges folders")
+def test_a_reader_sees_a_folder_at_every_moment_of_its_replacement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "shop", "old")
+    seen = []
+
+    def look(*_: object) -> None:
+        seen.append(state(tmp_path / "shop"))
+
+    rename, remove = Path.rename, shutil.rmtree
+
+    def renamed(source: Path, target: Path) -> Path:
+        found = rename(source, target)
+        look()
+        return found
+
+    def removed(*arguments: Any, **options: Any) -> None:
+        look()
+        remove(*arguments, **options)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    monkeypatch.setattr(shutil, "rmtree", removed)
+    write(tmp_path / "shop", "new", overwrite=True)
+    assert seen == ["old", "new"]
 
 
 def test_the_injected_faults_do_break_a_naive_writer(fail_at_operation: Faults) -> None:

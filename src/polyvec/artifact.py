@@ -2,8 +2,9 @@
 
 An artefact is written into a hidden staging folder beside its final place; every file is flushed to disk
 and hashed into ``manifest.json``; then one rename makes it visible. Whatever interrupts the writer, readers
-see a whole folder or none, never a part. Replacing a folder takes two renames; a crash exactly between them
-leaves the previous folder whole under the name ``.NAME.replaced``.
+see a whole folder or none, never a part. A folder that is replaced changes places with the new one in one
+step (Linux, macOS). Where that cannot be done it takes two renames; a crash exactly between them leaves the
+previous folder whole under the name ``.NAME.replaced``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from polyvec.errors import ArtifactError
+from polyvec.exchange import exchange
 
 MANIFEST = "manifest.json"
 REQUEST = "request.json"
@@ -341,21 +343,44 @@ def _unmeasured(meta: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _publish(stage: Path, path: Path) -> None:
-    """Make the staging folder visible at ``path``; a folder that stood there is moved aside, then removed."""
+    """Make the staging folder visible at ``path``, in one step if the system can, and remove the old one."""
     aside = _aside_path(path)
-    if path.exists():
+    if not path.exists():
+        stage.rename(path)
+    else:
         if aside.exists():
             shutil.rmtree(aside)
-        path.rename(aside)
-    try:
-        stage.rename(path)
-    except BaseException:
-        if aside.exists() and not path.exists():
-            aside.rename(path)
-        raise
+        if not _exchanged(stage, aside, path):
+            _renamed(stage, aside, path)
     _flush(path.parent)
     if aside.exists():
         shutil.rmtree(aside)
+
+
+def _exchanged(stage: Path, aside: Path, path: Path) -> bool:
+    """Whether the staging folder and the old one have changed places; the old one then lies aside.
+
+    The new one is moved aside first: whatever stops this, what is left in its place is no work to go on with.
+    """
+    stage.rename(aside)
+    try:
+        done = exchange(aside, path)
+    except BaseException:
+        aside.rename(stage)
+        raise
+    if not done:
+        aside.rename(stage)
+    return done
+
+
+def _renamed(stage: Path, aside: Path, path: Path) -> None:
+    """Move the old folder aside and the staging folder into its place; back, if that fails."""
+    path.rename(aside)
+    try:
+        stage.rename(path)
+    except BaseException:
+        aside.rename(path)
+        raise
 
 
 def _link(source: str, target: str) -> None:
