@@ -278,7 +278,7 @@ def _train_polyvec(task: Task, variant: dict[str, str]) -> Callable[[], Trained]
     from polyvec.data.dataset import Dataset
     from polyvec.systems.guim import GUIMConfig, fit
     from polyvec.training.options import TrainingOptions
-    from polyvec.training.precision import gains_by_bfloat16
+    from polyvec.training.precision import choose_precision
 
     dataset = Dataset.open(Path(task.folder) / "dataset")
     model_path = Path(task.folder) / f"{task.system}-{task.seed}.model"
@@ -306,7 +306,7 @@ def _train_polyvec(task: Task, variant: dict[str, str]) -> Callable[[], Trained]
         precision=variant["precision"],  # type: ignore[arg-type]
         device="cpu",
     )
-    is_bf16 = variant["precision"] == "auto" and gains_by_bfloat16(torch.device("cpu"))
+    precision = choose_precision(options.precision, torch.device("cpu"))
 
     def run() -> Trained:
         model = fit(dataset, model_path, config, options, held_back=HELD_OUT, validation="none")
@@ -315,7 +315,7 @@ def _train_polyvec(task: Task, variant: dict[str, str]) -> Callable[[], Trained]
         return Trained(
             epoch_seconds=[record["seconds"] for record in epochs],
             tokens=round(epochs[-1]["tokens_per_s"] * epochs[-1]["seconds"]),
-            precision="bfloat16" if is_bf16 else "float32",
+            precision=precision,
             rank=lambda skip: _rank_polyvec(model, dataset, skip),
         )
 

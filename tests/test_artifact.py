@@ -6,6 +6,7 @@ import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,40 @@ def test_without_an_exchange_a_replaced_folder_is_old_or_new_or_whole_beside_its
         assert state(folder / "shop") == "new", fault
         assert leftovers(folder) == [], fault
     assert seen == {"absent", "old", "new"}
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_an_interrupt_after_any_rename_leaves_the_old_folder_or_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, *, exchanges: bool
+) -> None:
+    write(tmp_path / "shop", "old")
+    rename, done = Path.rename, iter(range(1, 10))
+
+    def interrupted(source: Path, target: Path) -> Path:
+        found = rename(source, target)
+        if next(done) == number:
+            raise KeyboardInterrupt
+        return found
+
+    if not exchanges:
+        monkeypatch.setattr(artifact, "exchange", lambda one, other: False)
+    with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
+        patched.setattr(Path, "rename", interrupted)
+        write(tmp_path / "shop", overwrite=True)
+    assert state(tmp_path / "shop") in ("old", "new")
+    write(tmp_path / "shop", overwrite=True)
+    assert state(tmp_path / "shop") == "new"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_link_goes_on_leading_to_what_is_replaced(tmp_path: Path) -> None:
+    write(tmp_path / "v1", "old")
+    (tmp_path / "shop").symlink_to(tmp_path / "v1")
+    write(tmp_path / "shop", "new", overwrite=True)
+    assert (tmp_path / "shop").is_symlink()
+    assert state(tmp_path / "v1") == state(tmp_path / "shop") == "new"
+    assert leftovers(tmp_path) == []
 
 
 @pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="needs a system that exchanges folders")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from polyvec.artifact import verify
-    from polyvec.data.dataset import Dataset
+    from polyvec.data.dataset import Dataset, parse_time
     from polyvec.data.options import PrepareOptions
     from polyvec.data.prepare import prepare
     from polyvec.embeddings import Embeddings
@@ -47,6 +47,7 @@ _HOMES = {
     "evaluate": "polyvec.evaluation.evaluate",
     "fit": "polyvec.systems.guim",
     "import_vectors": "polyvec.foreign",
+    "parse_time": "polyvec.data.dataset",
     "prepare": "polyvec.data.prepare",
     "recommend": "polyvec.retrieval.ranking",
     "search": "polyvec.retrieval.ranking",
@@ -70,6 +71,7 @@ __all__ = [
     "evaluate",
     "fit",
     "import_vectors",
+    "parse_time",
     "prepare",
     "recommend",
     "search",

@@ -1,10 +1,11 @@
 """Folders on disk that are whole or absent.
 
 An artefact is written into a hidden staging folder beside its final place; every file is flushed to disk
-and hashed into ``manifest.json``; then one rename makes it visible. Whatever interrupts the writer, readers
-see a whole folder or none, never a part. A folder that is replaced changes places with the new one in one
-step (Linux, macOS). Where that cannot be done it takes two renames; a crash exactly between them leaves the
-previous folder whole under the name ``.NAME.replaced``.
+and hashed into ``manifest.json``; then one rename makes it visible. Whatever interrupts the writer, a whole
+folder stands there or none, never a part. A folder that is replaced changes places with the new one in one
+step where the file system can (most of Linux's and macOS's own). Elsewhere it takes two renames; a crash
+exactly between them leaves the previous folder whole under the name ``.NAME.replaced``. A reader that opens
+files one by one meanwhile may meet both; sizes and hashes in the manifest tell.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ def writing(
     ArtifactError
         If ``path`` exists and ``overwrite`` is false, or holds something that polyvec did not write.
     """
+    path = _followed(path)
     refuse_existing(path, overwrite=overwrite)
     stage = stage_path(path)
     if stage.exists() and not resume:
@@ -109,6 +111,7 @@ def copy_whole(source: Path, path: Path) -> None:
     ArtifactError
         If ``path`` holds something that polyvec did not write.
     """
+    path = _followed(path)
     refuse_existing(path, overwrite=True)
     stage = stage_path(path)
     if stage.exists():
@@ -360,26 +363,28 @@ def _publish(stage: Path, path: Path) -> None:
 def _exchanged(stage: Path, aside: Path, path: Path) -> bool:
     """Whether the staging folder and the old one have changed places; the old one then lies aside.
 
-    The new one is moved aside first: whatever stops this, what is left in its place is no work to go on with.
+    The new one is moved aside first: whatever stops this, what is left where it was is no work to go on with.
     """
     stage.rename(aside)
-    try:
-        done = exchange(aside, path)
-    except BaseException:
-        aside.rename(stage)
-        raise
+    done = exchange(aside, path)
     if not done:
         aside.rename(stage)
     return done
 
 
+def _followed(path: Path) -> Path:
+    """Where a link leads: what it names is replaced, and it goes on leading there."""
+    return path.resolve() if path.is_symlink() else path
+
+
 def _renamed(stage: Path, aside: Path, path: Path) -> None:
     """Move the old folder aside and the staging folder into its place; back, if that fails."""
-    path.rename(aside)
     try:
+        path.rename(aside)
         stage.rename(path)
     except BaseException:
-        aside.rename(path)
+        if aside.exists() and not path.exists():
+            aside.rename(path)
         raise
 
 

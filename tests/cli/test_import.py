@@ -55,7 +55,7 @@ def test_the_making_is_told_in_the_units_of_the_dataset_and_evaluated(
     moments = ["--events-until", "1970-04-11", "--trained-until", "1970-04-10T12:00"]
     told = ["--name", "ALS", *moments, "--dataset", shop / "shop.dataset", "--score", "max_dot"]
     assert run("import", *sides(shop), *told, "--out", tmp_path / "als.emb") == 0
-    assert "40 users of 1 vectors and 8 items, 4 wide" in capsys.readouterr().out
+    assert "40 users of 1 vector and 8 items, 4 wide" in capsys.readouterr().out
     made = Embeddings.open(tmp_path / "als.emb")
     assert made.score == "max_dot"
     known = {"system": "ALS", "events_until": 100 * DAY, "trained_until": 99 * DAY + DAY // 2}

@@ -20,7 +20,7 @@ from polyvec.artifact import kind_of, verify
 from polyvec.data import plan, spill
 from polyvec.data.dataset import Dataset, read_profile, to_microseconds
 from polyvec.data.prepare import PrepareOptions, prepare
-from polyvec.errors import ArtifactError, PolyvecError
+from polyvec.errors import ArtifactError, PolyvecError, UsageError
 
 Faults = Callable[..., Iterator[tuple[Path, str]]]
 START = 1_700_000_000
@@ -428,6 +428,32 @@ def test_a_capped_giant_is_never_in_memory_at_once(tmp_path: Path, monkeypatch: 
 
 
 RETURNED = pl.DataFrame({"user_id": 1, "item_id": [1, 2, 3], "timestamp": START, "quantity": [2, -1, None]})
+
+
+def test_actions_that_mean_a_purchase_are_kept_as_purchases(tmp_path: Path) -> None:
+    rows = pl.DataFrame({
+        "user_id": [1] * 4,
+        "item_id": [1, 2, 3, 4],
+        "timestamp": [1_700_000_000 + n for n in range(4)],
+        "action": ["buy", "click", "purchase", "Order"],
+    })  # fmt: skip
+    dataset = prepare(rows, tmp_path / "d", options=PrepareOptions(purchases=("buy", "Order")))
+    assert dataset.codes["action"] == ["click", "purchase"]
+    assert dataset.only_action().item_rows.tolist() == [0, 2, 3]
+    assert not any("no event has action" in note for note in read_profile(tmp_path / "d")["notes"])
+
+
+def test_a_log_without_purchases_is_noted_with_what_there_is_and_the_option_that_names_them(
+    tmp_path: Path,
+) -> None:
+    rows = pl.DataFrame({"user_id": [1], "item_id": [1], "timestamp": [1_700_000_000], "action": ["buy"]})
+    dataset = prepare(rows, tmp_path / "d")
+    (note,) = [note for note in read_profile(tmp_path / "d")["notes"] if "purchase" in note]
+    assert note.startswith("no event has action 'purchase'")
+    assert note.endswith("but buy: say which means it, --purchase ACTION")
+    with pytest.raises(UsageError, match="no event has action 'purchase'") as caught:
+        dataset.only_action()
+    assert caught.value.mend == "say which means it: polyvec prepare … --purchase ACTION"
 
 
 def test_returns_are_marked_and_are_no_purchases(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from polyvec.data import csv_file, read
-from polyvec.data.read import open_tables
+from polyvec.data.read import open_tables, read_whole
 from polyvec.data.table import Table
 from polyvec.errors import DataError
 
@@ -111,6 +111,22 @@ def test_types_of_the_source_are_kept(tmp_path: Path) -> None:
     assert open_tables(tmp_path / "t.arrow")[0].schema == dict(frame.schema)
     assert not open_tables(tmp_path / "t.arrow")[0].is_text
     assert csv_of(tmp_path, "a,b\n1,2\n").schema == {"a": pl.String, "b": pl.String}
+
+
+def test_a_small_table_is_read_whole_from_any_format(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"user_id": ["007", "7"], "child": ["yes", None]})
+    frame.write_parquet(tmp_path / "t.parquet")
+    frame.write_csv(tmp_path / "t.csv")
+    for source in (frame, tmp_path / "t.parquet", tmp_path / "t.csv"):
+        assert read_whole(source).equals(frame)
+    assert read_whole(frame.clear()).equals(frame.clear())
+
+
+def test_a_row_of_a_small_table_that_cannot_be_cut_is_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("user_id,child\n1,yes\n2,no,maybe\n")
+    with pytest.raises(DataError, match="a row has not as many fields as the header: '2,no,maybe'") as caught:
+        read_whole(tmp_path / "t.csv")
+    assert caught.value.row == 2
 
 
 def test_a_page_damaged_on_disk_is_found_by_its_checksum(tmp_path: Path) -> None:

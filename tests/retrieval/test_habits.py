@@ -143,7 +143,15 @@ def test_habits_without_a_dataset_are_refused_with_the_remedy():
     with pytest.raises(UsageError) as refused:
         recommend(embeddings, ["ann"], 5, habits=True)
     assert str(refused.value) == (
-        "habits cannot be weighed here\n"
-        "  expected: embeddings made by polyvec embed, and the Dataset that holds the events\n"
+        "habits are seen in the events\n"
+        "  expected: the Dataset that holds them\n"
         "  mend: give the Dataset: --dataset shop.dataset"
     )
+
+
+def test_habits_of_embeddings_that_tell_none_are_refused():
+    embeddings, dataset = shop({"repeats": 1.0, "trend": 0.0})
+    elsewhere = Embeddings(embeddings.users, embeddings.items, provenance={"system": "elsewhere"})
+    with pytest.raises(UsageError, match="tell no weights of habits") as refused:
+        recommend(elsewhere, ["ann"], 5, dataset=dataset, habits=True)
+    assert refused.value.mend == "leave out --habits"

@@ -9,6 +9,7 @@ import pytest
 from polyvec.artifact import Manifest, read_manifest, writing
 from polyvec.cli.main import main
 from polyvec.errors import ArtifactError
+from polyvec.systems.folder import alone
 from polyvec.systems.versions import (
     KEPT,
     forget_old,
@@ -155,6 +156,21 @@ def test_a_model_that_was_replaced_meanwhile_is_not_overwritten(tmp_path):
     with pytest.raises(ArtifactError, match="was replaced while it was being updated"):
         publish(path, None, None, tmp_path, {}, "", begun_with)
     assert weights(path) == "weights of 2"
+
+
+def test_while_a_model_is_made_it_is_not_rolled_back(tmp_path):
+    path = updated(tmp_path / "m", 2)
+    with alone(path), pytest.raises(ArtifactError, match="another process is making"):
+        rollback(path)
+    assert weights(path) == "weights of 2"
+    rollback(path)
+    assert weights(path) == "weights of 1"
+
+
+def test_nothing_is_left_beside_what_is_no_model(tmp_path):
+    with pytest.raises(ArtifactError, match="does not exist"):
+        rollback(tmp_path / "none" / "m")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_version_is_not_brought_back(tmp_path):

@@ -88,7 +88,7 @@ def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_loss_falls_and_progress_is_told(make_trainer: Make) -> None:
     trainer = make_trainer(options=options(epochs=10))
     progress = trainer.run()
-    assert progress == Progress(step=70, finished=True)
+    assert progress == Progress(step=70, finished=True, precision="float32")
     losses = [record["loss"] for record in records(trainer, "epoch")]
     assert len(losses) == 10
     assert losses[-1] < losses[0] / 2
@@ -267,6 +267,18 @@ def test_killed_in_any_step_and_resumed_a_run_ends_with_the_same_bits(
     assert [record["validation"] for record in records(resumed, "epoch")] == [3, 2, 1]
     assert [record["step"] for record in records(resumed, "step")] == [20]
     assert equal(weights(resumed), uninterrupted)
+
+
+def test_a_resumed_run_keeps_the_precision_that_it_began_with(
+    make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter(["bfloat16", "float32"])
+    monkeypatch.setattr("polyvec.training.loop.choose_precision", lambda wanted, device: next(found))
+    changed = {"options": options(precision="auto", patience=0)}
+    with pytest.raises(Killed):
+        acting_at(make_trainer(**changed), 8, die).run()
+    assert make_trainer(**changed).run().precision == "bfloat16"
+    assert next(found) == "float32", "it was not asked again"
 
 
 @pytest.mark.parametrize("moment", ["validation", "saving"])

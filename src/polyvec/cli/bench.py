@@ -58,7 +58,9 @@ class Options(TypedDict):
 @click.option("--history-days", default=365.0, show_default=True, help="Days of history before the cut-off.")
 @click.option("--target-days", default=30.0, show_default=True, help="Days to foretell after the cut-off.")
 @click.option("--remove-seen", is_flag=True, help="Ordered data: take items of the history out of answers.")
-@click.option("--profiles", type=click.Path(path_type=Path), help="Parquet table: user_id and labels.")
+@click.option(
+    "--profiles", type=click.Path(path_type=Path), help="Table (Parquet, CSV, Arrow): user_id and labels."
+)
 @click.option("--labels", help="Columns of --profiles to predict, with commas; all without it.")
 @click.option("--shop", type=click.Path(path_type=Path), help="Synthetic shop: adds the oracle.")
 @click.option(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 import click
 
+from polyvec.cli.tables import told_vectors
+
 if TYPE_CHECKING:
     from typing import Unpack
 
@@ -105,6 +107,6 @@ def _say(out: Path, embeddings: Embeddings, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(summary | ({} if agreement is None else {"agreement": agreement})))
     else:
-        click.echo("{path}: {users:,} users of {C} vectors and {items:,} items, {D} wide".format(**summary))
+        click.echo(told_vectors(out, embeddings))
         if agreement is not None:
             click.echo(f"their products follow what the ranker says with R² = {agreement:.3f}")

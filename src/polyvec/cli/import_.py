@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
+from polyvec.cli.tables import told_vectors
+
 if TYPE_CHECKING:
     from typing import Unpack
 
@@ -117,6 +119,7 @@ def _provenance(options: Options, dataset: Dataset | None) -> dict[str, Any]:
 
 
 def _say(out: Path, embeddings: Embeddings, dataset: Dataset | None, *, as_json: bool) -> None:
+    overlap = None if dataset is None else _overlap(embeddings, dataset)
     summary = {
         "path": str(out),
         "users": len(embeddings.users),
@@ -125,12 +128,14 @@ def _say(out: Path, embeddings: Embeddings, dataset: Dataset | None, *, as_json:
         "D": embeddings.width,
         "score": embeddings.score,
         "provenance": embeddings.provenance,
-        "dataset": None if dataset is None else _overlap(embeddings, dataset),
+        "dataset": overlap,
     }
     if as_json:
         click.echo(json.dumps(summary))
     else:
-        click.echo("{path}: {users:,} users of {C} vectors and {items:,} items, {D} wide".format(**summary))
+        click.echo(told_vectors(out, embeddings))
+        if overlap is not None:
+            click.echo("of the Dataset {users:,} users and {items:,} items have vectors".format(**overlap))
 
 
 def _overlap(embeddings: Embeddings, dataset: Dataset) -> dict[str, Any]:

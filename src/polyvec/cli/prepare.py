@@ -42,6 +42,13 @@ QUANTILE_NAMES = ("mean", "std", "min", "q25", "q50", "q75", "q99", "max")
     metavar="ROLE=COLUMN",
     help="The same for the catalogue: item_id, title, category, brand, shop, price. Its other columns stay.",
 )
+@click.option(
+    "--purchase",
+    "purchases",
+    multiple=True,
+    metavar="ACTION",
+    help="Action that means a purchase, besides 'purchase'. Repeatable.",
+)
 @click.option("--keep", multiple=True, metavar="COLUMN", help="Keep a further column of EVENTS. Repeatable.")
 @click.option(
     "--order", metavar="COLUMN", help="Column with the order of a user's events, where no times are."
@@ -75,6 +82,7 @@ def command(
     polyvec prepare events.parquet --items items.parquet --out shop.dataset
     polyvec prepare 'logs/*.csv.gz' --out shop.dataset --column user_id=CustomerID --column timestamp=When
     polyvec prepare ratings.parquet --out ratings.dataset --order position
+    polyvec prepare clicks.csv --out shop.dataset --purchase buy --purchase order
     polyvec prepare events.csv --out shop.dataset --keep store --max-history 1000 --returns drop
     """  # noqa: D301
     from polyvec.data.dataset import read_profile

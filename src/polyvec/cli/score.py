@@ -97,13 +97,15 @@ def command(
 def _scored(
     model: SAML, dataset: Dataset, pairs: Path | None, since: str | None, until: str | None
 ) -> Scored:
-    from polyvec.data.dataset import parse_time
+    from polyvec.data.dataset import parse_time, require_timestamps
     from polyvec.data.split import check_moment
     from polyvec.errors import UsageError
     from polyvec.systems.saml.score import score_log, score_pairs
 
     begin, end = (None if text is None else parse_time(text, dataset) for text in (since, until))
-    check_moment(dataset, end if begin is None else begin, 0)
+    check_moment(dataset, end, 0)
+    if begin is not None:
+        require_timestamps(dataset, "--since")
     if pairs is None:
         return score_log(model, dataset, begin, end)
     if since is not None:

@@ -1,13 +1,26 @@
-"""Tables that several verbs print."""
+"""Tables and lines that several verbs print."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import polars as pl
 
+    from polyvec.embeddings import Embeddings
+
 PARTS = ("all", "repeats", "new")
+
+
+def told_vectors(path: Path, embeddings: Embeddings) -> str:
+    """How many vectors there are, of how many users and items."""
+    each = f"{embeddings.num_vectors} vector{'s' if embeddings.num_vectors > 1 else ''}"
+    return (
+        f"{path}: {len(embeddings.users):,} users of {each} and {len(embeddings.items):,} items, "
+        f"{embeddings.width} wide"
+    )
 
 
 def print_recall(results: pl.DataFrame, keys: tuple[str, ...]) -> None:

@@ -20,17 +20,16 @@ def truths_of(
 
     Raises
     ------
-    UsageError
-        If a file does not exist.
     DataError
-        If the profiles are no Parquet table, or lack a label or the users' ids.
+        If the profiles are no table, or lack a label or the users' ids.
     ArtifactError
         If the shop is none.
     """
+    from polyvec.data.read import read_whole
     from polyvec.evaluation.evaluate import Truths
     from polyvec.evaluation.tasks.profile import check_columns
 
-    table = None if profiles is None else _read_table(profiles)
+    table = None if profiles is None else read_whole(profiles)
     asked = () if table is None else _labels(table, labels)
     if table is not None:
         check_columns(table, asked, profiles)
@@ -40,21 +39,8 @@ def truths_of(
     from polyvec.data.synthetic.truth import Truth
 
     Truth.open(shop)  # refuses a folder that is no shop
-    interests = _read_table(shop / "truth" / "users.parquet").select("user_id", "num_interests")
+    interests = read_whole(shop / "truth" / "users.parquet").select("user_id", "num_interests")
     return Truths(table, asked, lambda cutoff: Oracle(shop, dataset, cutoff, target_days), interests)
-
-
-def _read_table(path: Path) -> pl.DataFrame:
-    import polars as pl
-
-    from polyvec.errors import DataError, UsageError
-
-    if not path.is_file():
-        raise UsageError(f"{path} does not exist", file=path, expected="a Parquet file")
-    try:
-        return pl.read_parquet(path)
-    except pl.exceptions.ComputeError as error:
-        raise DataError(f"this is not a Parquet file: {error}", file=path) from error
 
 
 def _labels(profiles: pl.DataFrame, labels: str | None) -> tuple[str, ...]:

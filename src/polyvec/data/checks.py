@@ -51,6 +51,8 @@ class EventRules:
         How this table's times are read; None while it has shown none.
     future
         The first time that lies in the future, in microseconds.
+    purchases
+        Actions that mean a purchase, besides ``purchase``.
     returns
         What a negative quantity means.
     is_text
@@ -64,6 +66,7 @@ class EventRules:
     item_type: IdType
     times: TimeReader | None
     future: int
+    purchases: tuple[str, ...]
     returns: Returns
     is_text: bool
 
@@ -121,7 +124,8 @@ class EventRules:
     def _text(self, raw: pl.DataFrame, name: str) -> pl.Series:
         if name not in self.roles:
             return pl.Series(name, [None], dtype=pl.String).new_from_index(0, len(raw))
-        return to_text(raw[self.roles[name]]).alias(name)
+        texts = to_text(raw[self.roles[name]]).alias(name)
+        return texts.replace(self.purchases, PURCHASE) if name == ACTION and self.purchases else texts
 
     def _returns(self, events: pl.DataFrame) -> tuple[pl.DataFrame, list[Fault]]:
         if QUANTITY not in events.columns or self.returns == "keep":

@@ -114,11 +114,7 @@ class Dataset:
         if "action" not in self.columns:
             return self
         if action not in self.codes["action"]:
-            raise UsageError(
-                f"no event has action '{action}'",
-                column="action",
-                expected=nearest_name(action, self.codes["action"]),
-            )
+            raise no_such_action(action, self.codes["action"])
         return self.keep(np.asarray(self.columns["action"] == self.codes["action"].index(action)))
 
     def keep(self, kept: npt.NDArray[np.bool_]) -> Dataset:
@@ -205,6 +201,17 @@ def read_profile(path: Path) -> dict[str, Any]:
     """Read the data's profile that ``prepare`` saved with the Dataset."""
     profile: dict[str, Any] = json.loads((path / "profile.json").read_text("utf-8"))
     return profile
+
+
+def no_such_action(action: str, known: Sequence[str]) -> UsageError:
+    """Error for an action that no event of a Dataset has."""
+    is_purchase = action == PURCHASE
+    return UsageError(
+        f"no event has action '{action}'",
+        column="action",
+        expected=nearest_name(action, known),
+        mend="say which means it: polyvec prepare … --purchase ACTION" if is_purchase else None,
+    )
 
 
 def parse_time(text: str, dataset: Dataset) -> int:

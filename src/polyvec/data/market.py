@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
-from polyvec.data.dataset import MICROSECONDS_PER_DAY, PURCHASE, Dataset, require_timestamps
+from polyvec.data.dataset import MICROSECONDS_PER_DAY, PURCHASE, Dataset, no_such_action, require_timestamps
 from polyvec.errors import DataError, UsageError, nearest_name
 
 if TYPE_CHECKING:
@@ -122,11 +122,7 @@ class Market:
             If the data has no such action.
         """
         if action not in self.actions:
-            raise UsageError(
-                f"no event has action '{action}'",
-                column="action",
-                expected=nearest_name(action, list(self.actions)),
-            )
+            raise no_such_action(action, list(self.actions))
         return self.take(self.actions[action])
 
 

@@ -32,6 +32,8 @@ class PrepareOptions:
         Unit of integer timestamps; None decides by what is plausible.
     time_format
         ``strftime`` pattern of text timestamps; None reads ISO 8601 and unambiguous dates.
+    purchases
+        Actions that mean a purchase, besides ``purchase``; they are kept under that name.
     delimiter, encoding
         Of CSV files; None guesses the delimiter.
     returns
@@ -56,6 +58,7 @@ class PrepareOptions:
     order: str | None = None
     time_unit: TimeUnit | None = None
     time_format: str | None = None
+    purchases: tuple[str, ...] = ()
     delimiter: str | None = None
     encoding: str = "utf-8"
     returns: Returns = "mark"

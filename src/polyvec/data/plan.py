@@ -96,6 +96,7 @@ def make_plan(events: Source, items: Source | None, options: PrepareOptions) -> 
         item_type=item_type,
         times=None,
         future=day_after(datetime.now(UTC)),
+        purchases=tuple(options.purchases),
         returns=options.returns,
         is_text=False,
     )

@@ -23,7 +23,7 @@ from polyvec.artifact import refuse_existing, writing
 from polyvec.data.catalogue import CatalogueCounts, read_catalogue
 from polyvec.data.checks import TIME, EventRules, first_reasons, is_empty
 from polyvec.data.columns import ACTION, ITEM, TIMESTAMP, USER
-from polyvec.data.dataset import Dataset
+from polyvec.data.dataset import PURCHASE, Dataset
 from polyvec.data.options import PrepareOptions
 from polyvec.data.plan import Plan, make_plan
 from polyvec.data.profile import Tally, describe, value_counts
@@ -140,6 +140,7 @@ class _Preparation:
                 self._refuse_nothing(quarantined, quarantine)
                 profile = self._write(spill, catalogue)
         shutil.rmtree(scratch)
+        self._note_actions(profile["actions"])
         profile |= self._summary(quarantine, quarantined, counts, profile["events"])
         text = json.dumps(profile, indent=1, ensure_ascii=False)
         (self.stage / "profile.json").write_text(text + "\n", "utf-8")
@@ -290,6 +291,13 @@ class _Preparation:
             "sources": self.sources,
             "notes": self.notes,
         }
+
+    def _note_actions(self, actions: dict[str, int]) -> None:
+        if actions and PURCHASE not in actions:
+            self.notes.append(
+                f"no event has action '{PURCHASE}', which most systems learn from and tasks ask for, but "
+                f"{', '.join(name or '(empty)' for name in actions)}: say which means it, --purchase ACTION"
+            )
 
     def _meta(self, profile: dict[str, Any]) -> dict[str, Any]:
         options = asdict(self.options)

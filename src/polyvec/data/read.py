@@ -53,6 +53,32 @@ def open_tables(source: Source, delimiter: str | None = None, encoding: str = "u
     return tables
 
 
+def read_whole(source: Source) -> pl.DataFrame:
+    """Read a small table whole, such as labels of users; what is empty in a CSV file is null.
+
+    Raises
+    ------
+    DataError
+        If it cannot be opened (see :func:`open_tables`), or a row cannot be cut into fields.
+    """
+    frames = []
+    for table in open_tables(source):
+        for chunk in table.chunks(list(table.schema)):
+            if chunk.malformed:
+                raise DataError(
+                    f"a row has not as many fields as the header: {chunk.malformed[0].text[:80]!r}",
+                    file=table.name,
+                    row=chunk.malformed[0].row,
+                    expected=f"{len(table.schema)} fields",
+                    mend="quote fields that hold the delimiter",
+                )
+            is_text = pl.String if table.is_text else ()
+            frames.append(chunk.frame.with_columns(pl.col(is_text).replace("", None)))
+        if not frames:
+            frames.append(pl.DataFrame(schema=table.schema))
+    return pl.concat(frames)
+
+
 def _open(source: Source, delimiter: str | None, encoding: str) -> Iterator[Table]:
     if isinstance(source, str | Path):
         for path in _expand(str(source)):

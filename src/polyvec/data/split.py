@@ -173,7 +173,8 @@ def check_moment(dataset: Dataset, until: int | None, held_back: int) -> None:
     Raises
     ------
     UsageError
-        If ``until`` is given for ordered data, ``held_back`` for data with timestamps, or it is negative.
+        If ``until`` is given for ordered data, ``held_back`` for data with timestamps, or it is negative; or
+        if ``until`` is no time in the Dataset's unit, or nothing lies before it.
     """
     if held_back < 0:
         raise UsageError(f"held_back is {held_back}", expected="0 or more events of every user")
@@ -186,6 +187,24 @@ def check_moment(dataset: Dataset, until: int | None, held_back: int) -> None:
         raise UsageError(
             "held_back is for data with an order column, and this data has timestamps",
             mend="name a date with until (--until)",
+        )
+    if until is not None:
+        _check_until(dataset, until)
+
+
+def _check_until(dataset: Dataset, until: int) -> None:
+    if not isinstance(until, int | np.integer):
+        raise UsageError(
+            f"until is {until!r}",
+            expected="microseconds since 1970, UTC",
+            mend=f"polyvec.parse_time({str(until)!r}, dataset)",
+        )
+    if dataset.num_events and until <= dataset.time_span[0]:
+        first, last = (format_time(moment, dataset.time_kind) for moment in dataset.time_span)
+        raise UsageError(
+            f"nothing lies before {format_time(until, dataset.time_kind)}",
+            expected=f"a later moment: the events are from {first} to {last}",
+            mend="choose another --until",
         )
 
 

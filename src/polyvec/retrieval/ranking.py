@@ -147,10 +147,16 @@ def _habitual(
 ) -> Found:
     """Search with the weights and at the moment that the embeddings tell."""
     made = embeddings.provenance
-    if dataset is None or not {"habits", "events_until", "history_days"} <= made.keys():
+    if not {"habits", "events_until", "history_days"} <= made.keys():
         raise UsageError(
-            "habits cannot be weighed here",
-            expected="embeddings made by polyvec embed, and the Dataset that holds the events",
+            "these embeddings tell no weights of habits",
+            expected="embeddings of a GUIM, made by polyvec embed",
+            mend="leave out --habits",
+        )
+    if dataset is None:
+        raise UsageError(
+            "habits are seen in the events",
+            expected="the Dataset that holds them",
             mend="give the Dataset: --dataset shop.dataset",
         )
     purchases = dataset.only_action()

@@ -63,6 +63,22 @@ def claim_workspace(
     """
     refuse_existing(out, overwrite=overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
+    with alone(out):
+        workspace = out.with_name(f".{out.name}.run")
+        data = dataset.manifest.fingerprint if dataset.manifest else dataset.num_events
+        claim(workspace, settings | {"data": data}, resume=resume)
+        yield workspace
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Let no other process make the Model ``out`` until the block ends, however it ends.
+
+    Raises
+    ------
+    ArtifactError
+        If another process is at work on it.
+    """
     lock = FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
     try:
         lock.acquire()
@@ -70,14 +86,11 @@ def claim_workspace(
         raise ArtifactError(
             f"another process is making {out} right now",
             file=out,
-            expected="one fit or update of a Model at a time",
+            expected="one fit, update or rollback of a Model at a time",
             mend="wait until it is done",
         ) from None
     try:
-        workspace = out.with_name(f".{out.name}.run")
-        data = dataset.manifest.fingerprint if dataset.manifest else dataset.num_events
-        claim(workspace, settings | {"data": data}, resume=resume)
-        yield workspace
+        yield
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
@@ -104,6 +117,7 @@ def told_by(runs: Sequence[Progress], measure: str) -> dict[str, Any]:
         "validation_measure": measure,
         "best_epoch": runs[0].best_epoch,
         "steps": runs[-1].step,
+        "precision": runs[-1].precision,
         "training_seconds": round(sum(run.seconds for run in runs), 3),
     }
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from polyvec.artifact import MANIFEST, Manifest, copy_whole, read_manifest, verify
 from polyvec.errors import ArtifactError
-from polyvec.systems.folder import write_model
+from polyvec.systems.folder import alone, write_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,9 +151,15 @@ def rollback(path: Path, to: int | None = None) -> Manifest:
     Raises
     ------
     ArtifactError
-        If there is no such version, or it is damaged.
+        If there is no such version, it is damaged, or another process is at work on the Model.
     """
     path = path.resolve()  # a link goes on leading to it
+    read_manifest(path, "model")  # no lock beside what is no Model
+    with alone(path):
+        return _put_back(path, to)
+
+
+def _put_back(path: Path, to: int | None) -> Manifest:
     current, kept = version_of(path), versions(path)
     before = read_manifest(path, "model").parents.get("model")
     number = to if to is not None else _kept_as(before, kept)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
+    from polyvec.training.precision import Chosen
+
 NETWORK = "network.safetensors"
 OPTIMIZERS = "optimizers.safetensors"
 HOOKS = "hooks.safetensors"
@@ -44,6 +46,8 @@ class Progress:
         Validations since then.
     finished
         Whether the run has ended.
+    precision
+        What it multiplies in, chosen at its start; a resumed run keeps to it. None before it was chosen.
     seconds
         Wall-clock time of the steps done and of their validations. What an interrupted run did after its
         latest checkpoint is done again, and counted once. Two runs that differ in it alone are equal.
@@ -54,6 +58,7 @@ class Progress:
     best_epoch: int = -1
     stale: int = 0
     finished: bool = False
+    precision: Chosen | None = None
     seconds: float = field(default=0.0, compare=False)
 
 

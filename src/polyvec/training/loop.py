@@ -23,7 +23,7 @@ from polyvec.layers.tables import tensors_in_tables
 from polyvec.training.checkpoint import HasState, Progress, copies, load_checkpoint, save_checkpoint
 from polyvec.training.journal import Journal
 from polyvec.training.optimizers import clip_gradients, learning_rate_factor, make_optimizers
-from polyvec.training.precision import autocast
+from polyvec.training.precision import autocast, choose_precision
 from polyvec.training.rehearsal import num_bytes
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from polyvec.training.options import TrainingOptions
+    from polyvec.training.precision import Chosen
 
 BEST = "best.safetensors"
 RECORD_EVERY = 20  # steps between records of the loss
@@ -115,6 +116,7 @@ class Trainer:
     optimizers: list[Optimizer] | None = None
     hooks: Hooks | None = None
     _begun: float = field(default=0.0, init=False, repr=False)
+    _precision: Chosen | None = field(default=None, init=False, repr=False)
 
     def run(self) -> Progress:
         """Train to the end, from the latest checkpoint in the workspace if there is one.
@@ -134,8 +136,9 @@ class Trainer:
         optimizers = self.optimizers or make_optimizers(self.network, self.options)
         progress = load_checkpoint(self.workspace, self.network, optimizers, self.hooks)
         self._begun = time.perf_counter() - progress.seconds
+        progress.precision = self._precision = progress.precision or self._choose_precision()
         journal = Journal(self.workspace, self._epochs * len(self.plan), progress.step, self.name)
-        journal.say(f"{self.name}: {told_size(self.network)}")
+        journal.say(f"{self.name}: {told_size(self.network)}, {self._precision}")
         try:
             with _interruptions() as interrupted:
                 while not progress.finished:
@@ -149,6 +152,13 @@ class Trainer:
     @property
     def _epochs(self) -> int:
         return self.stop_after or self.options.epochs
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def _choose_precision(self) -> Chosen:
+        return choose_precision(self.options.precision, self._device)
 
     def _epoch(
         self, progress: Progress, optimizers: list[Optimizer], journal: Journal, interrupted: threading.Event
@@ -182,7 +192,7 @@ class Trainer:
         self.network.train()
         if self.hooks:
             self.hooks.begin(step)
-        with autocast(self.options, next(self.network.parameters()).device):
+        with autocast(self._precision or self._choose_precision(), self._device):
             loss, figures = self.loss_of(batch)
         loss.backward()
         if self.hooks:

@@ -138,3 +138,22 @@ def test_a_moment_that_the_data_does_not_have_is_refused(
         check_moment(shop, until, held_back)
     assert caught.value.what == what
     check_moment(shop, None, 0)
+
+
+def test_a_moment_before_all_events_is_refused_with_the_time_that_there_is(
+    make_shop: Callable[..., Dataset],
+) -> None:
+    shop = make_shop(users=3)
+    first = shop.time_span[0]
+    with pytest.raises(UsageError, match="nothing lies before") as caught:
+        check_moment(shop, first, 0)
+    assert str(caught.value.expected).startswith("a later moment: the events are from ")
+    check_moment(shop, first + 1, 0)
+
+
+def test_a_date_in_words_is_refused_with_the_function_that_reads_it(
+    make_shop: Callable[..., Dataset],
+) -> None:
+    with pytest.raises(UsageError, match="until is '2025-01-05'") as caught:
+        check_moment(make_shop(users=3), "2025-01-05", 0)  # type: ignore[arg-type]
+    assert caught.value.mend == "polyvec.parse_time('2025-01-05', dataset)"
