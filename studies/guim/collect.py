@@ -1,21 +1,27 @@
 """What is kept of every run, and what the runs say together: means, intervals, differences paired by user.
 
 OUT/runs.jsonl has a line for each run: set, model, seed, figures. OUT/users/SET.parquet has every user's
-recall@100 (CMP-L) in it: ``model, seed, user_id, value``; without those, runs of different days, or machines,
-could not be set beside each other user by user.
+recall@100 (CMP-L) in it, a column ``MODEL/SEED`` for each run beside ``user_id``; without those, runs of
+different days, or machines, could not be set beside each other user by user. OUT/earlier.json has differences
+of runs whose users' values were not kept; each stands until as many seeds of both models have been run again.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from filelock import FileLock
 
 from polyvec.artifact import write_whole
 from polyvec.evaluation.benchmark import paired
 from polyvec.evaluation.runs import add_run, over_runs, read_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MODEL = "model"  # name of the ranker in every table of users
 REFERENCE = "GUIM C=1"
@@ -54,12 +60,18 @@ def add(out: Path, name: str, model: str, seed: int, table: pl.DataFrame, figure
     figures
         What else is told of it.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    with FileLock(out / ".lock"):  # parts of the study may run side by side
+        _add(out, name, model, seed, table, figures)
+
+
+def _add(out: Path, name: str, model: str, seed: int, table: pl.DataFrame, figures: dict[str, Any]) -> None:
     asked = table.filter(*[pl.col(key) == value for key, value in ASKED.items()])
-    mine = asked.select(pl.lit(model).alias("model"), pl.lit(seed).alias("seed"), "user_id", "value")
+    mine = asked.select("user_id", pl.col("value").alias(f"{model}/{seed}"))
     file = users_file(out, name)
     if file.exists():
-        others = pl.read_parquet(file).filter((pl.col("model") != model) | (pl.col("seed") != seed))
-        mine = pl.concat([others, mine])
+        others = pl.read_parquet(file).drop(mine.columns[1], strict=False)
+        mine = others.join(mine, on="user_id", how="full", coalesce=True, maintain_order="left_right")
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, lambda unfinished: mine.write_parquet(unfinished, compression_level=19))
     means = table.group_by("task", "metric", "part", maintain_order=True).agg(pl.col("value").mean())
@@ -71,6 +83,19 @@ def add(out: Path, name: str, model: str, seed: int, table: pl.DataFrame, figure
 def users_file(out: Path, name: str) -> Path:
     """Table of the users of a set."""
     return out / USERS / f"{name}.parquet"
+
+
+def seeds_by_model(out: Path, name: str) -> dict[str, set[int]]:
+    """Runs of a set that are whole: with a line, and with values of their users."""
+    file, lines = users_file(out, name), read(out).get(name, {})
+    if not file.exists():
+        return {}
+    found: dict[str, set[int]] = {}
+    for column in pl.read_parquet_schema(file):
+        model, slash, seed = column.rpartition("/")
+        if slash and int(seed) in lines.get(model, {}):
+            found.setdefault(model, set()).add(int(seed))
+    return found
 
 
 def read(out: Path) -> Runs:
@@ -93,18 +118,26 @@ def collect(out: Path) -> dict[str, Any]:
         averaged user by user), ``relative`` to the second's mean, and each seed's difference.
     """
     sets: dict[str, Any] = {}
-    differences: list[dict[str, Any]] = []
+    earlier = out / "earlier.json"
+    differences = json.loads(earlier.read_text("utf-8")) if earlier.exists() else []
+    found = {(one["set"], one["model"], one["against"]): one for one in differences}
     for name, models in read(out).items():
         sets[name] = {model: _summary(seeds) for model, seeds in models.items()}
-        file = users_file(out, name)
-        if file.exists():
-            users = pl.read_parquet(file)
-            differences += [
-                {"set": name, "model": one, "against": other, **found}
-                for one, other in _pairs(sets[name])
-                if (found := _difference(users, one, other)) is not None
-            ]
-    return {"sets": sets, "differences": differences}
+        for fresh in _differences(out, name, sets[name]):
+            key = (name, fresh["model"], fresh["against"])
+            if key not in found or len(fresh["seeds"]) >= len(found[key]["seeds"]):
+                found[key] = fresh
+    return {"sets": sets, "differences": list(found.values())}
+
+
+def _differences(out: Path, name: str, models: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Of all pairs with a seed in common."""
+    seeds = seeds_by_model(out, name)
+    users = pl.read_parquet(users_file(out, name)) if seeds else None
+    for one, other in _pairs(models):
+        shared = sorted(seeds.get(one, set()) & seeds.get(other, set()))
+        if users is not None and shared:
+            yield {"set": name, "model": one, "against": other, **_difference(users, one, other, shared)}
 
 
 def _pairs(models: dict[str, Any]) -> dict[tuple[str, str], None]:
@@ -136,17 +169,12 @@ def _over(runs: list[dict[str, float]]) -> dict[str, Any]:
     return {name: over_runs([run[name] for run in runs if name in run]) for name in runs[0]}
 
 
-def _difference(users: pl.DataFrame, one: str, other: str) -> dict[str, Any] | None:
-    """CMP-L recall@100 of the seeds that both have; None if there are none."""
-    ours, theirs = (users.filter(pl.col("model") == name) for name in (one, other))
-    shared = sorted(set(ours["seed"]) & set(theirs["seed"]))
-    if not shared:
-        return None
-    (found,) = paired(_averaged(ours, shared), _averaged(theirs, shared), MODEL, MODEL).iter_rows(named=True)
-    base = _averaged(theirs, shared)["value"].mean()
-    by_seed = [
-        _averaged(ours, [seed])["value"].mean() - _averaged(theirs, [seed])["value"].mean() for seed in shared
-    ]
+def _difference(users: pl.DataFrame, one: str, other: str, shared: list[int]) -> dict[str, Any]:
+    """CMP-L recall@100 of the seeds that both have."""
+    ours, theirs = _averaged(users, one, shared), _averaged(users, other, shared)
+    (found,) = paired(ours, theirs, MODEL, MODEL).iter_rows(named=True)
+    base = theirs["value"].mean()
+    by_seed = [users[f"{one}/{seed}"].mean() - users[f"{other}/{seed}"].mean() for seed in shared]
     return {
         "seeds": shared,
         **{key: round(found[key], 5) for key in ("difference", "low", "high")},
@@ -156,23 +184,8 @@ def _difference(users: pl.DataFrame, one: str, other: str) -> dict[str, Any] | N
     }
 
 
-def _averaged(users: pl.DataFrame, seeds: list[int]) -> pl.DataFrame:
+def _averaged(users: pl.DataFrame, model: str, seeds: list[int]) -> pl.DataFrame:
     """Each user's value, mean over seeds, as a table of :func:`polyvec.evaluation.benchmark.per_user`."""
     about = [pl.lit(value).alias(key) for key, value in {**ASKED, "ranker": MODEL}.items()]
-    chosen = users.filter(pl.col("seed").is_in(seeds))
-    means = chosen.group_by("user_id", maintain_order=True).agg(pl.col("value").cast(pl.Float64).mean())
-    return means.select(*about, pl.all())
-
-
-def with_known(found: dict[str, Any], known: list[dict[str, Any]]) -> dict[str, Any]:
-    """Keep differences of runs whose users' values are not there, until as many seeds have been run again."""
-
-    def pair(one: dict[str, Any]) -> tuple[str, str, str]:
-        return one["set"], one["model"], one["against"]
-
-    before = {pair(one): one for one in known}
-    fresh = {pair(one): one for one in found["differences"]}
-    fresh = {
-        key: one for key, one in fresh.items() if len(one["seeds"]) >= len(before.get(key, one)["seeds"])
-    }
-    return found | {"differences": list((before | fresh).values())}
+    values = pl.mean_horizontal(pl.col([f"{model}/{seed}" for seed in seeds]).cast(pl.Float64))
+    return users.select(*about, "user_id", values.alias("value")).drop_nulls("value")

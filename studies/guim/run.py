@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from collect import LIST, MODEL, add, collect, read, with_known
+from collect import LIST, MODEL, add, collect, seeds_by_model
 from recipes import Recipe, recipes
 from sets import SETS, DataSet
 
@@ -68,10 +68,7 @@ def main() -> None:
         train(arguments, out, Path(scratch))
         results = {"command": COMMAND, **collect(out)}
     if arguments.out is not None:
-        file = out / "results.json"
-        known = json.loads(file.read_text("utf-8"))["differences"] if file.exists() else []
-        results = with_known(results, known)
-        file.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     for name, models in results["sets"].items():
         for model, figures in models.items():
             found = figures["measures"][LIST]
@@ -97,6 +94,8 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.out is None and not (arguments.quick or arguments.choose_epochs):
         parser.error("--out is missing: the folder in which finished runs are kept between calls")
+    if arguments.out is not None and arguments.quick:
+        parser.error("--quick trains small models for a moment: they are not kept, leave out --out")
     return arguments
 
 
@@ -116,13 +115,14 @@ def _check_data(data: Path, sets: list[str]) -> None:
 
 def train(arguments: argparse.Namespace, out: Path, scratch: Path) -> None:
     """Train what is missing: seed by seed, so that a stopped study has whole comparisons."""
-    chosen, sets, known = _chosen(arguments), _sets(arguments), read(out)
+    chosen, sets = _chosen(arguments), _sets(arguments)
+    done = {name: seeds_by_model(out, name) for name in sets}
     missing = [
         (name, model, seed)
         for seed in range(1 if arguments.quick else arguments.seeds)
         for name in sets
         for model in chosen
-        if seed not in known.get(name, {}).get(model, {})
+        if seed not in done[name].get(model, ())
     ]
     for name in dict.fromkeys(name for name, _, _ in missing):
         SETS[name].prepare(arguments.data, scratch / name, quick=arguments.quick)
@@ -131,15 +131,23 @@ def train(arguments: argparse.Namespace, out: Path, scratch: Path) -> None:
             pool.submit(run_once, arguments.data, scratch, *one, quick=arguments.quick): one
             for one in missing
         }
+        failures = []
         for number, future in enumerate(as_completed(futures), start=1):
+            if future.cancelled():
+                continue
             about = ", ".join(map(str, futures[future]))
-            if future.exception() is not None:
-                pool.shutdown(wait=False, cancel_futures=True)  # those in training still finish
-                print(f"{about}: failed; finished runs are kept", file=sys.stderr, flush=True)
-            table, figures = future.result()
-            add(out, *futures[future], table, figures)
-            seconds = figures["seconds"]
-            print(f"{number} of {len(missing)}: {about}: {seconds:.0f} s", file=sys.stderr, flush=True)
+            failure = future.exception()
+            if failure is None:
+                table, figures = future.result()
+                add(out, *futures[future], table, figures)
+                about = f"{number} of {len(missing)}: {about}: {figures['seconds']:.0f} s"
+            else:
+                failures.append(failure)
+                pool.shutdown(wait=False, cancel_futures=True)  # those in training still finish, and are kept
+                about = f"{about}: failed; finished runs are kept"
+            print(about, file=sys.stderr, flush=True)
+    if failures:
+        raise failures[0]
 
 
 def choose_epochs(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:

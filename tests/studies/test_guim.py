@@ -4,6 +4,8 @@ import argparse
 import importlib
 import json
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +20,9 @@ from polyvec.errors import TrainingError
 
 STUDY = Path(__file__).parents[2] / "studies" / "guim"
 MODULES = ("sets", "recipes", "collect", "page", "run", "times")
+
+RUN = {"part": "table2", "C": 1, "D": 8, "parameters": 10, "train_seconds": 4.0, "epoch_seconds": 2.0}
+RUN |= {"epochs": 2, "diagnostics": {"wins": [1.0]}}
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +48,7 @@ def write_run(
     values: dict[int, float],
     **figures: object,
 ) -> None:
-    told = {"part": "table2", "C": 1, "D": 8, "parameters": 10, "train_seconds": 4.0, "epoch_seconds": 2.0}
-    told |= {"epochs": 2, "diagnostics": {"wins": [1.0]}}
-    study["collect"].add(out, "ml100k", model, seed, users_table(values), told | figures)
+    study["collect"].add(out, "ml100k", model, seed, users_table(values), RUN | figures)
 
 
 def test_differences_are_paired_by_user_whatever_the_order_and_averaged_over_shared_seeds(study, tmp_path):
@@ -90,22 +93,29 @@ def test_a_run_that_is_made_again_replaces_the_earlier_one(study, tmp_path):
     assert found["differences"][0]["users"] == 2
 
 
-def test_differences_whose_users_are_not_there_are_kept_until_as_many_seeds_have_been_run_again(
-    study, tmp_path
-):
+def test_earlier_differences_stand_until_as_many_seeds_have_been_run_again(study, tmp_path):
     for seed in (0, 1):
         write_run(study, tmp_path, "GUIM C=1", seed, {1: 0.1, 2: 0.5})
         write_run(study, tmp_path, "GUIM C=4", seed, {1: 0.2, 2: 0.7})
-    found = study["collect"].collect(tmp_path)
     about = {"set": "ml100k", "against": "GUIM C=1"}
     gone = about | {"model": "GUIM C=8", "seeds": [0], "difference": 0.3}
-    fewer, more = (
-        about | {"model": "GUIM C=4", "seeds": seeds, "difference": 0.3} for seeds in ([0], [0, 1, 2])
-    )
 
-    with_known = study["collect"].with_known
-    assert [one["difference"] for one in with_known(found, [gone, fewer])["differences"]] == [0.3, 0.15]
-    assert [one["difference"] for one in with_known(found, [gone, more])["differences"]] == [0.3, 0.3]
+    def differences(seeds: list[int]) -> list[float]:
+        known = about | {"model": "GUIM C=4", "seeds": seeds, "difference": 0.3}
+        (tmp_path / "earlier.json").write_text(json.dumps([gone, known]))
+        return [one["difference"] for one in study["collect"].collect(tmp_path)["differences"]]
+
+    assert differences([0, 1]) == [0.3, 0.15]
+    assert differences([0, 1, 2]) == [0.3, 0.3]
+
+
+def test_a_run_whose_users_were_not_kept_is_made_again(study, tmp_path):
+    write_run(study, tmp_path, "GUIM C=1", 0, {1: 0.1})
+    write_run(study, tmp_path, "GUIM C=1", 1, {1: 0.1})
+    users = tmp_path / "users" / "ml100k.parquet"
+    pl.read_parquet(users).drop("GUIM C=1/0").write_parquet(users)
+    assert study["collect"].seeds_by_model(tmp_path, "ml100k") == {"GUIM C=1": {1}}
+    assert study["collect"].seeds_by_model(tmp_path, "beauty") == {}
 
 
 def test_a_run_without_its_line_does_not_count(study, tmp_path):
@@ -114,7 +124,9 @@ def test_a_run_without_its_line_does_not_count(study, tmp_path):
     write_run(study, tmp_path, "GUIM C=4", 0, {1: 0.1})
     (tmp_path / "runs.jsonl").write_text(lines)
 
-    assert list(study["collect"].collect(tmp_path)["sets"]["ml100k"]) == ["GUIM C=1"]
+    found = study["collect"].collect(tmp_path)
+    assert list(found["sets"]["ml100k"]) == ["GUIM C=1"]
+    assert found["differences"] == []
 
 
 @pytest.mark.parametrize(
@@ -162,11 +174,11 @@ def test_a_straight_line_over_doublings_needs_three_numbers_of_vectors(study, tm
     for c in (2, 4):
         write_run(study, tmp_path, f"GUIM-MH C={c}", 0, {1: 0.1})
     told = study["page"]._lines(study["collect"].collect(tmp_path))
-    assert told.endswith("ml100k, GUIM: +0.1000 per doubling, R² 1.00 (C = 1, 2, 4).")
+    assert told.endswith("1 of 1 sets. ml100k yes (+0.1000 per doubling, R² 1.00, C = 1, 2, 4).")
 
 
 def test_times_are_ratios_to_one_vector_of_models_that_took_turns(study, tmp_path, monkeypatch):
-    seconds = {"GUIM C=1": [2.0, 4.0, 3.0], "GUIM C=4": [6.0, 3.0, 3.0], "GUI-EDI C=2": [9.0, 9.0, 9.0]}
+    seconds = {"GUIM C=1": [2.0, 4.0, 8.0], "GUIM C=4": [4.0, 4.0, 24.0], "GUI-EDI C=4": [20.0, 40.0, 80.0]}
     asked = []
 
     def take(dataset, model, folder):
@@ -175,13 +187,15 @@ def test_times_are_ratios_to_one_vector_of_models_that_took_turns(study, tmp_pat
 
     times = study["times"]
     monkeypatch.setattr(times, "_seconds", take)
-    monkeypatch.setattr(times, "MODELS", times.QUICK)
+    monkeypatch.setattr(times, "MODELS", tuple(seconds))
     monkeypatch.setattr(study["sets"].DataSet, "prepare", lambda *_, **__: None)
     found = times.measured(tmp_path, 3, quick=False)
-    assert asked == [*times.QUICK] * 3
-    assert found["ratios"] == {"GUIM C=1": 1.0, "GUIM C=4": 1.0, "GUI-EDI C=2": 3.0}
+    assert asked == ["GUIM C=1", "GUIM C=4", "GUI-EDI C=4"] * 3
+    assert found["ratios"] == {"GUIM C=1": 1.0, "GUIM C=4": 2.0, "GUI-EDI C=4": 10.0}  # of medians: 1 and 10
     text = study["page"].page({"sets": {}, "differences": [], "times": found})
-    assert "| GUI-EDI | 1.00 | 3.00 | – | – | – | – | – |" in text
+    assert "| GUI-EDI | 1.00 | – | – | 10.00 | – | – | – |" in text
+    assert "| GUIM-MH | – | – | – | – | – | – | – |" in text
+    assert "not of one 4 times as wide**: yes. In times of GUIM C=1's" in text
 
 
 def test_models_of_table_2_have_the_same_numbers_per_user(study):
@@ -230,8 +244,6 @@ def test_results_are_written_of_what_was_run_before_and_now(study, tmp_path, mon
         write_run(study, out, "GUIM C=4", 0, {1: 0.3, 2: 0.5})
 
     write_run(study, tmp_path, "GUIM C=1", 0, {1: 0.1, 2: 0.5})
-    gone = {"set": "beauty", "model": "GUIM C=4", "against": "GUIM C=1", "seeds": [0]}
-    (tmp_path / "results.json").write_text(json.dumps({"differences": [gone]}))
     monkeypatch.setattr(study["run"], "train", train)
     monkeypatch.setattr(study["run"], "_check_data", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["run.py", str(tmp_path), "--out", str(tmp_path)])
@@ -239,23 +251,40 @@ def test_results_are_written_of_what_was_run_before_and_now(study, tmp_path, mon
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told == json.loads((tmp_path / "results.json").read_text())
     assert list(told["sets"]["ml100k"]) == ["GUIM C=1", "GUIM C=4"]
-    assert [one["set"] for one in told["differences"]] == ["beauty", "ml100k"]
+    assert [one["set"] for one in told["differences"]] == ["ml100k"]
 
 
-def test_a_model_that_fails_is_named(study, tmp_path, monkeypatch, capsys):
+def test_a_model_that_fails_is_named_and_what_was_in_training_beside_it_is_kept(
+    study, tmp_path, monkeypatch, capsys
+):
+    both_run = threading.Barrier(2, timeout=20)
+
     def run_once(data, scratch, name, model, seed, *, quick):
+        both_run.wait()
         if model == "GUIM C=4":
             raise TrainingError("the loss is not finite")
-        return users_table({1: 0.1}), {"seconds": 0.0}
+        time.sleep(0.2)  # ends after the other has failed
+        return users_table({1: 0.1}), RUN | {"seconds": 0.0}
 
     run = study["run"]
     monkeypatch.setattr(run, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
     monkeypatch.setattr(run, "run_once", run_once)
+    monkeypatch.setattr(run, "QUICK_SETS", ("ml100k",))
     monkeypatch.setattr(run.DataSet, "prepare", lambda *_, **__: None)
-    arguments = argparse.Namespace(data=tmp_path, quick=True, choose_epochs=False, workers=1)
+    arguments = argparse.Namespace(data=tmp_path, quick=True, choose_epochs=False, workers=2)
     with pytest.raises(TrainingError):
         run.train(arguments, tmp_path / "out", tmp_path)
     assert "GUIM C=4, 0: failed; finished runs are kept" in capsys.readouterr().err
+    assert study["collect"].seeds_by_model(tmp_path / "out", "ml100k") == {"GUIM C=1": {0}}
+
+
+@pytest.mark.parametrize("script", ["run", "times"])
+def test_quick_runs_are_never_kept(study, tmp_path, monkeypatch, capsys, script):
+    monkeypatch.setattr(sys, "argv", [script, str(tmp_path), "--quick", "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit):
+        study[script].main()
+    assert "leave out --out" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_plot_shows_every_kind_that_was_run_with_the_intervals_of_its_seeds(study, tmp_path):
