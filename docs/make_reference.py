@@ -87,7 +87,7 @@ def _named(names: list[str]) -> str:
 
 def _values(configs: dict[str, Any], names: list[str]) -> str:
     """Values of the default preset, and those of the others where they differ."""
-    told = {preset: [_written(getattr(config, name)) for name in names] for preset, config in configs.items()}
+    told = {preset: [_shown(getattr(config, name)) for name in names] for preset, config in configs.items()}
     others = [
         f"{preset}: {', '.join(values)}" for preset, values in told.items() if values != told["default"]
     ]
@@ -122,15 +122,16 @@ def _plain(text: str) -> str:
     return text.replace("``", "`").replace("|", "\\|")
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """A value as ``--set`` takes it."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, list | tuple):
-        return ",".join(map(_written, value)) or "none"
-    if value is None or value in ("", {}):
-        return "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return ",".join(map(written, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _shown(value: Any) -> str:
+    """A value in a table, where nothing would be seen of an empty one."""
+    return "*(none)*" if value is None or value == {} else written(value) or "*(empty)*"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -11,6 +13,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from polyvec.cli.configuration import configure
+from polyvec.cli.run_options import SYSTEMS
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "make_reference.py"
 
@@ -63,9 +68,20 @@ def test_settings_explained_together_stand_in_one_row_and_none_may_be_missing(re
         list(reference.documented(Untold))
 
 
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_values_are_written_as_set_takes_them(reference: ModuleType, system: str) -> None:
+    for make in importlib.import_module(f"polyvec.systems.{system}").PRESETS.values():
+        config, training = make()
+        made = {system: config, "training": training}
+        told = {
+            field.name: getattr(one, field.name) for one in made.values() for field in dataclasses.fields(one)
+        }
+        settings = [f"{name}={reference.written(value)}" for name, value in told.items() if value is not None]
+        assert configure(made, None, settings) == made
+
+
 @pytest.mark.parametrize(
-    ("value", "text"),
-    [(True, "true"), ((7, 30), "7,30"), ((), "none"), (None, "none"), (1e-3, "0.001"), ("gates", "gates")],
+    ("value", "text"), [((), "*(empty)*"), ("", "*(empty)*"), (None, "*(none)*"), (0, "0")]
 )
-def test_values_are_written_as_set_takes_them(reference: ModuleType, value: object, text: str) -> None:
-    assert reference._written(value) == text
+def test_what_would_not_be_seen_is_named(reference: ModuleType, value: object, text: str) -> None:
+    assert reference._shown(value) == text
