@@ -43,12 +43,13 @@ def test_a_run_that_failed_leaves_its_workspace_and_keeps_nobody_out(tmp_path, n
 
 
 def test_the_first_run_chooses_the_last_makes_the_weights_and_both_take_their_time():
-    chosen = Progress(step=40, best=0.5, best_epoch=2, seconds=3.25)
+    chosen = Progress(step=40, best=0.5, best_epoch=2, precision="float32", seconds=3.25)
     expected = {"validation": 0.5, "best_epoch": 2, "steps": 40, "training_seconds": 3.25}
-    expected |= {"validation_measure": "AUC"}
+    expected |= {"validation_measure": "AUC", "precision": "float32"}
     assert told_by([chosen], "AUC") == expected
-    again = Progress(step=30, seconds=2.0)
-    assert told_by([chosen, again], "AUC") == expected | {"steps": 30, "training_seconds": 5.25}
+    again = Progress(step=30, precision="bfloat16", seconds=2.0)
+    expected |= {"steps": 30, "training_seconds": 5.25, "precision": "bfloat16"}
+    assert told_by([chosen, again], "AUC") == expected
 
 
 def test_what_was_best_is_told_by_its_name_and_errors_without_their_minus():

@@ -114,7 +114,7 @@ def _provenance(options: Options, dataset: Dataset | None) -> dict[str, Any]:
             told[key] = parse_date(text) if dataset is None else parse_time(text, dataset)
     if dataset is not None:
         until = told.get("events_until", told.get("trained_until"))
-        check_moment(dataset, until, options["held_back"] or 0)
+        check_moment(dataset, until, options["held_back"] or 0, needs_past=False)
     return {key: value for key, value in told.items() if value is not None}
 
 

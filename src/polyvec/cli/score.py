@@ -103,7 +103,7 @@ def _scored(
     from polyvec.systems.saml.score import score_log, score_pairs
 
     begin, end = (None if text is None else parse_time(text, dataset) for text in (since, until))
-    check_moment(dataset, end, 0)
+    check_moment(dataset, end, 0, needs_past=False)
     if begin is not None:
         require_timestamps(dataset, "--since")
     if pairs is None:

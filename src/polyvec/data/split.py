@@ -167,14 +167,16 @@ def _latest(
     return latest_W
 
 
-def check_moment(dataset: Dataset, until: int | None, held_back: int) -> None:
+def check_moment(dataset: Dataset, until: int | None, held_back: int, *, needs_past: bool = True) -> None:
     """Refuse a moment that this kind of data does not have.
+
+    Without ``needs_past`` there may be nothing before it: users without events are encoded, too.
 
     Raises
     ------
     UsageError
         If ``until`` is given for ordered data, ``held_back`` for data with timestamps, or it is negative; or
-        if ``until`` is no time in the Dataset's unit, or nothing lies before it.
+        if ``until`` is no time in the Dataset's unit, or nothing lies before it that could be learned from.
     """
     if held_back < 0:
         raise UsageError(f"held_back is {held_back}", expected="0 or more events of every user")
@@ -189,17 +191,17 @@ def check_moment(dataset: Dataset, until: int | None, held_back: int) -> None:
             mend="name a date with until (--until)",
         )
     if until is not None:
-        _check_until(dataset, until)
+        _check_until(dataset, until, needs_past=needs_past)
 
 
-def _check_until(dataset: Dataset, until: int) -> None:
+def _check_until(dataset: Dataset, until: int, *, needs_past: bool) -> None:
     if not isinstance(until, int | np.integer):
         raise UsageError(
             f"until is {until!r}",
             expected="microseconds since 1970, UTC",
             mend=f"polyvec.parse_time({str(until)!r}, dataset)",
         )
-    if dataset.num_events and until <= dataset.time_span[0]:
+    if needs_past and dataset.num_events and until <= dataset.time_span[0]:
         first, last = (format_time(moment, dataset.time_kind) for moment in dataset.time_span)
         raise UsageError(
             f"nothing lies before {format_time(until, dataset.time_kind)}",

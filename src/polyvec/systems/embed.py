@@ -198,7 +198,7 @@ def embed(
         If ``out`` exists, or the call to resume was another one.
     """
     check_time_kind(model.time_kind, dataset)
-    check_moment(dataset, until, held_back)
+    check_moment(dataset, until, held_back, needs_past=False)
     told: dict[str, Any] = {}
     if isinstance(model, HasScenarios):
         stop = dataset.time_span[1] + 1 if until is None else until

@@ -149,6 +149,7 @@ def test_a_moment_before_all_events_is_refused_with_the_time_that_there_is(
         check_moment(shop, first, 0)
     assert str(caught.value.expected).startswith("a later moment: the events are from ")
     check_moment(shop, first + 1, 0)
+    check_moment(shop, first, 0, needs_past=False)
 
 
 def test_a_date_in_words_is_refused_with_the_function_that_reads_it(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from polyvec.data.dataset import MICROSECONDS_PER_DAY, PURCHASE, days, no_such_action, require_timestamps
+from polyvec.data.dataset import MICROSECONDS_PER_DAY, PURCHASE, days, require_timestamps
 from polyvec.data.exposures import drawn_others
 from polyvec.data.fields import texts_of
 from polyvec.data.market import NEVER, Market, Statistics, entities
@@ -344,7 +344,11 @@ def _is_of_action(dataset: Dataset, action: str) -> npt.NDArray[np.bool_]:
     if not action or ACTION not in dataset.columns:
         return np.ones(dataset.num_events, np.bool_)
     if action not in dataset.codes[ACTION]:
-        raise no_such_action(action, dataset.codes[ACTION])
+        raise DataError(
+            f"no event has action '{action}'",
+            column=ACTION,
+            expected=nearest_name(action, dataset.codes[ACTION]),
+        )
     return np.asarray(dataset.columns[ACTION]) == dataset.codes[ACTION].index(action)
 
 
