@@ -224,9 +224,9 @@ def test_what_cannot_be_done_is_refused(
         fit(chain, tmp_path / "m", tiny(), short(), validation="none", refit=True)
     with pytest.raises(UsageError, match="held_back is for data with an order column"):
         fit(shop, tmp_path / "m", tiny(), short(), held_back=1)
-    once = Dataset.from_rows([(user, "pen", user) for user in range(5)])
+    years_later = int(shop.times.max()) + days(1000)
     with pytest.raises(DataError, match="no user has a history to learn from"):
-        fit(once, tmp_path / "m", tiny(), short(), validation="none")
+        fit(shop, tmp_path / "m", tiny(), short(), until=years_later, validation="none")
     with pytest.raises(UsageError, match="nothing lies before"):
         fit(shop, tmp_path / "m", tiny(), short(), until=int(shop.times.min()), validation="none")
     with pytest.raises(ValueError, match="width 15 is not a multiple of num_heads 2"):
