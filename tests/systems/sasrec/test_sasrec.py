@@ -224,7 +224,7 @@ def test_what_cannot_be_done_is_refused(
         fit(chain, tmp_path / "m", tiny(), short(), validation="none", refit=True)
     with pytest.raises(UsageError, match="held_back is for data with an order column"):
         fit(shop, tmp_path / "m", tiny(), short(), held_back=1)
-    years_later = int(shop.times.max()) + days(1000)
+    years_later = int(shop.times.max()) + 1000 * MICROSECONDS_PER_DAY
     with pytest.raises(DataError, match="no user has a history to learn from"):
         fit(shop, tmp_path / "m", tiny(), short(), until=years_later, validation="none")
     with pytest.raises(UsageError, match="nothing lies before"):
