@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import builtins
 import errno
+import importlib.util
 import io
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import hypothesis
@@ -30,6 +32,22 @@ REPOSITORY = Path(__file__).parents[1]
 def repository() -> Path:
     """Return the root of the repository."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def load_script() -> Callable[[str, Path], ModuleType]:
+    """Return a function that imports a file that is in no package, under a name."""
+
+    def load(name: str, file: Path) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

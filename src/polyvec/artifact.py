@@ -345,6 +345,11 @@ def _unmeasured(meta: dict[Any, Any]) -> dict[Any, Any]:
     }
 
 
+def _followed(path: Path) -> Path:
+    """Where a link leads: what it names is replaced, and it goes on leading there."""
+    return path.resolve() if path.is_symlink() else path
+
+
 def _publish(stage: Path, path: Path) -> None:
     """Make the staging folder visible at ``path``, in one step if the system can, and remove the old one."""
     aside = _aside_path(path)
@@ -370,11 +375,6 @@ def _exchanged(stage: Path, aside: Path, path: Path) -> bool:
     if not done:
         aside.rename(stage)
     return done
-
-
-def _followed(path: Path) -> Path:
-    """Where a link leads: what it names is replaced, and it goes on leading there."""
-    return path.resolve() if path.is_symlink() else path
 
 
 def _renamed(stage: Path, aside: Path, path: Path) -> None:

@@ -130,6 +130,11 @@ def collect(out: Path) -> dict[str, Any]:
     return {"sets": sets, "differences": list(found.values())}
 
 
+def epochs_of(run: Path) -> list[dict[str, Any]]:
+    """What training told after each epoch; ``run`` is a Model, or its second run."""
+    return [line for line in read_runs(run / "training.jsonl") if line["event"] == "epoch"]
+
+
 def _differences(out: Path, name: str, models: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Of all pairs with a seed in common."""
     seeds = seeds_by_model(out, name)

@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from collect import LIST, MODEL, add, collect, seeds_by_model
+from collect import LIST, MODEL, add, collect, epochs_of, seeds_by_model
 from recipes import Recipe, recipes
 from sets import SETS, DataSet
 
@@ -164,8 +164,7 @@ def choose_epochs(arguments: argparse.Namespace) -> dict[str, dict[str, list[flo
                 options = replace(recipe.options, epochs=2 if arguments.quick else MOST_EPOCHS, patience=2)
                 moment = chosen.moment(dataset)
                 guim.fit(dataset, folder / model, config, options, **moment, validation="window")
-                lines = (folder / model / "training.jsonl").read_text("utf-8").splitlines()
-                epochs = [one for one in map(json.loads, lines) if one["event"] == "epoch"]
+                epochs = epochs_of(folder / model)
                 found.setdefault(name, {})[model] = [round(one["validation"], 5) for one in epochs]
                 print(name, model, found[name][model], file=sys.stderr, flush=True)
     return found
@@ -219,8 +218,7 @@ def _fit(
     model = system.fit(dataset, folder / "model", config, options, **moment, **how)
     seconds = time.perf_counter() - started
     embeddings = polyvec.embed(model, dataset, folder / "emb", **moment)
-    log = folder / "model" / ("refit" if recipe.by_validation else "") / "training.jsonl"
-    epochs = [one for one in map(json.loads, log.read_text("utf-8").splitlines()) if one["event"] == "epoch"]
+    epochs = epochs_of(folder / "model" / ("refit" if recipe.by_validation else ""))
     return embeddings, {
         "C": embeddings.num_vectors,
         "D": embeddings.width,

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from collect import REFERENCE
+from collect import REFERENCE, epochs_of
 from recipes import recipes
 from sets import SETS
 
@@ -82,11 +82,7 @@ def _seconds(dataset: polyvec.Dataset, model: str, folder: Path) -> float:
     recipe = recipes()[model]
     config, options = replace(recipe.config, num_cutoffs=1), replace(recipe.options, epochs=1)
     guim.fit(dataset, folder, config, options, **SETS[SET].moment(dataset), validation="none")
-    (epoch,) = [
-        line
-        for line in map(json.loads, (folder / "training.jsonl").read_text("utf-8").splitlines())
-        if line["event"] == "epoch"
-    ]
+    (epoch,) = epochs_of(folder)
     return float(epoch["seconds"])
 
 

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -13,14 +12,8 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "train_speed.py"
 
 
 @pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_speed", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["train_speed"] = module
-    spec.loader.exec_module(module)
-    return module
+def benchmark(load_script: Callable[[str, Path], ModuleType]) -> ModuleType:
+    return load_script("train_speed", SCRIPT)
 
 
 def test_ndcg_counts_one_relevant_item_by_its_rank(benchmark: ModuleType) -> None:

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,13 +22,8 @@ SCRIPT = Path(__file__).parents[2] / "docs" / "make_reference.py"
 
 
 @pytest.fixture(scope="module")
-def reference() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_reference", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def reference(load_script: Callable[[str, Path], ModuleType]) -> ModuleType:
+    return load_script("make_reference", SCRIPT)
 
 
 def test_the_reference_pages_are_what_the_code_says_today(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,14 +12,9 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def leaderboard(repository: Path) -> ModuleType:
+def leaderboard(repository: Path, load_script: Callable[[str, Path], ModuleType]) -> ModuleType:
     script = repository / "studies" / "leaderboard" / "run.py"
-    spec = importlib.util.spec_from_file_location("leaderboard", script)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("leaderboard", script)
 
 
 FIGURES = {"value": 0.123456, "low": 0.1, "high": 0.2, "users": 1234, "per_seed": [0.12, 0.126912]}
