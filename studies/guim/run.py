@@ -223,6 +223,7 @@ def _fit(
         "C": embeddings.num_vectors,
         "D": embeddings.width,
         "parameters": model.manifest.meta["parameters"],
+        "precision": model.manifest.meta["precision"],
         "train_seconds": round(seconds, 1),
         "epoch_seconds": round(float(np.median([one["seconds"] for one in epochs])), 1),
         "epochs": len(epochs),

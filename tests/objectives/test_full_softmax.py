@@ -32,6 +32,20 @@ def test_the_loss_and_its_gradients_are_those_of_cross_entropy(
         assert torch.allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.parametrize("scores_at_once", [1, 50])
+def test_weights_make_it_a_weighted_sum(
+    drawn: tuple[torch.Tensor, ...], monkeypatch: pytest.MonkeyPatch, scores_at_once: int
+) -> None:
+    monkeypatch.setattr(full_softmax, "SCORES_AT_ONCE", scores_at_once)
+    queries, items, targets = drawn
+    weights = torch.rand(37, generator=torch.Generator().manual_seed(1))
+    ours = full_softmax_loss(queries, items, targets, weights)
+    theirs = (weights * cross_entropy(queries @ items.T, targets, reduction="none")).sum()
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    for a, b in zip(gradients(3 * ours, queries, items), gradients(3 * theirs, queries, items), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
 def test_under_autocast_it_multiplies_in_bfloat16_and_stays_close(drawn: tuple[torch.Tensor, ...]) -> None:
     queries, items, targets = drawn
     exact = cross_entropy(queries @ items.T, targets)

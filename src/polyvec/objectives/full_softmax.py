@@ -13,8 +13,10 @@ SCORES_AT_ONCE = 2**21
 """Scores worked on at once: 8 MB in float32, about what a core keeps in its cache."""
 
 
-def full_softmax_loss(queries_PD: Tensor, items_ND: Tensor, targets_P: Tensor) -> Tensor:
-    """Mean over queries of −log softmax over all N items of the target's dot product.
+def full_softmax_loss(
+    queries_PD: Tensor, items_ND: Tensor, targets_P: Tensor, weights_P: Tensor | None = None
+) -> Tensor:
+    """Mean over queries, or weighted sum, of −log softmax over all N items of the target's dot product.
 
     The P × N scores are made, used for both gradients and forgotten a few rows at a time, so memory does not
     grow with P·N and the forward pass does the whole work: three matrix products, as with the matrix kept.
@@ -28,22 +30,29 @@ def full_softmax_loss(queries_PD: Tensor, items_ND: Tensor, targets_P: Tensor) -
         All items, ``[N, D]``.
     targets_P
         Row of the right item, int64 ``[P]``.
+    weights_P
+        Weight of every query in the sum, float32 ``[P]``, without a gradient; None weighs each 1/P.
 
     Returns
     -------
     Tensor
         A scalar.
     """
-    loss: Tensor = _FullSoftmax.apply(queries_PD, items_ND, targets_P)  # type: ignore[no-untyped-call]
+    if weights_P is None:
+        weights_P = queries_PD.new_full((len(targets_P),), 1 / len(targets_P), dtype=torch.float32)
+    loss: Tensor = _FullSoftmax.apply(queries_PD, items_ND, targets_P, weights_P)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _FullSoftmax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, queries_PD: Tensor, items_ND: Tensor, targets_P: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, queries_PD: Tensor, items_ND: Tensor, targets_P: Tensor, weights_P: Tensor
+    ) -> Tensor:
         device = queries_PD.device.type
         number_type = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
         queries, items = queries_PD.to(number_type), items_ND.to(number_type)
+        weighted = (weights_P[:, None] * queries_PD).to(number_type)
         to_queries = torch.empty_like(queries_PD, dtype=torch.float32)
         to_items = torch.zeros_like(items_ND, dtype=torch.float32)
         losses, rows_at_once = [], max(SCORES_AT_ONCE // len(items), 1)
@@ -53,19 +62,18 @@ class _FullSoftmax(torch.autograd.Function):
                 scores = queries[rows] @ items.T
                 chances = torch.softmax(scores, dim=1)
                 targets = targets_P[rows, None]
-                losses.append((_normalisers(scores, chances) - scores.gather(1, targets).float()).sum())
+                losses_R1 = _normalisers(scores, chances) - scores.gather(1, targets).float()
+                losses.append(weights_P[rows] @ losses_R1[:, 0])
                 chances.scatter_add_(1, targets, torch.full_like(targets, -1, dtype=number_type))
-                to_queries[rows] = (chances @ items).float()
-                to_items += (chances.T @ queries[rows]).float()
+                to_queries[rows] = weights_P[rows, None] * (chances @ items).float()
+                to_items += (chances.T @ weighted[rows]).float()
         ctx.save_for_backward(to_queries, to_items)
-        ctx.count = len(targets_P)
-        return torch.stack(losses).sum() / ctx.count
+        return torch.stack(losses).sum()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         to_queries, to_items = ctx.saved_tensors
-        scale = gradients[0] / ctx.count
-        return to_queries * scale, to_items * scale, None
+        return to_queries * gradients[0], to_items * gradients[0], None, None
 
 
 def _normalisers(scores_RN: Tensor, chances_RN: Tensor) -> Tensor:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from polyvec.layers.item_encoder import FieldTensors
+from polyvec.objectives.full_softmax import full_softmax_loss
 from polyvec.objectives.masked_items import masked_item_loss
 from polyvec.objectives.matching import Negatives, cosines, matching_loss, mix
 from polyvec.systems.guim.clusters import Targets, tell
@@ -82,17 +84,22 @@ class Objective:
     ) -> Tensor:
         masked_BL = tensors(batch.masked_BL, self.device)
         items_P = tensors(batch.items_BL, self.device)[masked_BL]
+        weights_P = self._weights(masked_BL.nonzero()[:, 0], len(batch.lengths_B))
         drawn = _negatives(batch.drawn_for_masked_QK, items_P[:, None], self.device)
+        if drawn is None and log_q_M is None:  # the same in less time and memory
+            queries_PD = self.config.alpha * normalize(masked_PD, dim=-1)
+            return full_softmax_loss(queries_PD, normalize(items_MD, dim=-1), items_P, weights_P)
         losses_P = masked_item_loss(
             masked_PD, items_MD, items_P, self.config.alpha, log_q_M=log_q_M, negatives=drawn
         )
-        return self._average(losses_P, masked_BL.nonzero()[:, 0], len(batch.lengths_B))
+        return (weights_P * losses_P).sum()
 
     def _matching_loss(
         self, batch: Batch, users_BCD: Tensor, items_MD: Tensor, log_q_M: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         users_P = tensors(batch.target_users_P, self.device)
         items_P = tensors(batch.target_items_P, self.device)
+        weights_P = self._weights(users_P, len(batch.lengths_B))
         with torch.autocast(self.device.type, enabled=False):
             cosines_BCM = cosines(users_BCD, items_MD)
             scores_BM = self._scores(cosines_BCM)
@@ -105,10 +112,10 @@ class Objective:
             )
             figures = watch(users_BCD.detach(), cosines_BCM.detach()[users_P, :, items_P])
             if self.clusters is not None:
-                targets = Targets(users_P, items_P, self._weights(users_P, len(batch.lengths_B)))
+                targets = Targets(users_P, items_P, weights_P)
                 fields = FieldTensors.of(self.fields.take(batch.distinct_M), self.device)
                 tell(self.clusters, self.network.f_i, fields, users_BCD, scores_BM, targets, self._scores)
-        return self._average(losses_P, users_P, len(batch.lengths_B)), figures
+        return (weights_P * losses_P).sum(), figures
 
     def _drawn_for_targets(self, batch: Batch, users_P: Tensor) -> Negatives | None:
         if batch.drawn_for_targets_PK is None:
@@ -124,9 +131,6 @@ class Objective:
     def _scores(self, cosines_BCM: Tensor) -> Tensor:
         """Scores from the cosines of the users' vectors. ``[B, C, M] → [B, M]``."""
         return mix(cosines_BCM, self.config.alpha, self.config.mixture, self.config.sharpness)
-
-    def _average(self, losses_P: Tensor, users_P: Tensor, num_users: int) -> Tensor:
-        return (losses_P * self._weights(users_P, num_users)).sum()
 
     def _weights(self, users_P: Tensor, num_users: int) -> Tensor:
         """Weight of every pair: 1/B (the paper's sum, scaled), or so that users weigh alike; ``[P]``."""
