@@ -1,9 +1,10 @@
 """What is kept of every run, and what the runs say together: means, intervals, differences paired by user.
 
 OUT/runs.jsonl has a line for each run: set, model, seed, figures. OUT/users/SET.parquet has every user's
-recall@100 (CMP-L) in it, a column ``MODEL/SEED`` for each run beside ``user_id``; without those, runs of
-different days, or machines, could not be set beside each other user by user. OUT/earlier.json has differences
-of runs whose users' values were not kept; each stands until as many seeds of both models have been run again.
+recall@100 (CMP-L) in it, a column ``MODEL/SEED`` for each run, beside ``user_id`` and ``history``, the number
+of distinct items known of the user; without those, runs of different days, or machines, could not be set
+beside each other user by user. OUT/earlier.json has differences of runs whose users' values were not kept;
+each stands until as many seeds of both models have been run again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from polyvec.evaluation.runs import add_run, over_runs, read_runs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy.typing as npt
+
 MODEL = "model"  # name of the ranker in every table of users
 REFERENCE = "GUIM C=1"
 MIXTURE = "GUIM C=4"
@@ -40,6 +43,7 @@ LIST = "CMP-L recall@100 all"
 CHANGES = ("ablations", "paper")
 ASKED = {"task": "CMP-L", "part": "all", "metric": "recall@100"}  # LIST among the measures of a user
 USERS = "users"
+HISTORY = "history"
 COSTS = ("train_seconds", "epoch_seconds")
 
 Runs = dict[str, dict[str, dict[int, dict[str, Any]]]]
@@ -72,12 +76,36 @@ def _add(out: Path, name: str, model: str, seed: int, table: pl.DataFrame, figur
     if file.exists():
         others = pl.read_parquet(file).drop(mine.columns[1], strict=False)
         mine = others.join(mine, on="user_id", how="full", coalesce=True, maintain_order="left_right")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, lambda unfinished: mine.write_parquet(unfinished, compression_level=19))
+    _write(file, mine)
     means = table.group_by("task", "metric", "part", maintain_order=True).agg(pl.col("value").mean())
     measures = {f"{task} {metric} {part}": value for task, metric, part, value in means.iter_rows()}
     line = {"set": name, "model": model, "seed": seed, "figures": figures | {"measures": measures}}
     add_run(out / "runs.jsonl", line)
+
+
+def keep_histories(out: Path, name: str, users: pl.Series, num_items: npt.NDArray[np.int64]) -> None:
+    """Keep how many distinct items are known of each user of a set, beside the values of its runs.
+
+    Parameters
+    ----------
+    out, name
+        Folder of the study, and the set.
+    users, num_items
+        B user ids, and int64 ``[B]``.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with FileLock(out / ".lock"):
+        file = users_file(out, name)
+        found = pl.DataFrame({"user_id": users, HISTORY: num_items})
+        if file.exists():
+            values = pl.read_parquet(file).drop(HISTORY, strict=False)
+            found = found.join(values, on="user_id", how="full", coalesce=True, maintain_order="left_right")
+        _write(file, found)
+
+
+def _write(file: Path, users: pl.DataFrame) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, lambda unfinished: users.write_parquet(unfinished, compression_level=19))
 
 
 def users_file(out: Path, name: str) -> Path:
@@ -116,8 +144,10 @@ def collect(out: Path) -> dict[str, Any]:
         each seed's value), ``profiles`` alike, costs as means. ``differences``: one per set and pair of
         models: ``difference``, its 95 % bootstrap interval over users (values of the seeds that both have
         averaged user by user), ``relative`` to the second's mean, and each seed's difference.
+        ``by_history``: the difference of C = 4 and C = 1 in each third of the users by ``history``.
     """
     sets: dict[str, Any] = {}
+    by_history: list[dict[str, Any]] = []
     earlier = out / "earlier.json"
     differences = json.loads(earlier.read_text("utf-8")) if earlier.exists() else []
     found = {(one["set"], one["model"], one["against"]): one for one in differences}
@@ -127,7 +157,8 @@ def collect(out: Path) -> dict[str, Any]:
             key = (name, fresh["model"], fresh["against"])
             if key not in found or len(fresh["seeds"]) >= len(found[key]["seeds"]):
                 found[key] = fresh
-    return {"sets": sets, "differences": list(found.values())}
+        by_history += _by_history(out, name)
+    return {"sets": sets, "differences": list(found.values()), "by_history": by_history}
 
 
 def epochs_of(run: Path) -> list[dict[str, Any]]:
@@ -143,6 +174,34 @@ def _differences(out: Path, name: str, models: dict[str, Any]) -> Iterator[dict[
         shared = sorted(seeds.get(one, set()) & seeds.get(other, set()))
         if users is not None and shared:
             yield {"set": name, "model": one, "against": other, **_difference(users, one, other, shared)}
+
+
+def _by_history(out: Path, name: str) -> Iterator[dict[str, Any]]:
+    """What a user of four vectors gains, in thirds of the users from short histories to long ones."""
+    seeds = seeds_by_model(out, name)
+    shared = sorted(seeds.get(MIXTURE, set()) & seeds.get(REFERENCE, set()))
+    users = pl.read_parquet(users_file(out, name)) if shared else pl.DataFrame()
+    if HISTORY not in users.columns:
+        return
+    users = users.drop_nulls(
+        [HISTORY, *[f"{model}/{seed}" for model in (MIXTURE, REFERENCE) for seed in shared]]
+    )
+    ends = [users[HISTORY].quantile(share, "nearest") for share in (1 / 3, 2 / 3)]
+    thirds = (
+        pl.col(HISTORY) <= ends[0],
+        pl.col(HISTORY).is_between(ends[0], ends[1], closed="right"),
+        pl.col(HISTORY) > ends[1],
+    )
+    for third in thirds:
+        chosen = users.filter(third)
+        if len(chosen):
+            least, most = int(chosen[HISTORY].min()), int(chosen[HISTORY].max())  # type: ignore[arg-type]
+            yield {
+                "set": name,
+                "least": least,
+                "most": most,
+                **_difference(chosen, MIXTURE, REFERENCE, shared),
+            }
 
 
 def _pairs(models: dict[str, Any]) -> dict[tuple[str, str], None]:
@@ -164,6 +223,7 @@ def _summary(seeds: dict[int, dict[str, Any]]) -> dict[str, Any]:
         "seeds": sorted(seeds),
         **{key: round(float(np.mean([run[key] for run in runs])), 1) for key in COSTS},
         "epochs": [run["epochs"] for run in runs],
+        "precision": sorted({run["precision"] for run in runs}),
         "diagnostics": runs[0]["diagnostics"],
         "measures": _over([run["measures"] for run in runs]),
         "profiles": _over(profiles),

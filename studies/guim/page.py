@@ -47,6 +47,7 @@ def page(results: Results) -> str:
     sections = [
         _table_2(results),
         _figures(results),
+        _by_history(results),
         _epochs(results),
         _part(results, "ablations", "## One change at a time (C = 4)"),
         _part(results, "paper", "## The recipe as published"),
@@ -186,8 +187,13 @@ def _table_2(results: Results) -> str:
         ]
         labels = [f"{label} accuracy" for label in SETS[name].labels]
         header = ["", *[task.removesuffix(" all") for task in TASKS], *labels]
-        sections.append(f"{name} ({SETS[name].source}):\n\n" + table(header, rows))
+        sections.append(f"{name} ({SETS[name].source}; {_precisions(models)}):\n\n" + table(header, rows))
     return "\n\n".join(sections)
+
+
+def _precisions(models: Results) -> str:
+    """In which precision the models of a set multiplied matrices."""
+    return " or ".join(sorted({one for figures in models.values() for one in figures["precision"]}))
 
 
 def _figures(results: Results) -> str:
@@ -201,6 +207,27 @@ def _figures(results: Results) -> str:
         if len(rows) > 1:
             sections.append(f"![{name}]({name}.svg)\n\n" + table([f"{name}: C", *KINDS], rows))
     return "\n\n".join(sections) if len(sections) > 1 else ""
+
+
+def _by_history(results: Results) -> str:
+    """Who gains from four vectors."""
+    rows = [
+        [
+            one["set"],
+            f"{one['least']} – {one['most']}",
+            f"{one['users']:,}",
+            f"{one['relative']:+.1%}" if one["relative"] is not None else NOTHING,
+            f"{one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]",
+            str(len(one["seeds"])),
+        ]
+        for one in results["by_history"]
+    ]
+    about = (
+        f"{MIXTURE} less {REFERENCE}, CMP-L recall@100, in thirds of the users by the number of distinct "
+        "items known of them; 95 % bootstrap intervals over users."
+    )
+    header = ["", "items known", "users", "relative", "difference", "seeds"]
+    return f"## Who gains from four vectors\n\n{about}\n\n" + table(header, rows) if rows else ""
 
 
 def _epochs(results: Results) -> str:

@@ -34,9 +34,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
-from collect import LIST, MODEL, add, collect, epochs_of, seeds_by_model
+from collect import LIST, MODEL, add, collect, epochs_of, keep_histories, seeds_by_model
 from recipes import Recipe, recipes
 from sets import SETS, DataSet
 
@@ -125,7 +126,8 @@ def train(arguments: argparse.Namespace, out: Path, scratch: Path) -> None:
         if seed not in done[name].get(model, ())
     ]
     for name in dict.fromkeys(name for name, _, _ in missing):
-        SETS[name].prepare(arguments.data, scratch / name, quick=arguments.quick)
+        dataset = SETS[name].prepare(arguments.data, scratch / name, quick=arguments.quick)
+        keep_histories(out, name, *_known(dataset, SETS[name]))
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
         futures = {
             pool.submit(run_once, arguments.data, scratch, *one, quick=arguments.quick): one
@@ -148,6 +150,13 @@ def train(arguments: argparse.Namespace, out: Path, scratch: Path) -> None:
             print(about, file=sys.stderr, flush=True)
     if failures:
         raise failures[0]
+
+
+def _known(dataset: polyvec.Dataset, chosen: DataSet) -> tuple[pl.Series, npt.NDArray[np.int64]]:
+    """Users asked about, and how many distinct items are known of each."""
+    dataset = dataset.only_action()
+    asked = chosen.questions(dataset)[0]
+    return dataset.users.take(asked.windows.user_rows), np.diff(asked.history.offsets)
 
 
 def choose_epochs(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:

@@ -22,7 +22,7 @@ STUDY = Path(__file__).parents[2] / "studies" / "guim"
 MODULES = ("sets", "recipes", "collect", "page", "run", "times")
 
 RUN = {"part": "table2", "C": 1, "D": 8, "parameters": 10, "train_seconds": 4.0, "epoch_seconds": 2.0}
-RUN |= {"epochs": 2, "diagnostics": {"wins": [1.0]}}
+RUN |= {"epochs": 2, "precision": "float32", "diagnostics": {"wins": [1.0]}}
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,21 @@ def test_differences_are_paired_by_user_whatever_the_order_and_averaged_over_sha
     assert difference["relative"] == pytest.approx(0.125 / 0.3, abs=1e-4)
     measures = found["sets"]["ml100k"]["GUIM C=4"]["measures"]
     assert measures["CMP-L recall@100 all"]["values"] == pytest.approx([0.45, 0.4, 0.9])
+
+
+def test_what_four_vectors_gain_is_told_by_how_much_is_known_of_a_user(study, tmp_path):
+    values = {user: 0.1 * user for user in range(6)}
+    histories = np.array([1, 2, 2, 5, 9, 30])
+    study["collect"].keep_histories(tmp_path, "ml100k", pl.Series(list(values)), histories)
+    write_run(study, tmp_path, "GUIM C=1", 0, values)
+    write_run(study, tmp_path, "GUIM C=4", 0, {u: v + 0.1 * (histories[u] > 5) for u, v in values.items()})
+    study["collect"].keep_histories(tmp_path, "ml100k", pl.Series(list(values)), histories)  # keeps the runs
+
+    found = study["collect"].collect(tmp_path)["by_history"]
+
+    assert [(one["least"], one["most"], one["users"]) for one in found] == [(1, 2, 3), (5, 5, 1), (9, 30, 2)]
+    assert [one["difference"] for one in found] == pytest.approx([0, 0, 0.1])
+    assert study["collect"].seeds_by_model(tmp_path, "ml100k") == {"GUIM C=1": {0}, "GUIM C=4": {0}}
 
 
 def test_a_change_is_compared_with_what_it_changes_and_with_one_vector(study, tmp_path):
@@ -192,7 +207,7 @@ def test_times_are_ratios_to_one_vector_of_models_that_took_turns(study, tmp_pat
     found = times.measured(tmp_path, 3, quick=False)
     assert asked == ["GUIM C=1", "GUIM C=4", "GUI-EDI C=4"] * 3
     assert found["ratios"] == {"GUIM C=1": 1.0, "GUIM C=4": 2.0, "GUI-EDI C=4": 10.0}  # of medians: 1 and 10
-    text = study["page"].page({"sets": {}, "differences": [], "times": found})
+    text = study["page"].page({"sets": {}, "differences": [], "by_history": [], "times": found})
     assert "| GUI-EDI | 1.00 | – | – | 10.00 | – | – | – |" in text
     assert "| GUIM-MH | – | – | – | – | – | – | – |" in text
     assert "not of one 4 times as wide**: yes. In times of GUIM C=1's" in text
@@ -271,6 +286,7 @@ def test_a_model_that_fails_is_named_and_what_was_in_training_beside_it_is_kept(
     monkeypatch.setattr(run, "run_once", run_once)
     monkeypatch.setattr(run, "QUICK_SETS", ("ml100k",))
     monkeypatch.setattr(run.DataSet, "prepare", lambda *_, **__: None)
+    monkeypatch.setattr(run, "_known", lambda *_: (pl.Series([1]), np.array([3])))
     arguments = argparse.Namespace(data=tmp_path, quick=True, choose_epochs=False, workers=2)
     with pytest.raises(TrainingError):
         run.train(arguments, tmp_path / "out", tmp_path)
