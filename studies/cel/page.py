@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
 from polyvec.evaluation.plots import curves, on_white, point
-from polyvec.evaluation.runs import over_runs, verdict
+from polyvec.evaluation.runs import lies_within, over_runs, verdict
 
 Results = dict[str, Any]
 SPLIT, STREAM, CLICKS = "movielens_100k", "movielens_100k, one pass", "movielens_100k, clicks"
@@ -215,25 +214,22 @@ def _difference(
     *,
     is_less: bool = False,
 ) -> str:
-    """Verdict on the difference of two errors, seed by seed: at most, at least, or between limits."""
+    """Verdict on the difference of two errors, paired by seed: at most, at least, or between limits."""
     if one[0] not in methods or other[0] not in methods:
         return ""
     (name, key), (against, other_key) = one, other
     by_seed = np.subtract(methods[name][key]["values"], methods[against][other_key]["values"])
-    holds = _test(limit, is_less=is_less)
+    found = over_runs(by_seed, digits=4)
+    if isinstance(limit, tuple):
+        holds = lies_within(found, *limit)
+    elif limit < 0 or is_less:
+        holds = lies_within(found, most=limit)
+    else:
+        holds = lies_within(found, least=limit)
     values = ", ".join(
         f"{method} {cell(methods[method][figure])}" for method, figure in ((name, key), (against, other_key))
     )
-    found = over_runs(by_seed, digits=4)
-    return f"**{words}**: {verdict([holds(value) for value in by_seed])}. {values}; difference {cell(found)}."
-
-
-def _test(limit: Limit, *, is_less: bool) -> Callable[[float], bool]:
-    if isinstance(limit, tuple):
-        return lambda value: limit[0] <= value <= limit[1]
-    if limit < 0 or is_less:
-        return lambda value: value <= limit
-    return lambda value: value >= limit
+    return f"**{words}**: {holds}. {values}; difference {cell(found)}."
 
 
 def _cold(split: Results, full: str) -> str:

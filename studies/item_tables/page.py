@@ -12,7 +12,7 @@ from typing import Any
 
 from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
 from polyvec.evaluation.plots import curves, on_white, point
-from polyvec.evaluation.runs import verdict
+from polyvec.evaluation.runs import over_runs, side_of_zero
 
 Results = dict[str, Any]
 RARE = "recall@100 item 1–5"
@@ -59,9 +59,9 @@ def verdicts(name: str, tables: Results) -> list[str]:
         change = _mean(clustered[best]) / _mean(full) - 1
         rivals = {one: _mean(figures) for one, figures in here.items() if one not in CLUSTERED}
         words = "no significant loss" if not loss else f"at most {loss:.0%} lost"
-        seeds = min(len(one["seeds"]) for one in (clustered[best], full))
-        line = f"**{name}, {share} of the bytes, {words}**: {_verdict(clustered[best], full, loss)} "
-        line += f"(seeds: {seeds}; {best} {change:+.1%}"
+        kept = _less(clustered[best], full, LIST, 1 - loss)
+        line = f"**{name}, {share} of the bytes, {words}**: {_verdict(kept, loss)} "
+        line += f"(seeds: {len(kept['values'])}; {best} {change:+.1%}"
         if rivals:
             rival = max(rivals, key=lambda one: rivals[one])
             line += f"; best of the others: {rival} {rivals[rival] / _mean(full) - 1:+.1%}"
@@ -77,11 +77,19 @@ def _rare(name: str, tables: Results) -> list[str]:
     if not full or not clustered:
         return []
     best = max(clustered, key=lambda one: clustered[one]["mean"])
-    holds = verdict([mine["mean"] > full["mean"] for mine in clustered.values()])
+    holds = side_of_zero(_less(tables[best], tables["full"], RARE))
     return [
-        f"**{name}, clusters of any size find items of 1–5 events better than the full table**: {holds} "
+        f"**{name}, clusters find items of 1–5 events better than the full table**: {holds} "
         f"(recall@100 {cell(full)} of the full table, at best {cell(clustered[best])} of {best})."
     ]
+
+
+def _less(figures: Results, full: Results, measure: str, share: float = 1) -> Results:
+    """What a table has more than a share of the full one's measure, over the seeds that both have."""
+    ours, theirs = (
+        dict(zip(one["seeds"], one["measures"][measure]["values"], strict=True)) for one in (figures, full)
+    )
+    return over_runs([ours[seed] - share * theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])
 
 
 def _at(tables: Results, share: str) -> Results:
@@ -97,16 +105,12 @@ def _mean(figures: Results) -> float:
     return float(figures["measures"][LIST]["mean"])
 
 
-def _verdict(figures: Results, full: Results, loss: float) -> str:
-    """Whether at most so much is lost; without an allowance, whether the intervals over seeds overlap."""
-    if loss:
-        return "yes" if _mean(figures) >= (1 - loss) * _mean(full) else "no"
-    halves = [one["measures"][LIST].get("half_width") for one in (figures, full)]
-    if _mean(figures) >= _mean(full):
-        return "yes"
-    if None in halves:
-        return "undecided"  # one seed has no interval
-    return "yes" if _mean(figures) + sum(halves) >= _mean(full) else "no"
+def _verdict(kept: Results, loss: float) -> str:
+    """Whether at most so much is lost; without an allowance, whether what is lost could be chance."""
+    found = side_of_zero(kept)
+    if loss or len(kept["values"]) == 1:
+        return found
+    return "no" if found == "no" else "yes"
 
 
 def by_bytes(tables: Results) -> dict[str, list[tuple[int, float, float, float]]]:

@@ -1,12 +1,12 @@
 """How few bytes may the item table have? Quality against bytes, for every kind of table.
 
-    python studies/item_tables/run.py DATA --runs FOLDER [--sets …] [--tables …] [--seeds 3] [--workers 2]
-    python studies/item_tables/run.py DATA --runs FOLDER --collect --out studies/item_tables
+    python studies/item_tables/run.py DATA --out studies/item_tables [--sets …] [--tables …] [--seeds 3]
     python studies/item_tables/page.py studies/item_tables
 
 DATA holds ``uci_online_retail`` (UCI Online Retail II, D. Chen, CC BY 4.0) and ``amazon_beauty`` (Amazon
-reviews 2014, 5-core, McAuley et al. 2015), each with events.parquet and items.parquet. Every model is one
-small folder in FOLDER: the study can be stopped and started again, and run in parts.
+reviews 2014, 5-core, McAuley et al. 2015), each with events.parquet and items.parquet. Every model becomes a
+line of OUT/runs.jsonl: the study can be stopped and started again, and run in parts; results.json is made
+anew of all of them. Without ``--out`` nothing is kept.
 
 Each table but ``full`` and ``int8`` is asked at 1/10, 1/50 and 1/200 of the full table's bytes: rows and
 assignments together, codes and scales too. All models of a set are alike but for the table of item ids, and
@@ -22,7 +22,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from bisect import bisect_right
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
@@ -40,13 +39,15 @@ from polyvec.data.options import PrepareOptions
 from polyvec.data.split import leave_last_out
 from polyvec.errors import UsageError
 from polyvec.evaluation.rankers import EmbeddingsRanker
-from polyvec.evaluation.runs import over_runs, write_run
+from polyvec.evaluation.runs import add_run, over_runs, read_runs
 from polyvec.evaluation.tasks.comparison import ITEM_EVENTS, Question, answer
 from polyvec.evaluation.tasks.matching import ask, questions
 from polyvec.evaluation.tasks.next_item import without_seen
 from polyvec.layers.tables import id_table
 from polyvec.systems import guim, sasrec
 
+COMMAND = "python studies/item_tables/run.py DATA --out studies/item_tables"
+RUNS = "runs.jsonl"
 MODEL = "model"
 SHARES = {"1/10": 10, "1/50": 50, "1/200": 200}
 KINDS = ("clustered", "clustered_residual", "hash", "double_hash", "quotient_remainder", "popular")
@@ -164,10 +165,9 @@ def settings(table: str, num_ids: int, width: int) -> dict[str, Any]:
     return {"item_table": kind, "item_rows": rows[fitting - 1]}
 
 
-def run_once(scratch: Path, runs: Path, name: str, table: str, seed: int, *, quick: bool) -> float:
-    """Train one model, ask it, write its figures; with the full table also those of int8. On one thread."""
+def run_once(scratch: Path, name: str, table: str, seed: int, *, quick: bool) -> dict[str, dict[str, Any]]:
+    """Train one model and ask it: figures by table; with the full table also those of int8. On one thread."""
     torch.set_num_threads(1)
-    started = time.perf_counter()
     one = SETS[name]
     dataset = polyvec.Dataset.open(scratch / name).only_action()
     system = {"guim": guim, "sasrec": sasrec}[one.system]
@@ -179,18 +179,16 @@ def run_once(scratch: Path, runs: Path, name: str, table: str, seed: int, *, qui
     try:
         config = replace(config, **settings(table, dataset.num_items, width))
     except UsageError as error:
-        write_run(_place(runs, name, table, seed), {"refused": error.what})
-        return time.perf_counter() - started
+        return {table: {"refused": error.what}}
     moment = one.moment(dataset)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         model = system.fit(dataset, Path(folder) / "model", config, options, validation="none", **moment)
-        figures = _ask(model, dataset, one, Path(folder) / "emb")
-        write_run(_place(runs, name, table, seed), figures)
+        found = {table: _ask(model, dataset, one, Path(folder) / "emb")}
         if table == "full":
             rounded = replace(model, config=replace(model.config, item_table="int8"))
             rounded.finish()
-            write_run(_place(runs, name, "int8", seed), _ask(rounded, dataset, one, Path(folder) / "int8"))
-    return time.perf_counter() - started
+            found["int8"] = _ask(rounded, dataset, one, Path(folder) / "int8")
+    return found
 
 
 def _ask(model: Any, dataset: polyvec.Dataset, one: DataSet, out: Path) -> dict[str, Any]:
@@ -214,21 +212,24 @@ def _ask(model: Any, dataset: polyvec.Dataset, one: DataSet, out: Path) -> dict[
     }
 
 
-def _place(runs: Path, name: str, table: str, seed: int) -> Path:
-    return runs / name / table / str(seed) / "run.json"
+def read(out: Path) -> dict[str, dict[str, dict[int, dict[str, Any]]]]:
+    """Figures of all models by set, table and seed; of several lines of one model the last."""
+    found: dict[str, dict[str, dict[int, dict[str, Any]]]] = {}
+    for line in read_runs(out / RUNS):
+        found.setdefault(line["set"], {}).setdefault(line["table"], {})[line["seed"]] = line["figures"]
+    return found
 
 
-def collect(runs: Path) -> dict[str, Any]:
+def collect(out: Path) -> dict[str, Any]:
     """By set and table: measures over seeds, bytes and rows; what was refused, and why."""
-    found: dict[str, Any] = {}
-    for name in (one for one in SETS if (runs / one).is_dir()):
-        for table in ["full", "int8", *tables_of(SETS[name])[1:]]:
-            files = sorted((runs / name / table).glob("*/run.json"))
-            figures = [json.loads(file.read_text("utf-8")) for file in files]
-            if figures:
-                found.setdefault(name, {})[table] = _summary(figures) | {
-                    "seeds": [int(file.parent.name) for file in files]
-                }
+    runs, found = read(out), {}
+    for name in (one for one in SETS if one in runs):
+        tables = ["full", "int8", *tables_of(SETS[name])[1:]]
+        seeds = {table: dict(sorted(runs[name][table].items())) for table in tables if table in runs[name]}
+        found[name] = {
+            table: _summary(list(figures.values())) | {"seeds": list(figures)}
+            for table, figures in seeds.items()
+        }
     return found
 
 
@@ -244,29 +245,28 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="folder with the data sets")
-    parser.add_argument("--runs", type=Path, help="folder of the models' figures, kept between calls")
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--tables", nargs="+", help="names such as 'full' or 'clustered 1/50'; all without")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="models trained side by side, a thread each")
-    parser.add_argument("--collect", action="store_true", help="train nothing")
-    parser.add_argument("--out", type=Path, help="folder for results.json")
+    parser.add_argument("--out", type=Path, help="folder of runs.jsonl and results.json")
     parser.add_argument("--quick", action="store_true", help="one set, few users, one epoch: under a minute")
     arguments = parser.parse_args()
-    if arguments.runs is None and not arguments.quick:
-        parser.error("--runs is missing: the folder in which finished models are kept between calls")
+    if arguments.out is None and not arguments.quick:
+        parser.error("--out is missing: the folder in which finished models' figures are kept between calls")
+    if arguments.out is not None and arguments.quick:
+        parser.error("--quick trains small models for a moment: they are not kept, leave out --out")
     with tempfile.TemporaryDirectory() as scratch:
-        runs = arguments.runs or Path(scratch) / "runs"
-        if not arguments.collect:
-            train(arguments, runs, Path(scratch))
-        results = {"command": "python studies/item_tables/run.py DATA --runs FOLDER", "sets": collect(runs)}
+        out = arguments.out or Path(scratch)
+        out.mkdir(parents=True, exist_ok=True)
+        train(arguments, out, Path(scratch))
+        results = {"command": COMMAND, "sets": collect(out)}
     if arguments.out is not None:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     print(json.dumps(results))
 
 
-def train(arguments: argparse.Namespace, runs: Path, scratch: Path) -> None:
+def train(arguments: argparse.Namespace, out: Path, scratch: Path) -> None:
     """Train what is missing: seed by seed, so that a stopped study has whole comparisons."""
     names = list(SETS)[:1] if arguments.quick else arguments.sets
     for name in names:
@@ -275,18 +275,21 @@ def train(arguments: argparse.Namespace, runs: Path, scratch: Path) -> None:
         if missing:
             sys.exit(f"{missing[0]} does not exist: DATA holds {SETS[name].folder}/ with events and items")
         SETS[name].prepare(arguments.data, scratch / name, quick=arguments.quick)
+    done = read(out)
     tasks = [
         (name, table, seed)
         for seed in range(1 if arguments.quick else arguments.seeds)
         for name in names
         for table in (QUICK_TABLES if arguments.quick else arguments.tables or tables_of(SETS[name]))
-        if not _place(runs, name, table, seed).exists()
+        if seed not in done.get(name, {}).get(table, {})
     ]
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(run_once, scratch, runs, *one, quick=arguments.quick): one for one in tasks}
+        futures = {pool.submit(run_once, scratch, *one, quick=arguments.quick): one for one in tasks}
         for number, future in enumerate(as_completed(futures), start=1):
-            about = ", ".join(map(str, futures[future]))
-            print(f"{number} of {len(tasks)}: {about}: {future.result():.0f} s", file=sys.stderr, flush=True)
+            name, asked, seed = futures[future]
+            for table, figures in future.result().items():
+                add_run(out / RUNS, {"set": name, "table": table, "seed": seed, "figures": figures})
+            print(f"{number} of {len(tasks)}: {name}, {asked}, {seed}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

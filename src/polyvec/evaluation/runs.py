@@ -66,9 +66,25 @@ def side_of_zero(difference: Mapping[str, Any]) -> str:
     >>> side_of_zero({"mean": 0.2, "half_width": 0.1}), side_of_zero({"mean": 0.2})
     ('yes', 'undecided')
     """
-    if abs(difference["mean"]) <= difference.get("half_width", np.inf):
-        return "undecided"
-    return "yes" if difference["mean"] > 0 else "no"
+    return lies_within(difference, least=0)
+
+
+def lies_within(found: Mapping[str, Any], least: float = -np.inf, most: float = np.inf) -> str:
+    """``yes`` where the interval of a figure lies between two limits, ``no`` where it lies outside.
+
+    ``undecided`` where it holds a limit, or where there is none: a single run has no interval.
+
+    Examples
+    --------
+    >>> gained = {"mean": 0.2, "half_width": 0.1}
+    >>> lies_within(gained, least=0.05), lies_within(gained, least=0.15), lies_within(gained, most=0.05)
+    ('yes', 'undecided', 'no')
+    """
+    half_width = found.get("half_width", np.inf)
+    low, high = found["mean"] - half_width, found["mean"] + half_width
+    if least < low and high < most:
+        return "yes"
+    return "no" if high < least or most < low else "undecided"
 
 
 def read_runs(file: Path) -> list[dict[str, Any]]:
