@@ -12,11 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
 from polyvec.evaluation.plots import curves, on_white, point
-from polyvec.evaluation.runs import over_runs, verdict
+from polyvec.evaluation.runs import lies_within, over_runs, side_of_zero
 
 Results = dict[str, Any]
 ALONE, OURS, SHUFFLED = "target alone", "PGTL", "PGTL, relations shuffled"
@@ -64,11 +62,13 @@ def verdicts(sets: Results) -> list[str]:
     }
     for name, methods in both.items():
         lines.append(_better(f"{name}: PGTL beats the target alone", methods, OURS, ALONE))
-        cold = [methods[one]["by_events"].get("0") for one in (OURS, ALONE)]
-        if all(cold):
+        cold = [(methods[one], methods[one]["by_events"].get("0")) for one in (OURS, ALONE)]
+        if all(figure for _, figure in cold):
             lines.append(_compared(f"{name}: items without events in the target profit", *cold))
         rivals = [one for one in RIVALS if one in methods]
-        if rivals:
+        if name.startswith("planted"):
+            lines += [_better(f"{name}: and {rival}", methods, OURS, rival) for rival in rivals]
+        elif rivals:
             best = max(rivals, key=lambda one: methods[one]["auc"]["mean"])
             lines.append(_better(f"{name}: and the best of its rivals, {best}", methods, OURS, best))
         counted = [one for one in COUNTED if one in methods]
@@ -76,22 +76,22 @@ def verdicts(sets: Results) -> list[str]:
             lines.append(
                 _above_counting(name, methods, max(counted, key=lambda one: methods[one]["auc"]["mean"]))
             )
+        if all("validation" in methods[one] for one in (OURS, ALONE)):
+            lines.append(_guarded(name, methods))
     real = [relative(methods, OURS) for name, methods in both.items() if not name.startswith("planted")]
     if real:
-        mean = float(np.mean(real))
+        mean = over_runs(real)
+        half = f" ± {mean['half_width']:.1%}" if "half_width" in mean else ""
         lines.append(
             f"**RelaImpr of at least {TARGET:+.1%} on average over the real pairs of markets**: "
-            f"{verdict([mean >= TARGET])} ({mean:+.1%}, {len(real)} pairs)."
+            f"{lies_within(mean, least=TARGET)} ({mean['mean']:+.1%}{half}, {len(real)} pairs)."
         )
     planted = both.get("planted, small", {})
     gates = planted.get(OURS, {})
     if "gate_agreeing" in gates:
-        by_seed = np.subtract(gates["gate_agreeing"]["values"], gates["gate_opposed"]["values"])
-        lines.append(
-            "**the gate is wider open for the categories in which the markets agree**: "
-            f"{verdict([value > 0 for value in by_seed])}. {cell(gates['gate_agreeing'], 3)} against "
-            f"{cell(gates['gate_opposed'], 3)}."
-        )
+        both_gates = [(gates, gates[key]) for key in ("gate_agreeing", "gate_opposed")]
+        words = "the gate is wider open for the categories in which the markets agree"
+        lines.append(_compared(words, *both_gates))
     if SHUFFLED in planted:
         lines += _shuffled(planted)
     told = [
@@ -104,7 +104,8 @@ def verdicts(sets: Results) -> list[str]:
         (least, _), (most, where) = min(told), max(told)
         lines.append(
             "**the adversarial part stays stable: the discriminator tells 50 to 90 % of the samples**: "
-            f"{verdict([least >= 0.5 and most <= 0.9])} ({least:.2f} to {most:.2f}, the latter in {where})."
+            f"{'yes' if least >= 0.5 and most <= 0.9 else 'no'} ({least:.2f} to {most:.2f}, the latter in "
+            f"{where})."
         )
     return lines
 
@@ -120,37 +121,60 @@ def _shuffled(planted: Results) -> list[str]:
         _better("shuffled relations are worse than true ones", planted, OURS, SHUFFLED),
         _better("and no worse than the target alone", planted, SHUFFLED, ALONE),
     ]
-    both = [planted[name].get("gate") for name in (SHUFFLED, OURS)]
-    if all(both):
-        closer = [one < other for one, other in zip(*(one["values"] for one in both), strict=False)]
-        lines.append(
-            "**with shuffled relations the gate is closer to closed**: "
-            f"{verdict(closer)}. {cell(both[0], 3)} against {cell(both[1], 3)}."
-        )
+    if all("gate" in planted[name] for name in (OURS, SHUFFLED)):
+        both = [(planted[name], planted[name]["gate"]) for name in (OURS, SHUFFLED)]
+        lines.append(_compared("with true relations the gate is wider open than with shuffled ones", *both))
     return lines
+
+
+def _guarded(name: str, methods: Results) -> str:
+    """Whether the guard keeps a large market that misleads from doing harm."""
+    by_seed = [
+        zip(_by_seed(one, one["auc"]).items(), _by_seed(one, one["validation"]).values(), strict=True)
+        for one in (methods[OURS], methods[ALONE])
+    ]
+    pairs = [
+        (ours - alone, validated > validated_alone)
+        for ((seed, ours), validated), ((other, alone), validated_alone) in zip(*by_seed, strict=False)
+        if seed == other
+    ]
+    gained = over_runs([difference * pays for difference, pays in pairs], digits=4)
+    harm = "no" if side_of_zero(gained) == "no" else "yes"
+    return (
+        f"**{name}: with the guard PGTL is not significantly worse than the target alone**: {harm}. By "
+        f"validation it is kept in {sum(pays for _, pays in pairs)} of {len(pairs)} seeds; difference "
+        f"{cell(gained)}."
+    )
 
 
 def _better(words: str, methods: Results, one: str, other: str) -> str:
     """Verdict on the difference of two AUCs of all test pairs."""
-    return _compared(words, methods[one]["auc"], methods[other]["auc"])
+    return _compared(words, (methods[one], methods[one]["auc"]), (methods[other], methods[other]["auc"]))
 
 
 def _above_counting(name: str, methods: Results, counted: str) -> str:
-    """Verdict on every seed against what is counted, which has no seeds."""
+    """Verdict against what is counted, which has no seeds but where every seed has another log."""
+    words = f"{name}: and counting {counted}"
+    if len(methods[counted]["seeds"]) > 1:
+        return _better(words, methods, OURS, counted)
     ours, theirs = methods[OURS]["auc"], methods[counted]["auc"]["mean"]
-    holds = verdict([value > theirs for value in ours["values"]])
-    return f"**{name}: and counting {counted}**: {holds}. {cell(ours)} against {theirs:.4f}."
+    holds = side_of_zero(over_runs([value - theirs for value in ours["values"]]))
+    return f"**{words}**: {holds}. {cell(ours)} against {theirs:.4f}."
 
 
-def _compared(words: str, mine: Results, theirs: Results) -> str:
-    """Verdict on the difference of two values, seed by seed, of the seeds that both have: two at least."""
-    differences = [a - b for a, b in zip(mine["values"], theirs["values"], strict=False)]
-    holds = verdict([value > 0 for value in differences]) if len(differences) > 1 else "undecided"
-    difference = cell(over_runs(differences, digits=4))
+def _compared(words: str, one: tuple[Results, Results], other: tuple[Results, Results]) -> str:
+    """Verdict on the difference of two figures, each with its method, paired by seed."""
+    ours, theirs = _by_seed(*one), _by_seed(*other)
+    shared = sorted(ours.keys() & theirs.keys())
+    found = over_runs([ours[seed] - theirs[seed] for seed in shared], digits=4)
     return (
-        f"**{words}**: {holds}. {cell(mine)} against {cell(theirs)}; difference {difference} "
-        f"(seeds: {len(differences)})."
+        f"**{words}**: {side_of_zero(found)}. {cell(one[1])} against {cell(other[1])}; difference "
+        f"{cell(found)} (seeds: {len(shared)})."
     )
+
+
+def _by_seed(method: Results, figure: Results) -> dict[int, float]:
+    return dict(zip(method["seeds"], figure["values"], strict=True))
 
 
 def by_size(methods: Results) -> dict[str, list[tuple[int, float, float, float]]]:
@@ -183,7 +207,7 @@ def _market(name: str, small: str, methods: Results) -> str:
     rows = [
         [
             method,
-            str(one["seeds"]),
+            str(len(one["seeds"])),
             cell(one["auc"]),
             f"{relative(methods, method):+.1%}" if ALONE in methods else NOTHING,
             *[cell(one["by_events"].get(part), 3) for part in parts],

@@ -1,12 +1,13 @@
 """Whether a large market helps a small one, and whether PGTL helps it best.
 
-    python studies/pgtl/run.py DATA --runs FOLDER [--sets …] [--methods …] [--seeds 5] [--workers 2] [--quick]
-    python studies/pgtl/run.py DATA --runs FOLDER --collect --out studies/pgtl
+    python studies/pgtl/run.py DATA --out studies/pgtl [--sets …] [--methods …] [--seeds 5] [--workers 2]
     python studies/pgtl/page.py studies/pgtl
 
 DATA holds ``uci_online_retail`` (UCI Online Retail II, D. Chen, CC BY 4.0) and ``xmarket_electronics``
-(XMarket, Bonab et al. 2021), each with events.parquet. The set ``planted`` is made by sets.py. Every run is
-one file in FOLDER: the study can be stopped and started again, and run in parts.
+(XMarket, Bonab et al. 2021), each with events.parquet. The set ``planted`` is made by sets.py, another log
+for every seed; ``--first-seed 100`` makes logs to choose settings by, which are no part of the study. Every
+run becomes a line of OUT/runs.jsonl: the study can be stopped and started again, and run in parts;
+results.json is made anew of all of them. Without ``--out`` nothing is kept.
 
 Protocol: pairs before the cut-off are learned from, those of the last days before it choose the epoch, those
 after it are the test. A pair is an event's item and an earlier item of the same user; dissimilar ones are
@@ -21,7 +22,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -38,7 +38,7 @@ from sklearn.metrics import roc_auc_score
 import polyvec
 from polyvec.data.dataset import parse_date
 from polyvec.data.market import Market, is_of_market
-from polyvec.evaluation.runs import over_runs, write_run
+from polyvec.evaluation.runs import add_run, over_runs, read_runs
 from polyvec.systems import pgtl
 from polyvec.systems.pgtl.explain import gates_by_category
 from polyvec.systems.pgtl.fit import score
@@ -52,6 +52,8 @@ NEAREST = 50  # of item-to-item recall
 PARTS = {"0": (0, 0), "1–5": (1, 5), "over 5": (6, 2**31)}
 SHARES = (0.05, 0.1, 0.25, 0.5)
 QUICK = ("target alone", "PGTL")
+RUNS = "runs.jsonl"
+COMMAND = "python studies/pgtl/run.py DATA --out studies/pgtl"
 
 
 @dataclass(frozen=True)
@@ -109,14 +111,11 @@ METHODS = {
 }
 
 
-def run_once(
-    scratch: Path, runs: Path, name: str, small: str, method: str, seed: int, *, quick: bool
-) -> float:
-    """Train one method, ask the test, write its figures. On one thread."""
+def run_once(scratch: Path, name: str, small: str, method: str, seed: int, *, quick: bool) -> dict[str, Any]:
+    """Train one method and ask the test: its figures. On one thread."""
     torch.set_num_threads(1)
-    started = time.perf_counter()
     one, variant = SETS[name], METHODS[method]
-    dataset = polyvec.Dataset.open(scratch / name)
+    dataset = polyvec.Dataset.open(log_of(scratch, name, seed))
     config, options = pgtl.PRESETS[variant.preset]()
     changes = {**one.changes, **variant.changes, "source": one.big, "target": small, "guard": "off"}
     if variant.preset == "paper":
@@ -127,10 +126,7 @@ def run_once(
         config = replace(config, steps_per_epoch=20, max_pairs=4000)
     cutoff, end = parse_date(one.cutoff), parse_date(one.end)
     if variant.counted:
-        write_run(
-            place_of(runs, name, small, method, seed), count(dataset, config, variant.counted, cutoff, end)
-        )
-        return time.perf_counter() - started
+        return count(dataset, config, variant.counted, cutoff, end)
     learned = fewer(dataset, small, variant.share, seed) if variant.share < 1 else dataset
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         model = pgtl.fit(learned, Path(folder) / "model", config, options, until=cutoff)
@@ -143,11 +139,11 @@ def run_once(
         "coverage": meta["coverage"],
         **{key: epochs[meta["best_epoch"]].get(key) for key in ("told_apart", "gate")},
     }
-    if name == "planted" and method.startswith("PGTL"):
+    if one.is_planted and method.startswith("PGTL"):
         gates = gates_by_category(model.at(dataset, cutoff), dataset).sort("category")["gate"].to_numpy()
-        figures["gate_agreeing"], figures["gate_opposed"] = gates[:AGREEING].mean(), gates[AGREEING:].mean()
-    write_run(place_of(runs, name, small, method, seed), figures)
-    return time.perf_counter() - started
+        figures["gate_agreeing"] = float(gates[:AGREEING].mean())
+        figures["gate_opposed"] = float(gates[AGREEING:].mean())
+    return figures
 
 
 def ask(model: pgtl.PGTL, dataset: polyvec.Dataset, cutoff: int, end: int) -> dict[str, Any]:
@@ -228,28 +224,37 @@ def fewer(dataset: polyvec.Dataset, small: str, share: float, seed: int) -> poly
     return dataset.keep(~is_of_market(dataset, small) | kept_U[owners])
 
 
-def place_of(runs: Path, name: str, small: str, method: str, seed: int) -> Path:
-    """File of one run."""
-    return runs / name / small / f"{method}, seed {seed}.json"
+def log_of(scratch: Path, name: str, seed: int) -> Path:
+    """The prepared Dataset of a run."""
+    return scratch / (f"{name}-{seed}" if SETS[name].is_planted else name)
 
 
-def collect(runs: Path) -> dict[str, Any]:
+def read(out: Path) -> dict[tuple[str, str, str], dict[int, dict[str, Any]]]:
+    """Figures of all runs by set, target and method, and seed; of several lines of one run the last."""
+    found: dict[tuple[str, str, str], dict[int, dict[str, Any]]] = {}
+    for line in read_runs(out / RUNS):
+        found.setdefault((line["set"], line["target"], line["method"]), {})[line["seed"]] = line["figures"]
+    return found
+
+
+def collect(out: Path) -> dict[str, Any]:
     """By set, target and method: AUC over seeds, relative to the target alone, and what training told."""
-    found: dict[str, Any] = {}
+    runs, found = read(out), {}
     for name, one in SETS.items():
         for small in one.small:
-            methods = {}
-            for method in METHODS:
-                files = sorted((runs / name / small).glob(f"{method}, seed [0-9].json"))
-                if files:
-                    methods[method] = _summary([json.loads(file.read_text("utf-8")) for file in files])
+            methods = {
+                method: _summary(dict(sorted(runs[name, small, method].items())))
+                for method in METHODS
+                if (name, small, method) in runs
+            }
             if methods:
                 found.setdefault(name, {})[small] = methods
     return found
 
 
-def _summary(figures: list[dict[str, Any]]) -> dict[str, Any]:
-    summary: dict[str, Any] = {"seeds": len(figures)}
+def _summary(runs: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    figures = list(runs.values())
+    summary: dict[str, Any] = {"seeds": list(runs)}
     keys = (
         "auc",
         f"recall@{NEAREST}",
@@ -278,54 +283,72 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="folder with the data sets")
-    parser.add_argument("--runs", type=Path, help="folder of finished runs, kept between calls")
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--markets", nargs="+", help="targets; all without it")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="models trained side by side, a thread each")
-    parser.add_argument("--collect", action="store_true", help="train nothing")
-    parser.add_argument("--out", type=Path, help="folder for results.json")
+    parser.add_argument("--out", type=Path, help="folder of runs.jsonl and results.json")
     parser.add_argument("--quick", action="store_true", help="what is planted, two methods: under a minute")
     arguments = parser.parse_args()
-    if arguments.runs is None and not arguments.quick:
-        parser.error("--runs is missing: the folder in which finished runs are kept between calls")
+    if arguments.out is None and not arguments.quick:
+        parser.error("--out is missing: the folder in which finished runs are kept between calls")
+    if arguments.out is not None and arguments.quick:
+        parser.error("--quick trains small models for a moment: they are not kept, leave out --out")
     with tempfile.TemporaryDirectory() as scratch:
-        runs = arguments.runs or Path(scratch) / "runs"
-        if not arguments.collect:
-            train(arguments, runs, Path(scratch))
-        results = {"command": "python studies/pgtl/run.py DATA --runs FOLDER", "sets": collect(runs)}
+        out = arguments.out or Path(scratch)
+        out.mkdir(parents=True, exist_ok=True)
+        train(arguments, out, Path(scratch))
+        results = {"command": COMMAND, "sets": collect(out)}
     if arguments.out is not None:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     print(json.dumps(results))
 
 
-def train(arguments: argparse.Namespace, runs: Path, scratch: Path) -> None:
+def train(arguments: argparse.Namespace, out: Path, scratch: Path) -> None:
     """Train what is missing: seed by seed, so that a stopped study has whole comparisons."""
-    names = ["planted"] if arguments.quick else arguments.sets
-    methods = QUICK if arguments.quick else arguments.methods
-    for name in names:
+    tasks = missing(arguments, out)
+    for name in dict.fromkeys(name for name, *_ in tasks):
         file = arguments.data / SETS[name].folder / "events.parquet"
-        if SETS[name].folder and not file.is_file():
+        if not SETS[name].is_planted and not file.is_file():
             sys.exit(f"{file} does not exist: DATA holds {SETS[name].folder}/events.parquet")
-        SETS[name].prepare(arguments.data, scratch / name, quick=arguments.quick)
+    for log, (name, seed) in {log_of(scratch, name, seed): (name, seed) for name, *_, seed in tasks}.items():
+        SETS[name].prepare(arguments.data, log, seed, quick=arguments.quick)
+    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(run_once, scratch, *one, quick=arguments.quick): one for one in tasks}
+        for number, future in enumerate(as_completed(futures), start=1):
+            name, small, method, seed = futures[future]
+            figures = future.result()
+            add_run(
+                out / RUNS,
+                {"set": name, "target": small, "method": method, "seed": seed, "figures": figures},
+            )
+            about = f"{name}, {small}, {method}, {seed}: AUC {figures['auc']:.4f}"
+            print(f"{number} of {len(tasks)}: {about}", file=sys.stderr, flush=True)
+
+
+def missing(arguments: argparse.Namespace, out: Path) -> list[tuple[str, str, str, int]]:
+    """Set, target, method and seed of the runs that are asked for and have not been made."""
+    if arguments.quick:
+        return [("planted", "small", method, 0) for method in QUICK]
+    done = read(out)
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     tasks = [
         (name, small, method, seed)
-        for seed in range(1 if arguments.quick else arguments.seeds)
-        for name in names
+        for seed in seeds
+        for name in arguments.sets
         for small in SETS[name].small
         if arguments.markets is None or small in arguments.markets
-        for method in methods
-        if not place_of(runs, name, small, method, seed).exists()
+        for method in arguments.methods
+        if seed not in done.get((name, small, method), {})
     ]
     tasks = [task for task in tasks if METHODS[task[2]].share == 1 or task[1] == SETS[task[0]].curve]
-    tasks = [task for task in tasks if not METHODS[task[2]].counted or task[3] == 0]  # no seed in it
-    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(run_once, scratch, runs, *one, quick=arguments.quick): one for one in tasks}
-        for number, future in enumerate(as_completed(futures), start=1):
-            about = ", ".join(map(str, futures[future]))
-            print(f"{number} of {len(tasks)}: {about}: {future.result():.0f} s", file=sys.stderr, flush=True)
+    return [  # what is counted has no seed but that of the log
+        (name, small, method, seed)
+        for name, small, method, seed in tasks
+        if not METHODS[method].counted or SETS[name].is_planted or seed == 0
+    ]
 
 
 if __name__ == "__main__":

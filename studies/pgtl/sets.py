@@ -52,7 +52,12 @@ class DataSet:
         """The target whose users are also taken in part."""
         return self.small[min(1, len(self.small) - 1)]
 
-    def prepare(self, data: Path, out: Path, *, quick: bool) -> None:
+    @property
+    def is_planted(self) -> bool:
+        """Whether the log is made, another one for every seed."""
+        return not self.folder
+
+    def prepare(self, data: Path, out: Path, seed: int = 0, *, quick: bool = False) -> None:
         """Write the Dataset; of the catalogue only titles, for its other columns know the future."""
         items = None
         if self.folder:
@@ -60,7 +65,7 @@ class DataSet:
             catalogue = data / self.folder / "items.parquet"
             items = pl.read_parquet(catalogue).select("item_id", "title") if catalogue.is_file() else None
         else:
-            events, items = plant()
+            events, items = plant(seed)
         if quick:
             keep = events.filter(pl.col(self.market) == self.big)["user_id"].unique().sort()[200:]
             events = events.filter(~pl.col("user_id").is_in(keep.implode()))
