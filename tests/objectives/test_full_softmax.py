@@ -57,6 +57,31 @@ def test_under_autocast_it_multiplies_in_bfloat16_and_stays_close(drawn: tuple[t
         assert torch.allclose(a, b, atol=0.01)
 
 
+def test_in_bfloat16_what_is_told_with_confidence_still_has_a_gradient() -> None:
+    """1 less a chance near 1 has no digits left in bfloat16."""
+    generator = torch.Generator().manual_seed(0)
+    items = torch.nn.functional.normalize(torch.randn(300, 16, generator=generator), dim=1)
+    targets = torch.randint(0, 300, (64,), generator=generator)
+    queries = (20 * items[targets]).requires_grad_()
+    items.requires_grad_()
+    exact = cross_entropy(queries @ items.T, targets)
+    assert float(exact.detach()) < 0.02
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = full_softmax_loss(queries, items, targets)
+    assert float(loss.detach()) == pytest.approx(float(exact.detach()), rel=0.2)
+    for a, b in zip(gradients(loss, queries, items), gradients(exact, queries, items), strict=True):
+        assert (a - b).norm() < 0.2 * b.norm()
+
+
+def test_nothing_to_foretell_is_a_loss_of_zero() -> None:
+    queries, items = torch.randn(0, 4, requires_grad=True), torch.randn(3, 4, requires_grad=True)
+    nothing = torch.empty(0, dtype=torch.int64)
+    for weights in (None, torch.empty(0)):
+        loss = full_softmax_loss(queries, items, nothing, weights)
+        assert float(loss.detach()) == 0
+        assert gradients(loss, items)[0].abs().sum() == 0
+
+
 def test_large_scores_do_not_overflow() -> None:
     queries = torch.full((2, 4), 1e4)
     items = torch.stack([torch.ones(4), -torch.ones(4)])

@@ -162,7 +162,9 @@ def test_where_every_seed_has_another_log_counting_is_paired_with_it(modules):
         "items taken together, target": method(0.59, 0.69),
     }
     lines = modules["page"].verdicts({"planted": {"small": methods}})
-    assert "counting items taken together, target**: yes. 0.6500 against 0.6400; difference 0.0100" in lines[2]
+    assert (
+        "counting items taken together, target**: yes. 0.6500 against 0.6400; difference 0.0100" in lines[2]
+    )
 
 
 def test_runs_are_paired_by_seed_not_by_place(modules):

@@ -6,11 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 SMALL_CATALOGUE = 20_000
 """Items up to which scoring all of them costs less than a step of the transformer."""
 SCORES_AT_ONCE = 2**21
-"""Scores worked on at once: 8 MB in float32, about what a core keeps in its cache."""
+"""Scores worked on at once by a CPU: 8 MB in float32, about what a core keeps in its cache."""
+SCORES_AT_ONCE_ELSEWHERE = 2**26
+"""By a GPU, whose kernels should be large: 256 MB, to bound memory."""
 
 
 def full_softmax_loss(
@@ -20,18 +23,18 @@ def full_softmax_loss(
 
     The P × N scores are made, used for both gradients and forgotten a few rows at a time, so memory does not
     grow with P·N and the forward pass does the whole work: three matrix products, as with the matrix kept.
-    They are multiplied in bfloat16 where autocast says so, and summed up in float32.
+    They are multiplied in bfloat16 where autocast says so; all else, and the loss, is float32.
 
     Parameters
     ----------
     queries_PD
-        What foretells each target, ``[P, D]``; P > 0.
+        What foretells each target, ``[P, D]``.
     items_ND
         All items, ``[N, D]``.
     targets_P
         Row of the right item, int64 ``[P]``.
     weights_P
-        Weight of every query in the sum, float32 ``[P]``, without a gradient; None weighs each 1/P.
+        Weight of every query in the sum, ``[P]``, a constant: it gets no gradient. None weighs each 1/P.
 
     Returns
     -------
@@ -39,8 +42,10 @@ def full_softmax_loss(
         A scalar.
     """
     if weights_P is None:
-        weights_P = queries_PD.new_full((len(targets_P),), 1 / len(targets_P), dtype=torch.float32)
-    loss: Tensor = _FullSoftmax.apply(queries_PD, items_ND, targets_P, weights_P)  # type: ignore[no-untyped-call]
+        weights_P = torch.full(targets_P.shape, 1 / max(len(targets_P), 1), device=queries_PD.device)
+    loss: Tensor = _FullSoftmax.apply(  # type: ignore[no-untyped-call]
+        queries_PD, items_ND, targets_P, weights_P.detach().float()
+    )
     return loss
 
 
@@ -55,27 +60,26 @@ class _FullSoftmax(torch.autograd.Function):
         weighted = (weights_P[:, None] * queries_PD).to(number_type)
         to_queries = torch.empty_like(queries_PD, dtype=torch.float32)
         to_items = torch.zeros_like(items_ND, dtype=torch.float32)
-        losses, rows_at_once = [], max(SCORES_AT_ONCE // len(items), 1)
+        at_once = SCORES_AT_ONCE if device == "cpu" else SCORES_AT_ONCE_ELSEWHERE
+        loss, rows_at_once = weights_P.new_zeros(()), max(at_once // len(items), 1)
         with torch.autocast(device, enabled=False):
             for start in range(0, len(targets_P), rows_at_once):
                 rows = slice(start, start + rows_at_once)
-                scores = queries[rows] @ items.T
-                chances = torch.softmax(scores, dim=1)
+                scores = (queries[rows] @ items.T).float()
                 targets = targets_P[rows, None]
-                losses_R1 = _normalisers(scores, chances) - scores.gather(1, targets).float()
-                losses.append(weights_P[rows] @ losses_R1[:, 0])
-                chances.scatter_add_(1, targets, torch.full_like(targets, -1, dtype=number_type))
-                to_queries[rows] = weights_P[rows, None] * (chances @ items).float()
-                to_items += (chances.T @ weighted[rows]).float()
+                log_chances = torch.log_softmax(scores, dim=1)
+                loss -= weights_P[rows] @ log_chances.gather(1, targets)[:, 0]
+                errors = log_chances.exp_().scatter_add_(
+                    1, targets, -torch.ones_like(targets, dtype=torch.float32)
+                )
+                errors = errors.to(number_type)  # only now: 1 less a chance near 1 needs the digits
+                to_queries[rows] = weights_P[rows, None] * (errors @ items).float()
+                to_items += (errors.T @ weighted[rows]).float()
         ctx.save_for_backward(to_queries, to_items)
-        return torch.stack(losses).sum()
+        return loss
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         to_queries, to_items = ctx.saved_tensors
         return to_queries * gradients[0], to_items * gradients[0], None, None
-
-
-def _normalisers(scores_RN: Tensor, chances_RN: Tensor) -> Tensor:
-    """Log-sum-exp of every row, from its softmax: the likeliest item's chance is never too small for it."""
-    return scores_RN.amax(dim=1, keepdim=True).float() - chances_RN.amax(dim=1, keepdim=True).float().log()

@@ -16,6 +16,7 @@ from polyvec.data.batches import Batch, BatchShape, assemble
 from polyvec.data.dataset import MICROSECONDS_PER_DAY, Dataset
 from polyvec.data.fields import FieldVocabulary
 from polyvec.data.split import cut
+from polyvec.objectives.masked_items import masked_item_loss
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.network import GUIMNetwork
 from polyvec.systems.guim.objective import Objective, watch
@@ -36,7 +37,8 @@ def make(shop: Dataset, tiny: Callable[..., GUIMConfig]) -> Make:
         frequencies = shop.item_counts() / shop.num_events
         objective = Objective(network, config, fields.encode(shop.item_table), frequencies, CPU)
         windows = cut(shop, 90 * MICROSECONDS_PER_DAY, 60, 20).with_targets()[slice(0, 6)]
-        shape = BatchShape(12, 64, 0.3, 7 if config.negatives == "sampled" else 0)
+        num_negatives = 7 if config.negatives == "sampled" else 0
+        shape = BatchShape(12, 64, 0.3, num_negatives, whole_catalogue=config.negatives == "catalogue")
         return objective, assemble(shop, windows, shape, np.random.default_rng(1))
 
     return made
@@ -79,7 +81,7 @@ def naive_losses(objective: Objective, batch: Batch) -> tuple[list[float], list[
     return matching, masked
 
 
-@pytest.mark.parametrize("negatives", ["shared", "sampled"])
+@pytest.mark.parametrize("negatives", ["shared", "sampled", "catalogue"])
 def test_the_overall_loss_is_the_sum_of_both_tasks_over_all_pairs(make: Make, negatives: str) -> None:
     """Footnote 6; the sum is divided by the number of users."""
     objective, batch = make(weighting="pairs", negatives=negatives, mixture="max")
@@ -114,6 +116,24 @@ def test_the_weights_of_the_tasks_scale_them(make: Make) -> None:
         objective, batch = make(start="bert", **weights)
         expected = masked_weight * figures["masked_loss"] + matching_weight * figures["matching_loss"]
         torch.testing.assert_close(objective(batch)[0].detach(), expected)
+
+
+@pytest.mark.parametrize("weighting", ["users", "pairs"])
+def test_the_masked_loss_in_slices_is_that_of_the_whole_matrix(make: Make, weighting: str) -> None:
+    objective, batch = make(weighting=weighting)
+    items_MD, _, masked_PD = objective._encode(batch)
+    weights = objective._weights(torch.as_tensor(np.nonzero(batch.masked_BL)[0]), len(batch.lengths_B))
+    hidden_P = torch.as_tensor(batch.items_BL[batch.masked_BL])
+    whole = (weights * masked_item_loss(masked_PD, items_MD, hidden_P, objective.config.alpha)).sum()
+    sliced = objective._masked_loss(batch, masked_PD, items_MD, None)
+    torch.testing.assert_close(sliced, whole)
+    leaves = (masked_PD, items_MD)
+    for a, b in zip(
+        *(torch.autograd.grad(loss, leaves, retain_graph=True) for loss in (sliced, whole)), strict=True
+    ):
+        torch.testing.assert_close(a, b)
+    corrected = objective._masked_loss(batch, masked_PD, items_MD, torch.full((len(items_MD),), -1.5))
+    torch.testing.assert_close(corrected, whole)  # a correction that is alike for all items changes nothing
 
 
 def test_a_target_of_two_users_pushes_neither_away(make: Make) -> None:
