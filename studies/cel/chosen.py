@@ -20,10 +20,9 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from functools import partial
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ import torch
 from run import EVERY, POPULARITY, by_popularity, part, pooled
 
 from polyvec.errors import TrainingError
-from polyvec.evaluation.runs import over_runs, write_run
+from polyvec.evaluation.runs import over_runs, side_by_side, write_run
 from polyvec.systems.cel.config import paper
 from polyvec.systems.cel.network import CELNetwork
 from polyvec.systems.cel.train import make_trainer, mean_error
@@ -113,21 +112,14 @@ def best_setting(runs: Path, name: str, method: str) -> int | None:
 def run_missing(arguments: argparse.Namespace, runs: Path, tasks: list[tuple[str, str, int, int]]) -> None:
     """Run what has no file yet."""
     missing = [task for task in tasks if not place(runs, *task).exists()]
-    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
-        futures = {
-            pool.submit(
-                run_once,
-                arguments.data / name / "events.parquet",
-                METHODS[method][number],
-                seed,
-                quick=arguments.quick,
-            ): (name, method, number, seed)
-            for name, method, number, seed in missing
-        }
-        for future in as_completed(futures):
-            file = place(runs, *futures[future])
-            write_run(file, future.result())
-            print(f"{file.parent.name}: {file.stem}", file=sys.stderr, flush=True)
+    work = partial(run_setting, arguments.data, quick=arguments.quick)
+    for task, figures in side_by_side(work, missing, arguments.workers):
+        write_run(place(runs, *task), figures)
+
+
+def run_setting(data: Path, name: str, method: str, number: int, seed: int, *, quick: bool) -> dict[str, Any]:
+    """Train a method with one of its settings."""
+    return run_once(data / name / "events.parquet", METHODS[method][number], seed, quick=quick)
 
 
 def collect(runs: Path, sets: Iterable[str]) -> dict[str, Any]:

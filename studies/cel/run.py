@@ -24,9 +24,8 @@ import argparse
 import json
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ import torch
 from clicks import CLICKS, run_clicks
 from stream import METHODS, run_stream
 
-from polyvec.evaluation.runs import over_runs, write_run
+from polyvec.evaluation.runs import over_runs, side_by_side, write_run
 from polyvec.ids import Vocabulary
 from polyvec.systems.cel.config import paper
 from polyvec.systems.cel.network import CELNetwork
@@ -240,12 +239,9 @@ def run_missing(
 ) -> None:
     """Run what has no file in the folder yet, seed by seed."""
     missing = [(name, seed) for seed in seeds for name in names if not place(folder, name, seed).exists()]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(run_method, file, *one, quick=quick): one for one in missing}
-        for future in as_completed(futures):
-            name, seed = futures[future]
-            write_run(place(folder, name, seed), future.result())
-            print(f"{name}, seed {seed}: done", file=sys.stderr, flush=True)
+    work = partial(run_method, file, quick=quick)
+    for (name, seed), figures in side_by_side(work, missing, workers):
+        write_run(place(folder, name, seed), figures)
 
 
 def place(folder: Path, name: str, seed: int) -> Path:

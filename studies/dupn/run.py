@@ -21,12 +21,9 @@ import json
 import math
 import sys
 import tempfile
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +35,7 @@ from sets import SETS, DataSet
 
 import polyvec
 from polyvec.data.item_sets import expand_ranges
-from polyvec.evaluation.runs import over_runs
+from polyvec.evaluation.runs import over_runs, side_by_side
 from polyvec.evaluation.tuned_runs import Job, TunedRuns
 from polyvec.systems import dupn
 from polyvec.systems.dupn import DUPN, DUPNConfig
@@ -398,26 +395,13 @@ def train_missing(arguments: argparse.Namespace, runs: TunedRuns, scratch: Path)
 def run_all(arguments: argparse.Namespace, runs: TunedRuns, scratch: Path, jobs: list[Job]) -> None:
     """Run some jobs; models that are transferred first."""
     bases = {(job[0], job[3]): runs.best(job[0], ALL) for job in jobs if methods_of(job[0])[job[1]].how}
-    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
-        run = _submit(pool, scratch, quick=arguments.quick)
-        ready = [run(fit_base, name, number, seed) for (name, seed), number in bases.items()]
-        for future in ready:
-            future.result()
-        futures = {run(run_once, *job, bases.get((job[0], job[3]))): job for job in jobs}
-        for number, future in enumerate(as_completed(futures), start=1):
-            figures = future.result()
-            runs.add(futures[future], figures)
-            about = ", ".join(map(str, futures[future]))
-            print(
-                f"{number} of {len(jobs)}: {about}: {figures['seconds']:.0f} s", file=sys.stderr, flush=True
-            )
-
-
-def _submit(pool: ProcessPoolExecutor, scratch: Path, *, quick: bool) -> Callable[..., Any]:
-    def run(function: Callable[..., Any], *about: Any) -> Any:
-        return pool.submit(function, scratch, *about, quick=quick)
-
-    return run
+    ready = [(name, number, seed) for (name, seed), number in bases.items()]
+    for _ in side_by_side(partial(fit_base, scratch, quick=arguments.quick), ready, arguments.workers):
+        pass
+    asked = [(*job, bases.get((job[0], job[3]))) for job in jobs]
+    work = partial(run_once, scratch, quick=arguments.quick)
+    for (*job, _), figures in side_by_side(work, asked, arguments.workers):
+        runs.add(tuple(job), figures)
 
 
 if __name__ == "__main__":

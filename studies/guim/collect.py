@@ -103,6 +103,12 @@ def keep_histories(out: Path, name: str, users: pl.Series, num_items: npt.NDArra
         _write(file, found)
 
 
+def has_histories(out: Path, name: str) -> bool:
+    """Whether :func:`keep_histories` was called for the set."""
+    file = users_file(out, name)
+    return file.exists() and HISTORY in pl.read_parquet_schema(file)
+
+
 def _write(file: Path, users: pl.DataFrame) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, lambda unfinished: users.write_parquet(unfinished, compression_level=19))

@@ -27,9 +27,8 @@ import json
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
-from collect import LIST, MODEL, add, collect, epochs_of, keep_histories, seeds_by_model
+from collect import LIST, MODEL, add, collect, epochs_of, has_histories, keep_histories, seeds_by_model
 from recipes import Recipe, recipes
 from sets import SETS, DataSet
 
@@ -45,6 +44,7 @@ import polyvec
 from polyvec.evaluation.benchmark import per_user
 from polyvec.evaluation.probes import NETWORK, Features, FeedForward
 from polyvec.evaluation.rankers import EmbeddingsRanker
+from polyvec.evaluation.runs import side_by_side
 from polyvec.evaluation.tasks.comparison import answer
 from polyvec.evaluation.tasks.next_item import without_seen
 from polyvec.evaluation.tasks.profile import label_column, profile
@@ -125,31 +125,13 @@ def train(arguments: argparse.Namespace, out: Path, scratch: Path) -> None:
         for model in chosen
         if seed not in done[name].get(model, ())
     ]
-    for name in dict.fromkeys(name for name, _, _ in missing):
+    unknown = [name for name in sets if done[name] and not has_histories(out, name)]
+    for name in dict.fromkeys([*(name for name, _, _ in missing), *unknown]):
         dataset = SETS[name].prepare(arguments.data, scratch / name, quick=arguments.quick)
         keep_histories(out, name, *_known(dataset, SETS[name]))
-    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
-        futures = {
-            pool.submit(run_once, arguments.data, scratch, *one, quick=arguments.quick): one
-            for one in missing
-        }
-        failures = []
-        for number, future in enumerate(as_completed(futures), start=1):
-            if future.cancelled():
-                continue
-            about = ", ".join(map(str, futures[future]))
-            failure = future.exception()
-            if failure is None:
-                table, figures = future.result()
-                add(out, *futures[future], table, figures)
-                about = f"{number} of {len(missing)}: {about}: {figures['seconds']:.0f} s"
-            else:
-                failures.append(failure)
-                pool.shutdown(wait=False, cancel_futures=True)  # those in training still finish, and are kept
-                about = f"{about}: failed; finished runs are kept"
-            print(about, file=sys.stderr, flush=True)
-    if failures:
-        raise failures[0]
+    work = partial(run_once, arguments.data, scratch, quick=arguments.quick)
+    for (name, model, seed), (table, figures) in side_by_side(work, missing, arguments.workers):
+        add(out, name, model, seed, table, figures)
 
 
 def _known(dataset: polyvec.Dataset, chosen: DataSet) -> tuple[pl.Series, npt.NDArray[np.int64]]:

@@ -23,9 +23,8 @@ import json
 import sys
 import tempfile
 from bisect import bisect_right
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ from polyvec.data.options import PrepareOptions
 from polyvec.data.split import leave_last_out
 from polyvec.errors import UsageError
 from polyvec.evaluation.rankers import EmbeddingsRanker
-from polyvec.evaluation.runs import add_run, over_runs, read_runs
+from polyvec.evaluation.runs import add_run, over_runs, read_runs, side_by_side
 from polyvec.evaluation.tasks.comparison import ITEM_EVENTS, Question, answer
 from polyvec.evaluation.tasks.matching import ask, questions
 from polyvec.evaluation.tasks.next_item import without_seen
@@ -183,12 +182,12 @@ def run_once(scratch: Path, name: str, table: str, seed: int, *, quick: bool) ->
     moment = one.moment(dataset)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         model = system.fit(dataset, Path(folder) / "model", config, options, validation="none", **moment)
-        found = {table: _ask(model, dataset, one, Path(folder) / "emb")}
-        if table == "full":
-            rounded = replace(model, config=replace(model.config, item_table="int8"))
-            rounded.finish()
-            found["int8"] = _ask(rounded, dataset, one, Path(folder) / "int8")
-    return found
+        figures = _ask(model, dataset, one, Path(folder) / "emb")
+        if table != "full":
+            return {table: figures}
+        rounded = replace(model, config=replace(model.config, item_table="int8"))
+        rounded.finish()
+        return {"int8": _ask(rounded, dataset, one, Path(folder) / "int8"), table: figures}  # itself last
 
 
 def _ask(model: Any, dataset: polyvec.Dataset, one: DataSet, out: Path) -> dict[str, Any]:
@@ -236,7 +235,11 @@ def collect(out: Path) -> dict[str, Any]:
 def _summary(figures: list[dict[str, Any]]) -> dict[str, Any]:
     if "refused" in figures[0]:
         return {"refused": figures[0]["refused"]}
-    measures = {key: over_runs([one["measures"][key] for one in figures]) for key in figures[0]["measures"]}
+    measures = {
+        key: over_runs([one["measures"][key] for one in figures])
+        for key in figures[0]["measures"]
+        if all(one["measures"].get(key) is not None for one in figures)  # null: nobody was asked
+    }
     return {"measures": measures, "bytes": figures[0]["bytes"], "rows": figures[0]["rows"]}
 
 
@@ -283,13 +286,10 @@ def train(arguments: argparse.Namespace, out: Path, scratch: Path) -> None:
         for table in (QUICK_TABLES if arguments.quick else arguments.tables or tables_of(SETS[name]))
         if seed not in done.get(name, {}).get(table, {})
     ]
-    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(run_once, scratch, *one, quick=arguments.quick): one for one in tasks}
-        for number, future in enumerate(as_completed(futures), start=1):
-            name, asked, seed = futures[future]
-            for table, figures in future.result().items():
-                add_run(out / RUNS, {"set": name, "table": table, "seed": seed, "figures": figures})
-            print(f"{number} of {len(tasks)}: {name}, {asked}, {seed}", file=sys.stderr, flush=True)
+    work = partial(run_once, scratch, quick=arguments.quick)
+    for (name, _, seed), found in side_by_side(work, tasks, arguments.workers):
+        for table, figures in found.items():
+            add_run(out / RUNS, {"set": name, "table": table, "seed": seed, "figures": figures})
 
 
 if __name__ == "__main__":

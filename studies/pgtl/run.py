@@ -5,8 +5,8 @@
 
 DATA holds ``uci_online_retail`` (UCI Online Retail II, D. Chen, CC BY 4.0) and ``xmarket_electronics``
 (XMarket, Bonab et al. 2021), each with events.parquet. The set ``planted`` is made by sets.py, another log
-for every seed; ``--first-seed 100`` makes logs to choose settings by, which are no part of the study. Every
-run becomes a line of OUT/runs.jsonl: the study can be stopped and started again, and run in parts;
+for every seed; those from ``--first-seed 100`` on are to choose settings by, and no part of the results.
+Every run becomes a line of OUT/runs.jsonl: the study can be stopped and started again, and run in parts;
 results.json is made anew of all of them. Without ``--out`` nothing is kept.
 
 Protocol: pairs before the cut-off are learned from, those of the last days before it choose the epoch, those
@@ -22,9 +22,8 @@ import argparse
 import json
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from sklearn.metrics import roc_auc_score
 import polyvec
 from polyvec.data.dataset import parse_date
 from polyvec.data.market import Market, is_of_market
-from polyvec.evaluation.runs import add_run, over_runs, read_runs
+from polyvec.evaluation.runs import add_run, over_runs, read_runs, side_by_side
 from polyvec.systems import pgtl
 from polyvec.systems.pgtl.explain import gates_by_category
 from polyvec.systems.pgtl.fit import score
@@ -53,6 +52,8 @@ PARTS = {"0": (0, 0), "1–5": (1, 5), "over 5": (6, 2**31)}
 SHARES = (0.05, 0.1, 0.25, 0.5)
 QUICK = ("target alone", "PGTL")
 RUNS = "runs.jsonl"
+TO_CHOOSE = 100
+"""Seeds from here on are of runs by which settings were chosen."""
 COMMAND = "python studies/pgtl/run.py DATA --out studies/pgtl"
 
 
@@ -243,13 +244,17 @@ def collect(out: Path) -> dict[str, Any]:
     for name, one in SETS.items():
         for small in one.small:
             methods = {
-                method: _summary(dict(sorted(runs[name, small, method].items())))
+                method: _summary(dict(sorted(seeds.items())))
                 for method in METHODS
-                if (name, small, method) in runs
+                if (seeds := _reported(runs.get((name, small, method), {})))
             }
             if methods:
                 found.setdefault(name, {})[small] = methods
     return found
+
+
+def _reported(runs: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    return {seed: figures for seed, figures in runs.items() if seed < TO_CHOOSE}
 
 
 def _summary(runs: dict[int, dict[str, Any]]) -> dict[str, Any]:
@@ -267,7 +272,7 @@ def _summary(runs: dict[int, dict[str, Any]]) -> dict[str, Any]:
     )
     for key in keys:
         values = [one[key] for one in figures if one.get(key) is not None]
-        if values:
+        if len(values) == len(figures):  # with others a value would have no seed
             summary[key] = over_runs(values, digits=4)
     summary["by_events"] = {
         part: over_runs([one["by_events"][part]["auc"] for one in figures], digits=4)
@@ -315,17 +320,10 @@ def train(arguments: argparse.Namespace, out: Path, scratch: Path) -> None:
             sys.exit(f"{file} does not exist: DATA holds {SETS[name].folder}/events.parquet")
     for log, (name, seed) in {log_of(scratch, name, seed): (name, seed) for name, *_, seed in tasks}.items():
         SETS[name].prepare(arguments.data, log, seed, quick=arguments.quick)
-    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(run_once, scratch, *one, quick=arguments.quick): one for one in tasks}
-        for number, future in enumerate(as_completed(futures), start=1):
-            name, small, method, seed = futures[future]
-            figures = future.result()
-            add_run(
-                out / RUNS,
-                {"set": name, "target": small, "method": method, "seed": seed, "figures": figures},
-            )
-            about = f"{name}, {small}, {method}, {seed}: AUC {figures['auc']:.4f}"
-            print(f"{number} of {len(tasks)}: {about}", file=sys.stderr, flush=True)
+    work = partial(run_once, scratch, quick=arguments.quick)
+    for (name, small, method, seed), figures in side_by_side(work, tasks, arguments.workers):
+        about = {"set": name, "target": small, "method": method, "seed": seed}
+        add_run(out / RUNS, about | {"figures": figures})
 
 
 def missing(arguments: argparse.Namespace, out: Path) -> list[tuple[str, str, str, int]]:

@@ -21,10 +21,9 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from sets import SETS, DataSet
 import polyvec
 from polyvec.data.dataset import days, parse_date
 from polyvec.data.offers import EVER, draw_offers, labels_of
-from polyvec.evaluation.runs import over_runs
+from polyvec.evaluation.runs import over_runs, side_by_side
 from polyvec.evaluation.scenarios import area_under_curve, measures
 from polyvec.evaluation.tuned_runs import Job, TunedRuns
 from polyvec.systems import saml
@@ -279,17 +278,9 @@ def train_missing(arguments: argparse.Namespace, runs: TunedRuns, scratch: Path)
             SETS[name].prepare(arguments.data, place_of(scratch, name, seed), seed)
 
     def run(jobs: list[Job]) -> None:
-        with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
-            futures = {pool.submit(run_once, scratch, *job, quick=arguments.quick): job for job in jobs}
-            for number, future in enumerate(as_completed(futures), start=1):
-                figures = future.result()
-                runs.add(futures[future], figures)
-                about = ", ".join(map(str, futures[future]))
-                print(
-                    f"{number} of {len(jobs)}: {about}: {figures['seconds']:.0f} s",
-                    file=sys.stderr,
-                    flush=True,
-                )
+        work = partial(run_once, scratch, quick=arguments.quick)
+        for job, figures in side_by_side(work, jobs, arguments.workers):
+            runs.add(job, figures)
 
     runs.train(product(arguments.sets, arguments.methods), arguments.seeds, run)
 

@@ -4,10 +4,7 @@ import argparse
 import importlib
 import json
 import sys
-import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +13,6 @@ import polars as pl
 import pytest
 
 from polyvec.data.dataset import Dataset
-from polyvec.errors import TrainingError
 
 STUDY = Path(__file__).parents[2] / "studies" / "guim"
 MODULES = ("sets", "recipes", "collect", "page", "run", "times")
@@ -269,29 +265,32 @@ def test_results_are_written_of_what_was_run_before_and_now(study, tmp_path, mon
     assert [one["set"] for one in told["differences"]] == ["ml100k"]
 
 
-def test_a_model_that_fails_is_named_and_what_was_in_training_beside_it_is_kept(
-    study, tmp_path, monkeypatch, capsys
-):
-    both_run = threading.Barrier(2, timeout=20)
-
-    def run_once(data, scratch, name, model, seed, *, quick):
-        both_run.wait()
-        if model == "GUIM C=4":
-            raise TrainingError("the loss is not finite")
-        time.sleep(0.2)  # ends after the other has failed
-        return users_table({1: 0.1}), RUN | {"seconds": 0.0}
-
-    run = study["run"]
-    monkeypatch.setattr(run, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
-    monkeypatch.setattr(run, "run_once", run_once)
-    monkeypatch.setattr(run, "QUICK_SETS", ("ml100k",))
-    monkeypatch.setattr(run.DataSet, "prepare", lambda *_, **__: None)
-    monkeypatch.setattr(run, "_known", lambda *_: (pl.Series([1]), np.array([3])))
-    arguments = argparse.Namespace(data=tmp_path, quick=True, choose_epochs=False, workers=2)
-    with pytest.raises(TrainingError):
-        run.train(arguments, tmp_path / "out", tmp_path)
-    assert "GUIM C=4, 0: failed; finished runs are kept" in capsys.readouterr().err
-    assert study["collect"].seeds_by_model(tmp_path / "out", "ml100k") == {"GUIM C=1": {0}}
+def test_what_is_known_of_users_is_kept_for_sets_that_are_complete_too(study, tmp_path, monkeypatch):
+    """Five users of 3 … 7 events; the last two of each are foretold."""
+    run, sets = study["run"], study["sets"]
+    data, out = tmp_path / "data", tmp_path / "out"
+    rows = [(f"u{u}", f"i{u}{e % 4}", e) for u in range(5) for e in range(u + 3)]
+    folder = data / sets.SETS["beauty"].folder
+    folder.mkdir(parents=True)
+    events = pl.DataFrame(rows, schema=["user_id", "item_id", "position"], orient="row")
+    events.write_parquet(folder / "events.parquet")
+    items = events.select("item_id").unique().with_columns(generated_text=pl.lit("a title"))
+    items.write_parquet(folder / "items.parquet")
+    study["collect"].add(out, "beauty", "GUIM C=1", 0, users_table({"u3": 0.5, "u4": 0.25}), RUN)
+    monkeypatch.setattr(run, "run_once", pytest.fail)  # nothing is missing
+    asked = argparse.Namespace(
+        data=data, quick=False, choose_epochs=False, sets=["beauty"], models=["GUIM C=1"], seeds=1, workers=1
+    )
+    run.train(asked, out, tmp_path)
+    users = pl.read_parquet(study["collect"].users_file(out, "beauty")).sort("user_id")
+    assert dict(users.select("user_id", "history").iter_rows()) == {
+        "u0": 1,
+        "u1": 2,
+        "u2": 3,
+        "u3": 4,
+        "u4": 4,
+    }
+    assert users["GUIM C=1/0"].to_list() == [None, None, None, 0.5, 0.25]
 
 
 @pytest.mark.parametrize("script", ["run", "times"])

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from itertools import islice
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from filelock import FileLock
 from scipy.stats import t
 
 from polyvec.artifact import write_whole
 from polyvec.evaluation.metrics import LEVEL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import numpy.typing as npt
@@ -87,6 +93,44 @@ def lies_within(found: Mapping[str, Any], least: float = -np.inf, most: float = 
     return "no" if high < least or most < low else "undecided"
 
 
+def paired_by_seed(ours: Mapping[int, float], theirs: Mapping[int, float], digits: int = 5) -> dict[str, Any]:
+    """:func:`over_runs` of the differences ``ours − theirs`` of the seeds that both have; one at least."""
+    return over_runs([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())], digits)
+
+
+def side_by_side(
+    work: Callable[..., Run], jobs: Sequence[tuple[Any, ...]], workers: int
+) -> Iterator[tuple[tuple[Any, ...], Run]]:
+    """Call ``work(*job)`` for every job, several at once, each in a process; yield jobs and what they found.
+
+    They come in the order in which they end, and are told on stderr. If one fails, those that wait are not
+    begun, those at work still end and are yielded, and then its exception is raised: nothing found is lost.
+    """
+    waiting = iter(jobs)
+    failures: list[BaseException] = []
+    running: dict[Future[Run], tuple[Any, ...]] = {}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        ended = 0
+        while True:
+            if not failures:
+                for job in islice(waiting, workers - len(running)):
+                    running[pool.submit(work, *job)] = job
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job, failure = running.pop(future), future.exception()
+                about = ", ".join(map(str, job))
+                ended += 1
+                if failure is not None:
+                    failures.append(failure)
+                    sys.stderr.write(f"{about}: failed; finished runs are kept\n")
+                    continue
+                yield job, future.result()
+                sys.stderr.write(f"{ended} of {len(jobs)}: {about}\n")
+    if failures:
+        raise failures[0]
+
+
 def read_runs(file: Path) -> list[dict[str, Any]]:
     """Lines of a JSON Lines file; none of one that is not there, nor one that was cut off."""
     lines = file.read_text("utf-8").splitlines(keepends=True) if file.exists() else []
@@ -94,11 +138,15 @@ def read_runs(file: Path) -> list[dict[str, Any]]:
 
 
 def add_run(file: Path, line: Mapping[str, Any]) -> None:
-    """Add a line to a JSON Lines file, in place of one that was cut off: numbers with five digits."""
-    if file.exists():
-        os.truncate(file, file.read_bytes().rfind(b"\n") + 1)
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(_rounded(line), ensure_ascii=False) + "\n")
+    """Add a line to a JSON Lines file, in place of one that was cut off: numbers with five digits.
+
+    Several processes may add to one file.
+    """
+    with FileLock(file.with_name(f"{file.name}.lock")):
+        if file.exists():
+            os.truncate(file, file.read_bytes().rfind(b"\n") + 1)
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(_rounded(line), ensure_ascii=False) + "\n")
 
 
 def _rounded(figures: Any) -> Any:
