@@ -177,7 +177,7 @@ def _table_2(results: Results) -> str:
     for name, models in results["sets"].items():
         rows = [
             [
-                model,
+                f"{model} ({' or '.join(models[model]['precision'])})",
                 *[_cell(models[model], "measures", task) for task in TASKS],
                 *_profile_cells(models[model]),
             ]
@@ -187,13 +187,8 @@ def _table_2(results: Results) -> str:
         ]
         labels = [f"{label} accuracy" for label in SETS[name].labels]
         header = ["", *[task.removesuffix(" all") for task in TASKS], *labels]
-        sections.append(f"{name} ({SETS[name].source}; {_precisions(models)}):\n\n" + table(header, rows))
+        sections.append(f"{name} ({SETS[name].source}):\n\n" + table(header, rows))
     return "\n\n".join(sections)
-
-
-def _precisions(models: Results) -> str:
-    """In which precision the models of a set multiplied matrices."""
-    return " or ".join(sorted({one for figures in models.values() for one in figures["precision"]}))
 
 
 def _figures(results: Results) -> str:
@@ -260,7 +255,7 @@ def _part(results: Results, part: str, title: str) -> str:
         chosen = [model for model, figures in models.items() if figures["part"] == part]
         rows = [
             [
-                model,
+                f"{model} ({' or '.join(models[model]['precision'])})",
                 *[_cell(models[model], "measures", task) for task in TASKS],
                 _told_difference(results, name, model),
             ]

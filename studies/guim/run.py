@@ -44,7 +44,7 @@ import polyvec
 from polyvec.evaluation.benchmark import per_user
 from polyvec.evaluation.probes import NETWORK, Features, FeedForward
 from polyvec.evaluation.rankers import EmbeddingsRanker
-from polyvec.evaluation.runs import side_by_side
+from polyvec.evaluation.runs import side_by_side, write_run
 from polyvec.evaluation.tasks.comparison import answer
 from polyvec.evaluation.tasks.next_item import without_seen
 from polyvec.evaluation.tasks.profile import label_column, profile
@@ -66,10 +66,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         out = arguments.out or Path(scratch)
         out.mkdir(parents=True, exist_ok=True)
-        train(arguments, out, Path(scratch))
-        results = {"command": COMMAND, **collect(out)}
-    if arguments.out is not None:
-        (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        try:
+            train(arguments, out, Path(scratch))
+        finally:  # of a study that is stopped, too
+            results = {"command": COMMAND, **collect(out)}
+            write_run(out / "results.json", results)
     for name, models in results["sets"].items():
         for model, figures in models.items():
             found = figures["measures"][LIST]

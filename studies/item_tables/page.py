@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
 from polyvec.evaluation.plots import curves, on_white, point
-from polyvec.evaluation.runs import over_runs, side_of_zero
+from polyvec.evaluation.runs import lies_within, paired_by_seed, side_of_zero
 
 Results = dict[str, Any]
 RARE = "recall@100 item 1–5"
@@ -27,6 +29,8 @@ LIST = "recall@100 all"
 CLUSTERED = ("clustered", "clustered_residual")
 TARGETS = {"1/50": 0.0, "1/200": 0.02}
 """Share of the full table's recall that clusters may lose at these bytes."""
+NARROW = 0.02
+"""Half of an interval, in parts of the full table's recall: of a wider one "not significant" says nothing."""
 
 
 def main() -> None:
@@ -56,40 +60,50 @@ def verdicts(name: str, tables: Results) -> list[str]:
         if full is None or not clustered:
             continue
         best = max(clustered, key=lambda one: _mean(clustered[one]))
-        change = _mean(clustered[best]) / _mean(full) - 1
-        rivals = {one: _mean(figures) for one, figures in here.items() if one not in CLUSTERED}
+        change = _less(clustered[best], full, LIST)
         words = "no significant loss" if not loss else f"at most {loss:.0%} lost"
-        kept = _less(clustered[best], full, LIST, 1 - loss)
-        line = f"**{name}, {share} of the bytes, {words}**: {_verdict(kept, loss)} "
-        line += f"(seeds: {len(kept['values'])}; {best} {change:+.1%}"
+        line = f"**{name}, {share} of the bytes, {words}**: {_verdict(change, full, loss)}. "
+        line += f"{best} {_relative(change, full)} (seeds: {len(change['values'])})"
+        rivals = {one: figures for one, figures in here.items() if one not in CLUSTERED}
         if rivals:
-            rival = max(rivals, key=lambda one: rivals[one])
-            line += f"; best of the others: {rival} {rivals[rival] / _mean(full) - 1:+.1%}"
-        lines.append(line + ").")
+            rival = max(rivals, key=lambda one: _mean(rivals[one]))
+            line += f"; best of the others: {rival} {_relative(_less(rivals[rival], full, LIST), full)}"
+        lines.append(line + ".")
     return lines + _rare(name, tables)
 
 
 def _rare(name: str, tables: Results) -> list[str]:
-    """Whether clusters find items of few events that a full table does not."""
-    found = {one: figures["measures"].get(RARE) for one, figures in tables.items() if "measures" in figures}
-    clustered = {one: mine for one, mine in found.items() if one.split()[0] in CLUSTERED and mine}
-    full = found.get("full")
-    if not full or not clustered:
+    """Which clusters find items of few events that a full table does not."""
+    full = tables.get("full", {})
+    told = {
+        table: side_of_zero(_less(figures, full, RARE))
+        for table, figures in tables.items()
+        if table.split()[0] in CLUSTERED and all(RARE in one.get("measures", {}) for one in (figures, full))
+    }
+    if not told:
         return []
-    best = max(clustered, key=lambda one: clustered[one]["mean"])
-    holds = side_of_zero(_less(tables[best], tables["full"], RARE))
-    return [
-        f"**{name}, clusters find items of 1–5 events better than the full table**: {holds} "
-        f"(recall@100 {cell(full)} of the full table, at best {cell(clustered[best])} of {best})."
+    parts = [
+        f"{word}: {', '.join(table for table, found in told.items() if found == found_as)}"
+        for found_as, word in (("yes", "better"), ("no", "worse"), ("undecided", "undecided"))
+        if found_as in told.values()
     ]
+    holds = "yes" if "yes" in told.values() else "no" if set(told.values()) == {"no"} else "undecided"
+    words = f"{name}, clusters find items of 1–5 events better than the full table"
+    return [f"**{words}**: {holds}. {'; '.join(parts)}."]
 
 
-def _less(figures: Results, full: Results, measure: str, share: float = 1) -> Results:
-    """What a table has more than a share of the full one's measure, over the seeds that both have."""
+def _less(figures: Results, full: Results, measure: str) -> Results:
+    """What a table has more of a measure than the full one, over the seeds that both have."""
     ours, theirs = (
         dict(zip(one["seeds"], one["measures"][measure]["values"], strict=True)) for one in (figures, full)
     )
-    return over_runs([ours[seed] - share * theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])
+    return paired_by_seed(ours, theirs)
+
+
+def _relative(change: Results, full: Results) -> str:
+    """A difference in percent of the full table's mean, with its interval."""
+    half = f" ± {change['half_width'] / _mean(full):.1%}" if "half_width" in change else ""
+    return f"{change['mean'] / _mean(full):+.1%}{half}"
 
 
 def _at(tables: Results, share: str) -> Results:
@@ -105,12 +119,13 @@ def _mean(figures: Results) -> float:
     return float(figures["measures"][LIST]["mean"])
 
 
-def _verdict(kept: Results, loss: float) -> str:
-    """Whether at most so much is lost; without an allowance, whether what is lost could be chance."""
-    found = side_of_zero(kept)
-    if loss or len(kept["values"]) == 1:
-        return found
-    return "no" if found == "no" else "yes"
+def _verdict(change: Results, full: Results, loss: float) -> str:
+    """Whether at most so much is lost; without an allowance, whether no loss is seen by a narrow interval."""
+    if loss:
+        return lies_within(change, least=-loss * _mean(full))
+    if side_of_zero(change) == "no":
+        return "no"
+    return "yes" if change.get("half_width", np.inf) <= NARROW * _mean(full) else "undecided"
 
 
 def by_bytes(tables: Results) -> dict[str, list[tuple[int, float, float, float]]]:

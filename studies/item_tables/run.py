@@ -38,7 +38,7 @@ from polyvec.data.options import PrepareOptions
 from polyvec.data.split import leave_last_out
 from polyvec.errors import UsageError
 from polyvec.evaluation.rankers import EmbeddingsRanker
-from polyvec.evaluation.runs import add_run, over_runs, read_runs, side_by_side
+from polyvec.evaluation.runs import add_run, over_runs, read_runs, side_by_side, write_run
 from polyvec.evaluation.tasks.comparison import ITEM_EVENTS, Question, answer
 from polyvec.evaluation.tasks.matching import ask, questions
 from polyvec.evaluation.tasks.next_item import without_seen
@@ -262,10 +262,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         out = arguments.out or Path(scratch)
         out.mkdir(parents=True, exist_ok=True)
-        train(arguments, out, Path(scratch))
-        results = {"command": COMMAND, "sets": collect(out)}
-    if arguments.out is not None:
-        (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        try:
+            train(arguments, out, Path(scratch))
+        finally:  # of a study that is stopped, too
+            results = {"command": COMMAND, "sets": collect(out)}
+            write_run(out / "results.json", results)
     print(json.dumps(results))
 
 

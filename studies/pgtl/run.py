@@ -37,7 +37,7 @@ from sklearn.metrics import roc_auc_score
 import polyvec
 from polyvec.data.dataset import parse_date
 from polyvec.data.market import Market, is_of_market
-from polyvec.evaluation.runs import add_run, over_runs, read_runs, side_by_side
+from polyvec.evaluation.runs import add_run, over_runs, read_runs, side_by_side, write_run
 from polyvec.systems import pgtl
 from polyvec.systems.pgtl.explain import gates_by_category
 from polyvec.systems.pgtl.fit import score
@@ -304,10 +304,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         out = arguments.out or Path(scratch)
         out.mkdir(parents=True, exist_ok=True)
-        train(arguments, out, Path(scratch))
-        results = {"command": COMMAND, "sets": collect(out)}
-    if arguments.out is not None:
-        (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        try:
+            train(arguments, out, Path(scratch))
+        finally:  # of a study that is stopped, too
+            results = {"command": COMMAND, "sets": collect(out)}
+            write_run(out / "results.json", results)
     print(json.dumps(results))
 
 

@@ -161,7 +161,7 @@ def _rounded(figures: Any) -> Any:
 
 
 def write_run(file: Path, figures: dict[str, Any]) -> None:
-    """Write what a run found, whole or not at all, so that a study that was stopped knows what is done."""
+    """Write figures as JSON, whole or not at all: a study that was stopped knows what is done."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(figures, default=float)
+    text = json.dumps(figures, indent=1, default=float, ensure_ascii=False) + "\n"
     write_whole(file, lambda unfinished: unfinished.write_text(text, "utf-8"))

@@ -104,7 +104,8 @@ def fit(
             alone, alone_progress = _train(
                 lessons, replace(config, method="target"), options, workspace / ALONE
             )
-            guard = _guard(progress.best, alone_progress.best or 0.0)
+            reached, own = progress.best, alone_progress.best or 0.0
+            guard = {"validation": reached, "target_alone": own, "pays": transfer_pays(reached, own)}
             if config.guard == "fall_back" and not guard["pays"]:
                 config, model, progress = alone.config, alone, alone_progress
         runs = [progress]
@@ -274,9 +275,9 @@ def score(network: PGTLNetwork, samples: Samples, role: Role) -> npt.NDArray[np.
     return scores
 
 
-def _guard(reached: float, alone: float) -> dict[str, Any]:
-    """Whether transfer pays: validation AUC of a method beside that of the target alone."""
-    return {"validation": reached, "target_alone": alone, "pays": reached >= alone + LEAST_GAIN}
+def transfer_pays(reached: float, alone: float) -> bool:
+    """Whether the guard keeps a method whose validation AUC is ``reached``, beside the target alone's."""
+    return reached >= alone + LEAST_GAIN
 
 
 def _train(
