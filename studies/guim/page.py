@@ -255,7 +255,7 @@ def _part(results: Results, part: str, title: str) -> str:
         chosen = [model for model, figures in models.items() if figures["part"] == part]
         rows = [
             [
-                f"{model} ({' or '.join(models[model]['precision'])})",
+                model,
                 *[_cell(models[model], "measures", task) for task in TASKS],
                 _told_difference(results, name, model),
             ]
