@@ -17,8 +17,10 @@ from typing import Any
 import click
 
 from polyvec.cli.main import VERBS, cli
-from polyvec.cli.run_options import SYSTEMS
+from polyvec.cli.run_options import STREAM, SYSTEMS
 from polyvec.evaluation.markdown import table
+from polyvec.systems.cel import LiteConfig
+from polyvec.systems.dupn.config import Task
 from polyvec.training.options import TrainingOptions
 
 WIDE: dict[str, Any] = {"terminal_width": 100, "max_content_width": 100}
@@ -57,7 +59,20 @@ def settings_page() -> str:
         for name in SYSTEMS
     }
     sections = [f"## {name}\n\n{_settings(made)}" for name, made in presets.items()]
-    return SETTINGS + "\n" + "\n\n".join([*sections, f"## training\n\n{_training(presets)}"]) + "\n"
+    others = [
+        f"## training\n\n{_training(presets)}",
+        f"## {STREAM}\n\n{_one(LiteConfig())}",
+        f"## dupn.tasks.NAME\n\nIn a file alone; `kind` has no default.\n\n{_one(Task(kind='next'))}",
+    ]
+    return SETTINGS + "\n" + "\n\n".join(sections + others) + "\n"
+
+
+def _one(config: Any) -> str:
+    """Settings that have no presets."""
+    rows = [
+        [_named(names), _values({"default": config}, names), text] for names, text in documented(type(config))
+    ]
+    return _left(table(["setting", "value", "what it is"], rows))
 
 
 def _settings(made: dict[str, tuple[Any, TrainingOptions]]) -> str:

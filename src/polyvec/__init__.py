@@ -7,7 +7,7 @@ The straight path, one function per arrow; everything is imported when it is fir
     dataset = polyvec.prepare("events.parquet", "shop.dataset", items="items.parquet")
     model = polyvec.fit(dataset, "shop.model")
     embeddings = polyvec.embed(model, dataset, "shop.emb")
-    ranking = polyvec.recommend(embeddings, [17850], k=10)
+    print(polyvec.recommend(embeddings, [17850], k=10).table())
 """
 
 from __future__ import annotations

@@ -37,6 +37,8 @@ PAIRED = (
     ("GUIM C=8", "GUIM-MH C=8"),
     ("GUIM C=4, D=32", "SASRec D=128"),
     (REFERENCE, "SASRec D=128"),
+    ("GUIM C=4, α=10", "GUIM C=1, α=10"),
+    ("GUIM C=8, α=10", "GUIM C=1, α=10"),
     (MIXTURE, "SASRec D=512"),
 )
 LIST = "CMP-L recall@100 all"

@@ -65,6 +65,9 @@ def verdicts(results: Results) -> list[str]:
     claims = (
         (MIXTURE, REFERENCE, "a user of 4 vectors beats a user of one (paper: +5.68 %)"),
         ("GUIM C=8", REFERENCE, "a user of 8 vectors beats a user of one"),
+        ("GUIM C=4, α=10", "GUIM C=1, α=10", "with the preset's α of 10, 4 vectors beat one"),
+        ("GUIM C=8, α=10", "GUIM C=1, α=10", "with the preset's α of 10, 8 vectors beat one"),
+        ("GUIM C=4, α=10", MIXTURE, "4 vectors with the preset's α of 10 beat 4 with the paper's 20"),
         ("GUIM C=8", MIXTURE, "8 vectors beat 4 (paper: recall nearly log-linear in C)"),
         ("GUI-EDI C=2", REFERENCE, "one vector twice as wide beats it (paper: GUI-EDI rises first)"),
         ("GUI-EDI C=4", "GUI-EDI C=2", "one four times as wide beats that (paper: it falls again)"),

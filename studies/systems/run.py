@@ -194,7 +194,9 @@ def main() -> None:
         for name in arguments.sets:
             log, folder = SETS[name], Path(scratch) / name
             results[name] = recalls(measure(log, arguments.data, folder, arguments.seeds))
-            command = f"python studies/systems/run.py DATA --sets {name} --seeds {arguments.seeds}"
+            command = (
+                f"python studies/systems/run.py DATA --keep FOLDER --sets {name} --seeds {arguments.seeds}"
+            )
             print(
                 f"python studies/leaderboard/run.py --add {folder / 'bench'} --name {name}_systems"
                 f" --title '{log.title}' --source '{log.source}' --command '{command}'",

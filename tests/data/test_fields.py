@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyvec.data.fields import SHARED, FieldVocabulary, ItemFields, ranges
+from polyvec.errors import DataError
 
 CATALOGUE = pl.DataFrame(
     {
@@ -56,9 +57,11 @@ def test_without_room_all_items_share_one_row() -> None:
 
 
 def test_unseen_items_and_items_of_another_type_fall_back_to_the_shared_row() -> None:
-    other = pl.DataFrame({"item_id": ["b", "new", "007"]})
+    nothing = {"category": None, "title": None}
+    other = pl.DataFrame({"item_id": ["b", "new", "007"]}).with_columns(**nothing)
     assert learned().encode(other).slots.tolist() == [1, SHARED, SHARED]
-    assert learned().encode(pl.DataFrame({"item_id": [1, 2]})).slots.tolist() == [SHARED, SHARED]
+    numbers = pl.DataFrame({"item_id": [1, 2]}).with_columns(**nothing)
+    assert learned().encode(numbers).slots.tolist() == [SHARED, SHARED]
 
 
 # --- categories
@@ -71,13 +74,26 @@ def test_every_category_has_a_row_and_no_category_has_none() -> None:
 
 
 def test_an_unseen_category_is_none() -> None:
-    unseen = pl.DataFrame({"item_id": ["a"], "category": ["TOYS"]})
+    unseen = pl.DataFrame({"item_id": ["a"], "category": ["TOYS"], "title": ["red"]})
     assert learned().encode(unseen).categories.tolist() == [0]
 
 
 def test_categories_may_be_numbers() -> None:
     catalogue = pl.DataFrame({"item_id": ["a", "b", "c"], "category": [7, None, 10]})
     assert learned(catalogue=catalogue).encode(catalogue).categories.tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize("column", ["category", "title"])
+def test_a_catalogue_without_what_a_model_has_learned_of_is_refused(column: str) -> None:
+    with pytest.raises(DataError, match=f"learned of the items' {column}, which this Dataset") as refused:
+        learned().encode(CATALOGUE.drop(column))
+    assert "--items" in str(refused.value)
+
+
+def test_what_was_not_learned_of_may_be_missing_or_be_there() -> None:
+    vocabulary = learned(catalogue=CATALOGUE.drop("title"))
+    assert vocabulary.encode(CATALOGUE.drop("title")).words.tolist() == []
+    assert vocabulary.encode(CATALOGUE).words.tolist() == []
 
 
 def test_a_catalogue_without_category_and_title_has_ids_alone() -> None:
@@ -119,7 +135,8 @@ def test_the_most_frequent_words_have_rows_and_ties_go_by_the_alphabet() -> None
 
 def test_unseen_words_are_left_out() -> None:
     vocabulary = learned()
-    fields = vocabulary.encode(pl.DataFrame({"item_id": ["x", "y"], "title": ["blue train", "blue"]}))
+    unseen = {"item_id": ["x", "y"], "category": ["toys"] * 2, "title": ["blue train", "blue"]}
+    fields = vocabulary.encode(pl.DataFrame(unseen))
     assert words_of(vocabulary, fields, 0) == ["train"]
     assert words_of(vocabulary, fields, 1) == []
 

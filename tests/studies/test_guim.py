@@ -161,7 +161,7 @@ def test_the_page_tells_what_is_there_and_what_is_not_yet(study, tmp_path):
 
     assert "a user of 4 vectors beats a user of one (paper: +5.68 %)**: holds on 1 of 1 sets" in text
     assert "4 CLS tokens beat 4 heads (Figures 2, 3)**: not measured yet" in text
-    assert "| GUIM C=1 | 0.2000 | – | – | 0.7500 |" in text
+    assert "| GUIM C=1 (float32) | 0.2000 | – | – | 0.7500 |" in text
 
 
 def test_profiles_are_compared_by_seed(study, tmp_path):

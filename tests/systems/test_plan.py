@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from polyvec.data.dataset import Dataset
 from polyvec.systems import cel, guim, sasrec
 from polyvec.systems.guim import GUIMConfig
+from polyvec.systems.plan import Plan
 from polyvec.training import checkpoint, loop
 from polyvec.training.options import TrainingOptions
 from polyvec.training.rehearsal import num_bytes
@@ -81,6 +83,15 @@ def test_sasrec(
 ) -> None:
     config = sasrec.SASRecConfig(width=16, num_layers=1, num_heads=2, max_length=8, **changes)
     check(sasrec, shop, tmp_path / "m", checkpoints, config, short())
+
+
+def test_without_options_a_system_is_trained_as_its_preset_says(shop: Dataset) -> None:
+    def told(found: Plan) -> Plan:
+        return replace(found, process=0)  # measured
+
+    assert told(guim.plan(shop)) == told(guim.plan(shop, *guim.default()))
+    assert told(guim.plan(shop)) != told(guim.plan(shop, guim.default()[0], TrainingOptions()))
+    assert told(sasrec.plan(shop)) == told(sasrec.plan(shop, *sasrec.default()))
 
 
 def test_the_model_that_is_kept_after_a_second_run_on_everything(

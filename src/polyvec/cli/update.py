@@ -56,11 +56,12 @@ def command(model: Path, dataset: Path, **options: Unpack[Options]) -> None:
     """Let a Model (dupn, guim, cel-lite) learn the events of a Dataset that came after those it knows.
 
     The Dataset has the new events and those before them, the histories; for cel-lite the new ones alone. What
-    is new is foretold first, then learned in one pass. The Model is replaced once all is learned and it is no
-    worse than before; whatever interrupts the work leaves the old one whole. `rollback` is the way back.
+    is new is foretold first, then learned in one pass. The Model is replaced once all is learned and, of dupn
+    and guim, it is no worse than before; whatever interrupts the work leaves the old one whole. `rollback` is
+    the way back.
 
     \b
-    polyvec prepare log/*.parquet --out today.dataset --overwrite
+    polyvec prepare log/*.parquet --items items.parquet --out today.dataset --overwrite
     polyvec update shop.model today.dataset
     polyvec update shop.model today.dataset --set learning_rate=1e-4 --resume --no-gate
     polyvec prepare february.csv --out february.dataset

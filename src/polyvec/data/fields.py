@@ -9,9 +9,11 @@ import numpy as np
 import polars as pl
 
 from polyvec.data.item_sets import expand_ranges
+from polyvec.errors import DataError
 from polyvec.ids import Vocabulary
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -108,7 +110,14 @@ class FieldVocabulary:
         )
 
     def encode(self, item_table: pl.DataFrame) -> ItemFields:
-        """Fields of any catalogue ``[N]``; ids, categories and words without a row fall back to none."""
+        """Fields of any catalogue ``[N]``; ids, categories and words without a row fall back to none.
+
+        Raises
+        ------
+        DataError
+            See :func:`check_catalogue`.
+        """
+        check_catalogue(item_table, {"category": self.categories, "title": self.words})
         words, word_offsets = rows_of_lists(self.words, titles_as_words(item_table))
         return ItemFields(
             slots=self.popular.rows(item_table["item_id"]) + 1,
@@ -137,6 +146,31 @@ def ranges(starts: npt.NDArray[Any], stops: npt.NDArray[Any]) -> npt.NDArray[np.
     [5, 6, 7, 0, 1]
     """
     return expand_ranges(starts, stops)[1]
+
+
+def check_catalogue(item_table: pl.DataFrame, learned: Mapping[str, Vocabulary]) -> None:
+    """Refuse a catalogue without a column that a Model has learned of: its items would be read without it.
+
+    Parameters
+    ----------
+    item_table
+        The catalogue.
+    learned
+        What the Model knows of each column; of an empty one it has learned nothing.
+
+    Raises
+    ------
+    DataError
+        If there is no such column.
+    """
+    missing = [name for name, known in learned.items() if len(known) and name not in item_table.columns]
+    if missing:
+        raise DataError(
+            f"the Model has learned of the items' {' and '.join(missing)}, which this Dataset does not tell",
+            column=missing[0],
+            expected=f"a catalogue with {', '.join(learned)}",
+            mend="prepare it like the Dataset that the Model was fitted to: polyvec prepare … --items FILE",
+        )
 
 
 def texts_of(item_table: pl.DataFrame, column: str) -> pl.Series:

@@ -76,7 +76,7 @@ def test_an_item_is_encoded_from_its_category_and_title_alone(fitted: GUIM, shop
     vectors = fitted.encode_items(catalogue)
     assert np.array_equal(vectors[0], vectors[1])
     assert not np.allclose(vectors[0], vectors[2], atol=1e-4)
-    nothing = fitted.encode_items(pl.DataFrame({"item_id": ["unheard-of"]}))
+    nothing = fitted.encode_items(catalogue[3:].with_columns(category=None, title=None))
     np.testing.assert_allclose(vectors[3], nothing[0], atol=1e-6)
     assert np.isfinite(vectors).all()
 
@@ -86,7 +86,7 @@ def test_states_of_items_are_warm_cold_or_empty_with_their_training_events(
 ) -> None:
     catalogue = pl.DataFrame(
         {"item_id": ["i0", "unsold", "new", "nothing"], "category": ["toys", "toys", "books", None]}
-    )
+    ).with_columns(title=None)
     state, events = fitted.item_states(catalogue)
     assert [STATES[code] for code in state] == ["warm", "cold", "cold", "empty"]
     trained = dict(fitted.trained_items.iter_rows())

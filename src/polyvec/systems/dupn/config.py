@@ -112,7 +112,7 @@ class DUPNConfig:
         history instead of the LSTM. See :mod:`polyvec.systems.dupn.rivals`, and :data:`ANSWERS` for the kinds
         of task that each answers.
     tasks
-        By name. None stands for those that the data, and the model, can answer: see
+        By name, in a file alone. None stands for those that the data, and the model, can answer: see
         :func:`polyvec.systems.dupn.tasks.tasks_of`.
     max_length
         N, latest events of a history.

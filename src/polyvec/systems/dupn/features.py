@@ -12,7 +12,14 @@ import polars as pl
 import torch
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY
-from polyvec.data.fields import WORD, frequent_words, rows_of_lists, texts_of, titles_as_words
+from polyvec.data.fields import (
+    WORD,
+    check_catalogue,
+    frequent_words,
+    rows_of_lists,
+    texts_of,
+    titles_as_words,
+)
 from polyvec.data.item_sets import expand_ranges
 from polyvec.errors import DataError, nearest_name
 from polyvec.ids import Vocabulary
@@ -328,6 +335,7 @@ class Encoder:
 
 def item_rows(item_table: pl.DataFrame, fields: Fields) -> tuple[Ints, Ints, Ints]:
     """Rows of the fields of a catalogue's items ``[N, F]``, their title words, and offsets ``[N + 1]``."""
+    check_catalogue(item_table, {**fields.items, "title": fields.words})
     codes = [
         known.rows(item_table[ITEM_ID] if name == ITEM_ID else texts_of(item_table, name)) + 1
         for name, known in fields.items.items()

@@ -84,7 +84,8 @@ class GUIMConfig:
         Events in the target window where the data has an order instead of timestamps.
     habits
         Weights of a user's own items and of what sells now in rankings: see :mod:`polyvec.retrieval.habits`.
-        None chooses them on validation: repeats on any, the trend on a later window only.
+        None chooses them on validation: repeats on any, the trend on a later window only. In a file alone:
+        ``habits = [w, b]``.
     max_length, max_targets
         Latest events of a history and first events of a target window that are used.
     """

@@ -17,7 +17,7 @@ from polyvec.retrieval.habits import Weights
 from polyvec.systems.budget import within_budget
 from polyvec.systems.folder import REFIT, check_refit, claim_workspace, run_name, told_by, write_model
 from polyvec.systems.guim.card import model_card
-from polyvec.systems.guim.config import GUIMConfig
+from polyvec.systems.guim.config import GUIMConfig, default
 from polyvec.systems.guim.model import GUIM
 from polyvec.systems.guim.objective import Objective
 from polyvec.systems.guim.validation import Validator
@@ -59,7 +59,7 @@ def fit(
         The Model folder, whole or absent. While training, all that a resumed run needs lies in a hidden
         folder beside it.
     config, options
-        What to train, and how.
+        What to train, and how; those of the preset ``default`` without.
     until
         For timestamps: nothing at or after this time is read. None reads everything.
     held_back
@@ -87,7 +87,7 @@ def fit(
         If the data has no such moment: see :func:`polyvec.data.split.check_moment`; or if ``refit`` has no
         validation to follow.
     """
-    out, config, options = Path(out), config or GUIMConfig(), options or TrainingOptions()
+    out, config, options = Path(out), config or default()[0], options or default()[1]
     config = settled(
         dataset, config, options, until=until, held_back=held_back, validation=validation, refit=refit
     )
@@ -152,7 +152,7 @@ def plan(
     refit: bool = False,
 ) -> Plan:
     """Tell what :func:`fit` would take, of two runs the second; parameters and errors are the same."""
-    config, options = config or GUIMConfig(), options or TrainingOptions()
+    config, options = config or default()[0], options or default()[1]
     config = settled(
         dataset, config, options, until=until, held_back=held_back, validation=validation, refit=refit
     )

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from polyvec.data.fields import frequent_words, ranges, rows_of_lists, texts_of, titles_as_words
+from polyvec.data.fields import (
+    check_catalogue,
+    frequent_words,
+    ranges,
+    rows_of_lists,
+    texts_of,
+    titles_as_words,
+)
 from polyvec.data.market import Market, Statistics, entities
 from polyvec.ids import Vocabulary
 
@@ -161,6 +168,7 @@ class Texts:
 
     def encode(self, item_table: pl.DataFrame) -> list[Bags]:
         """Bags of the items of any catalogue ``[N]``, one by field; what has no row is left out."""
+        check_catalogue(item_table, self.known)
         found, first = [], 0
         for name, vocabulary in self.known.items():
             if name == "title":

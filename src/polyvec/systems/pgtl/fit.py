@@ -16,7 +16,7 @@ from polyvec.errors import DataError, UsageError
 from polyvec.evaluation.classification import auc
 from polyvec.systems.folder import REFIT, check_refit, claim_workspace, run_name, told_by, write_model
 from polyvec.systems.pgtl.card import model_card
-from polyvec.systems.pgtl.config import PGTLConfig
+from polyvec.systems.pgtl.config import PGTLConfig, default
 from polyvec.systems.pgtl.features import STRONG, UNRELATED, WEAK, Texts
 from polyvec.systems.pgtl.model import PGTL, SYSTEM, encode, relations_of
 from polyvec.systems.pgtl.network import SINGLE, SOURCE, TARGET, PGTLNetwork
@@ -92,7 +92,7 @@ def fit(
     UsageError
         If a market is not named or not in the data, or ``refit`` has no validation to follow.
     """
-    out, config, options = Path(out), config or PGTLConfig(), options or TrainingOptions()
+    out, config, options = Path(out), config or default()[0], options or default()[1]
     _check(config, held_back, validation, refit=refit)
     until = dataset.time_span[1] + 1 if until is None else until
     settings = {SYSTEM: asdict(config), "training": asdict(options), "moment": [until, validation, refit]}
@@ -129,7 +129,7 @@ def plan(
     refit: bool = False,
 ) -> Plan:
     """Tell what :func:`fit` would take; parameters and errors are the same."""
-    config, options = config or PGTLConfig(), options or TrainingOptions()
+    config, options = config or default()[0], options or default()[1]
     _check(config, held_back, validation, refit=refit)
     until = dataset.time_span[1] + 1 if until is None else until
     validates = validation != "none" and not refit

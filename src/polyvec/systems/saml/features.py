@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY
-from polyvec.data.fields import texts_of
+from polyvec.data.fields import check_catalogue, texts_of
 from polyvec.data.item_sets import expand_ranges
 from polyvec.data.market import SCENARIO, Market, Statistics
 from polyvec.errors import DataError, UsageError, nearest_name
@@ -219,6 +219,7 @@ class Encoder:
     def of(cls, dataset: Dataset, fields: Fields) -> Encoder:
         """Look up a catalogue and its users."""
         table = dataset.item_table
+        check_catalogue(table, fields.items)
         codes = [
             known.rows(table[ITEM_ID] if name == ITEM_ID else texts_of(table, name)) + 1
             for name, known in fields.items.items()

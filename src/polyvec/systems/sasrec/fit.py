@@ -30,7 +30,7 @@ from polyvec.systems.folder import (
     write_model,
 )
 from polyvec.systems.plan import Plan
-from polyvec.systems.sasrec.config import SASRecConfig
+from polyvec.systems.sasrec.config import SASRecConfig, default
 from polyvec.systems.sasrec.model import SYSTEM, SASRec
 from polyvec.systems.sasrec.objective import Objective
 from polyvec.training.cluster_steps import cluster_steps
@@ -69,7 +69,7 @@ def fit(
         The Model folder, whole or absent. While training, all that a resumed run needs lies in a hidden
         folder beside it.
     config, options
-        What to train, and how.
+        What to train, and how; those of the preset ``default`` without.
     until
         For timestamps: nothing at or after this time is read. None reads everything.
     held_back
@@ -95,7 +95,7 @@ def fit(
     UsageError
         If the data has no such moment, or ``refit`` has no validation to follow.
     """
-    out, config, options = Path(out), config or SASRecConfig(), options or TrainingOptions()
+    out, config, options = Path(out), config or default()[0], options or default()[1]
     config = settled(
         dataset, config, options, until=until, held_back=held_back, validation=validation, refit=refit
     )
@@ -155,7 +155,7 @@ def plan(
     refit: bool = False,
 ) -> Plan:
     """Tell what :func:`fit` would take, of two runs the second; parameters and errors are the same."""
-    config, options = config or SASRecConfig(), options or TrainingOptions()
+    config, options = config or default()[0], options or default()[1]
     config = settled(
         dataset, config, options, until=until, held_back=held_back, validation=validation, refit=refit
     )
