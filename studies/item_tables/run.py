@@ -48,6 +48,7 @@ from polyvec.systems import guim, sasrec
 COMMAND = "python studies/item_tables/run.py DATA --out studies/item_tables"
 RUNS = "runs.jsonl"
 MODEL = "model"
+ALPHA = 20.0  # of the default preset when the study began
 SHARES = {"1/10": 10, "1/50": 50, "1/200": 200}
 KINDS = ("clustered", "clustered_residual", "hash", "double_hash", "quotient_remainder", "popular")
 MEASURES = [("all", "recall@100"), ("all", "ndcg@10"), *((part, "recall@100") for part in ITEM_EVENTS)]
@@ -110,13 +111,13 @@ class DataSet:
 
 SETS = {
     "GUIM, Online Retail": DataSet(
-        "uci_online_retail", "guim", cutoff="2011-11-01", options={"epochs": 3}
+        "uci_online_retail", "guim", cutoff="2011-11-01", changes={"alpha": ALPHA}, options={"epochs": 3}
     ),
     "GUIM, Beauty": DataSet(
         "amazon_beauty",
         "guim",
         targets=2,
-        changes={"target_events": 2, "num_cutoffs": 4, "max_length": 50},
+        changes={"alpha": ALPHA, "target_events": 2, "num_cutoffs": 4, "max_length": 50},
         options={"epochs": 3},
     ),
     "SASRec, Beauty": DataSet(

@@ -109,7 +109,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {  # option: (another value, wh
     "start": ("bert", {}),
     "competing": (False, {}),
     "user_heads": (2, {"num_vectors": 1}),
-    "alpha": (10.0, {}),
+    "alpha": (20.0, {}),
     "mixture": ("attention", {}),
     "sharpness": (5.0, SOFT),
     "masking": (0.5, {}),

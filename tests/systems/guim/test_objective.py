@@ -46,7 +46,10 @@ def make(shop: Dataset, tiny: Callable[..., GUIMConfig]) -> Make:
 
 def scores(vectors_CD: Tensor, items_MD: Tensor) -> list[float]:
     """α max_c cos(u_c, v_j) for every item (eq. 3); one vector for a masked event."""
-    return [20 * max(float(torch.cosine_similarity(u, v, dim=0)) for u in vectors_CD) for v in items_MD]
+    return [
+        GUIMConfig.alpha * max(float(torch.cosine_similarity(u, v, dim=0)) for u in vectors_CD)
+        for v in items_MD
+    ]
 
 
 def info_nce(table: list[float], positive: int, negatives: list[int]) -> float:

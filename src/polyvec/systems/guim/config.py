@@ -57,7 +57,7 @@ class GUIMConfig:
         0 is GUIM. H > 0 with ``num_vectors=1`` is GUIM-MH: the user's vectors are the H heads of one more
         self-attention layer (4.3.2).
     alpha
-        α, scale of the cosine (eq. 2, 3).
+        α, scale of the cosine (eq. 2, 3); 20 in the paper.
     mixture, sharpness
         How C cosines become a score while training: see :func:`polyvec.objectives.matching.mix`.
     masking
@@ -107,7 +107,7 @@ class GUIMConfig:
     start: Literal["bert", "pooling"] = "pooling"
     competing: bool = True
     user_heads: Annotated[int, Field(ge=0)] = 0
-    alpha: Annotated[float, Field(gt=0)] = 20.0
+    alpha: Annotated[float, Field(gt=0)] = 10.0
     mixture: Mixture = "max"
     sharpness: Annotated[float, Field(gt=0)] = 20.0
     masking: Share = 0.15
@@ -165,6 +165,7 @@ def paper(num_vectors: int = 4) -> tuple[GUIMConfig, TrainingOptions]:
         gelu=True,
         start="bert",
         competing=False,
+        alpha=20.0,
         masked_weight=1.0,
         weighting="pairs",
         negatives="sampled",
