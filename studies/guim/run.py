@@ -9,9 +9,9 @@ DATA holds the folders that sets.py names, each with events.parquet (and items.p
 sources are named there. Every run becomes a line of OUT/runs.jsonl, and rows of OUT/users/SET.parquet: the
 study can be stopped and started again at any time, and run in parts; results.json is made anew of all of
 them, page.py makes the page of it. Without ``--out`` nothing is kept. ``--choose-epochs`` trains GUIM with
-C = 1 and C = 4 without the window before the test's and prints recall@100 on it after every epoch: how the
-number of epochs in sets.py was chosen, before any test was asked. ``times.py`` measures what an epoch
-costs.
+C = 1 and C = 4, or ``--models``, without the window before the test's and prints recall@100 on it after every
+epoch: how the number of epochs in sets.py was chosen, before any test was asked, and the preset's α.
+``times.py`` measures what an epoch costs.
 
 Protocol: sets with timestamps are cut in time (a year of history, the 30 days after the cut-off foretold);
 sets with an order only hold back the last events of every user, items of the history are taken out of the
@@ -89,6 +89,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="models trained side by side, a thread each")
     parser.add_argument("--choose-epochs", action="store_true", help="validation curves, and no test")
+    parser.add_argument("--epochs", type=int, default=MOST_EPOCHS, help="at most, of --choose-epochs")
     parser.add_argument("--out", type=Path, help="folder of runs.jsonl, users/ and results.json")
     parser.add_argument(
         "--quick", action="store_true", help="two sets, two models, few users: under a minute"
@@ -150,10 +151,12 @@ def choose_epochs(arguments: argparse.Namespace) -> dict[str, dict[str, list[flo
         with tempfile.TemporaryDirectory() as scratch:
             folder, chosen = Path(scratch), SETS[name]
             dataset = chosen.prepare(arguments.data, folder / "dataset", quick=arguments.quick)
-            for model in QUICK_MODELS:
+            for model in _chosen(arguments) if arguments.models else QUICK_MODELS:
                 recipe = recipes()[model]
                 config = replace(recipe.config, **chosen.guim)
-                options = replace(recipe.options, epochs=2 if arguments.quick else MOST_EPOCHS, patience=2)
+                options = replace(
+                    recipe.options, epochs=2 if arguments.quick else arguments.epochs, patience=2
+                )
                 moment = chosen.moment(dataset)
                 guim.fit(dataset, folder / model, config, options, **moment, validation="window")
                 epochs = epochs_of(folder / model)
