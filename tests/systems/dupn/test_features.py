@@ -112,15 +112,20 @@ def test_the_profile_is_what_the_latest_event_before_said(dataset, config):
     assert (genders == np.array(["f", "m"])[samples.users[some] % 2]).all()
 
 
-def test_what_is_not_known_is_row_zero_and_missing_columns_are_passed_over(dataset, config):
+def test_what_is_not_known_is_row_zero_and_missing_columns_of_events_are_passed_over(dataset, config):
     _, samples, fields = encoded(dataset, config, profile_fields=("gender",))
-    strange = replace(dataset, columns={}, codes={}, item_table=dataset.item_table.drop("brand", "title"))
+    nameless = dataset.item_table.with_columns(brand=None, title=None)
+    strange = replace(dataset, columns={}, codes={}, item_table=nameless)
     batch = Encoder.of(strange, fields).batch({"": samples}, CPU)
     assert (batch.properties[:, 0] == 0).all()
     assert (batch.users == 0).all()
     brand = list(fields.items).index("brand")
     assert (batch.items.codes[:, brand] == 0).all()
     assert len(batch.items.words) == 0
+    with pytest.raises(DataError, match="learned of the items' brand"):
+        Encoder.of(replace(dataset, item_table=dataset.item_table.drop("brand")), fields).batch(
+            {"": samples}, CPU
+        )
     with pytest.raises(DataError, match="no texts 'sex'"):
         Fields.learn(dataset, replace(config, profile_fields=("sex",)), dataset.times < 30 * DAY)
 

@@ -93,7 +93,7 @@ def test_texts_have_rows_field_by_field_and_unknown_ones_none():
     assert as_lists(ids) == [[1], [0], [], [3], [], [2]]
     assert as_lists(categories) == [[4], [4], [4], [5], [], [5]]
     assert [len(one) for one in as_lists(words)] == [2, 2, 0, 2, 1, 0]
-    new = pl.DataFrame({"item_id": ["z"], "title": ["red thing"]})
+    new = pl.DataFrame({"item_id": ["z"], "category": [None], "title": ["red thing"]})
     ids, categories, words = texts.encode(new)
     assert (as_lists(ids), as_lists(categories)) == ([[]], [[]])
     assert as_lists(words)[0] == as_lists(texts.encode(catalogue())[2])[0][:1]
