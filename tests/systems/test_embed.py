@@ -143,6 +143,7 @@ def test_users_without_events_share_the_learned_prior_and_strangers_are_encoded(
             ("u000", "i0", UNTIL - DAY),
             ("u000", "i0", UNTIL + DAY),
         ],
+        pl.DataFrame({"item_id": ["i0", "i3", "never seen"]}).with_columns(category=None, title=None),
     )
     embeddings = embed(fitted, strangers, tmp_path / "e", until=UNTIL + 20 * DAY)
     users = dict(zip(embeddings.users.ids.series, embeddings.users.vectors, strict=True))

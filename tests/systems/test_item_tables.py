@@ -138,7 +138,7 @@ def guim_changes(objective: Objective, batch: Batch, told: Told, places_M: Tenso
             moved_MD = items_MD.clone()
             moved_MD[place] = f_i.with_ids(fields, ids_MX[:, None])[place, 0]
             cosines = torch.nn.functional.cosine_similarity(users_BCD[:, :, None], moved_MD, dim=-1)
-            scores_BM = 20 * cosines.amax(dim=1)
+            scores_BM = objective.config.alpha * cosines.amax(dim=1)
             losses.append((weights_P * -scores_BM.log_softmax(dim=1)[users_P, items_P]).sum())
     table = torch.stack(losses).view(len(places_M), -1)
     return table - table[:, :1]
