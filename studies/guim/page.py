@@ -18,7 +18,7 @@ from sets import SETS
 
 from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
 from polyvec.evaluation.plots import curves, on_white, point
-from polyvec.evaluation.runs import over_runs, side_of_zero
+from polyvec.evaluation.runs import by_seed, paired_by_seed, side_of_zero
 
 TASKS = ("CMP-L recall@100 all", "CMP-S recall@100 all", "CMP-N recall@100 all")
 NUMBERS = (1, 2, 3, 4, 8, 16, 32)
@@ -114,11 +114,9 @@ def _profiles(results: Results) -> str:
     for name, models in results["sets"].items():
         one, four = (models.get(model, {"profiles": {}}) for model in (REFERENCE, MIXTURE))
         for key in [key for key in four["profiles"] if key.endswith(" accuracy") and key in one["profiles"]]:
-            before, after = (
-                dict(zip(each["seeds"], each["profiles"][key]["values"], strict=True)) for each in (one, four)
-            )
+            before, after = (by_seed(each["seeds"], each["profiles"][key]) for each in (one, four))
             shared = sorted(before.keys() & after.keys())
-            found = over_runs([after[seed] - before[seed] for seed in shared])
+            found = paired_by_seed(after, before)
             holds += side_of_zero(found) == "yes"
             relative = found["mean"] / np.mean([before[seed] for seed in shared])
             half = f" ± {found['half_width']:.3f}" if "half_width" in found else ""

@@ -44,7 +44,7 @@ import polyvec
 from polyvec.evaluation.benchmark import per_user
 from polyvec.evaluation.probes import NETWORK, Features, FeedForward
 from polyvec.evaluation.rankers import EmbeddingsRanker
-from polyvec.evaluation.runs import side_by_side, write_run
+from polyvec.evaluation.runs import run_study, side_by_side
 from polyvec.evaluation.tasks.comparison import answer
 from polyvec.evaluation.tasks.next_item import without_seen
 from polyvec.evaluation.tasks.profile import label_column, profile
@@ -63,14 +63,7 @@ def main() -> None:
     if arguments.choose_epochs:
         print(json.dumps(choose_epochs(arguments)))
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        out = arguments.out or Path(scratch)
-        out.mkdir(parents=True, exist_ok=True)
-        try:
-            train(arguments, out, Path(scratch))
-        finally:  # of a study that is stopped, too
-            results = {"command": COMMAND, **collect(out)}
-            write_run(out / "results.json", results)
+    results = run_study(COMMAND, arguments.out, partial(train, arguments), collect)
     for name, models in results["sets"].items():
         for model, figures in models.items():
             found = figures["measures"][LIST]

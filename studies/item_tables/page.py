@@ -14,7 +14,7 @@ import numpy as np
 
 from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
 from polyvec.evaluation.plots import curves, on_white, point
-from polyvec.evaluation.runs import lies_within, paired_by_seed, side_of_zero
+from polyvec.evaluation.runs import by_seed, lies_within, paired_by_seed, side_of_zero
 
 Results = dict[str, Any]
 RARE = "recall@100 item 1–5"
@@ -94,9 +94,7 @@ def _rare(name: str, tables: Results) -> list[str]:
 
 def _less(figures: Results, full: Results, measure: str) -> Results:
     """What a table has more of a measure than the full one, over the seeds that both have."""
-    ours, theirs = (
-        dict(zip(one["seeds"], one["measures"][measure]["values"], strict=True)) for one in (figures, full)
-    )
+    ours, theirs = (by_seed(one["seeds"], one["measures"][measure]) for one in (figures, full))
     return paired_by_seed(ours, theirs)
 
 

@@ -38,7 +38,7 @@ from polyvec.data.options import PrepareOptions
 from polyvec.data.split import leave_last_out
 from polyvec.errors import UsageError
 from polyvec.evaluation.rankers import EmbeddingsRanker
-from polyvec.evaluation.runs import add_run, over_runs, read_runs, side_by_side, write_run
+from polyvec.evaluation.runs import add_run, over_runs, read_runs, run_study, side_by_side
 from polyvec.evaluation.tasks.comparison import ITEM_EVENTS, Question, answer
 from polyvec.evaluation.tasks.matching import ask, questions
 from polyvec.evaluation.tasks.next_item import without_seen
@@ -221,7 +221,7 @@ def read(out: Path) -> dict[str, dict[str, dict[int, dict[str, Any]]]]:
 
 
 def collect(out: Path) -> dict[str, Any]:
-    """By set and table: measures over seeds, bytes and rows; what was refused, and why."""
+    """``sets``, by set and table: measures over seeds, bytes and rows; what was refused, and why."""
     runs, found = read(out), {}
     for name in (one for one in SETS if one in runs):
         tables = ["full", "int8", *tables_of(SETS[name])[1:]]
@@ -230,7 +230,7 @@ def collect(out: Path) -> dict[str, Any]:
             table: _summary(list(figures.values())) | {"seeds": list(figures)}
             for table, figures in seeds.items()
         }
-    return found
+    return {"sets": found}
 
 
 def _summary(figures: list[dict[str, Any]]) -> dict[str, Any]:
@@ -260,15 +260,7 @@ def main() -> None:
         parser.error("--out is missing: the folder in which finished models' figures are kept between calls")
     if arguments.out is not None and arguments.quick:
         parser.error("--quick trains small models for a moment: they are not kept, leave out --out")
-    with tempfile.TemporaryDirectory() as scratch:
-        out = arguments.out or Path(scratch)
-        out.mkdir(parents=True, exist_ok=True)
-        try:
-            train(arguments, out, Path(scratch))
-        finally:  # of a study that is stopped, too
-            results = {"command": COMMAND, "sets": collect(out)}
-            write_run(out / "results.json", results)
-    print(json.dumps(results))
+    print(json.dumps(run_study(COMMAND, arguments.out, partial(train, arguments), collect)))
 
 
 def train(arguments: argparse.Namespace, out: Path, scratch: Path) -> None:

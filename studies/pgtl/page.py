@@ -14,7 +14,7 @@ from typing import Any
 
 from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
 from polyvec.evaluation.plots import curves, on_white, point
-from polyvec.evaluation.runs import lies_within, over_runs, paired_by_seed, side_of_zero
+from polyvec.evaluation.runs import by_seed, lies_within, over_runs, paired_by_seed, side_of_zero
 from polyvec.systems.pgtl.fit import transfer_pays
 
 Results = dict[str, Any]
@@ -131,8 +131,8 @@ def _shuffled(planted: Results) -> list[str]:
 
 def _guarded(name: str, methods: Results) -> str:
     """Whether the guard keeps a large market that misleads from doing harm."""
-    ours, alone = (_by_seed(methods[one], methods[one]["auc"]) for one in (OURS, ALONE))
-    reached, own = (_by_seed(methods[one], methods[one]["validation"]) for one in (OURS, ALONE))
+    ours, alone = (by_seed(methods[one]["seeds"], methods[one]["auc"]) for one in (OURS, ALONE))
+    reached, own = (by_seed(methods[one]["seeds"], methods[one]["validation"]) for one in (OURS, ALONE))
     shared = ours.keys() & alone.keys()
     kept = {seed: ours[seed] for seed in shared if transfer_pays(reached[seed], own[seed])}
     gained = paired_by_seed({seed: alone[seed] for seed in shared} | kept, alone, digits=4)
@@ -167,7 +167,7 @@ def _above_counting(name: str, methods: Results, counted: str) -> str:
 
 def _compared(words: str, one: tuple[Results, Results], other: tuple[Results, Results]) -> str:
     """Verdict on the difference of two figures, each with its method, paired by seed."""
-    ours, theirs = _by_seed(*one), _by_seed(*other)
+    ours, theirs = (by_seed(method["seeds"], figure) for method, figure in (one, other))
     if not ours.keys() & theirs.keys():
         return f"**{words}**: not measured yet."
     found = paired_by_seed(ours, theirs, digits=4)
@@ -175,10 +175,6 @@ def _compared(words: str, one: tuple[Results, Results], other: tuple[Results, Re
         f"**{words}**: {side_of_zero(found)}. {cell(one[1])} against {cell(other[1])}; difference "
         f"{cell(found)} (seeds: {len(found['values'])})."
     )
-
-
-def _by_seed(method: Results, figure: Results) -> dict[int, float]:
-    return dict(zip(method["seeds"], figure["values"], strict=True))
 
 
 def by_size(methods: Results) -> dict[str, list[tuple[int, float, float, float]]]:

@@ -37,7 +37,7 @@ from sklearn.metrics import roc_auc_score
 import polyvec
 from polyvec.data.dataset import parse_date
 from polyvec.data.market import Market, is_of_market
-from polyvec.evaluation.runs import add_run, over_runs, read_runs, side_by_side, write_run
+from polyvec.evaluation.runs import add_run, over_runs, read_runs, run_study, side_by_side
 from polyvec.systems import pgtl
 from polyvec.systems.pgtl.explain import gates_by_category
 from polyvec.systems.pgtl.fit import score
@@ -239,7 +239,7 @@ def read(out: Path) -> dict[tuple[str, str, str], dict[int, dict[str, Any]]]:
 
 
 def collect(out: Path) -> dict[str, Any]:
-    """By set, target and method: AUC over seeds, relative to the target alone, and what training told."""
+    """``sets``, by set, target and method: AUC over seeds, and what training told."""
     runs, found = read(out), {}
     for name, one in SETS.items():
         for small in one.small:
@@ -250,7 +250,7 @@ def collect(out: Path) -> dict[str, Any]:
             }
             if methods:
                 found.setdefault(name, {})[small] = methods
-    return found
+    return {"sets": found}
 
 
 def _reported(runs: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
@@ -301,15 +301,7 @@ def main() -> None:
         parser.error("--out is missing: the folder in which finished runs are kept between calls")
     if arguments.out is not None and arguments.quick:
         parser.error("--quick trains small models for a moment: they are not kept, leave out --out")
-    with tempfile.TemporaryDirectory() as scratch:
-        out = arguments.out or Path(scratch)
-        out.mkdir(parents=True, exist_ok=True)
-        try:
-            train(arguments, out, Path(scratch))
-        finally:  # of a study that is stopped, too
-            results = {"command": COMMAND, "sets": collect(out)}
-            write_run(out / "results.json", results)
-    print(json.dumps(results))
+    print(json.dumps(run_study(COMMAND, arguments.out, partial(train, arguments), collect)))
 
 
 def train(arguments: argparse.Namespace, out: Path, scratch: Path) -> None:

@@ -16,6 +16,7 @@ from polyvec.evaluation.runs import (
     means_of_runs,
     paired_by_seed,
     read_runs,
+    run_study,
     runs_of,
     side_by_side,
     side_of_zero,
@@ -134,3 +135,25 @@ def test_one_run_that_fails_loses_none_that_is_at_work_and_begins_no_other(monke
 def test_runs_are_yielded_with_their_jobs(monkeypatch):
     monkeypatch.setattr(runs, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
     assert dict(side_by_side(lambda a, b: a * b, [(2, 3), (4, 5)], 2)) == {(2, 3): 6, (4, 5): 20}
+
+
+def test_a_study_that_is_stopped_tells_what_it_has(tmp_path):
+    out = tmp_path / "out"
+
+    def train(folder, _):
+        add_run(folder / "runs.jsonl", {"auc": 0.5})
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study("make it", out, train, lambda folder: {"runs": read_runs(folder / "runs.jsonl")})
+    told = {"command": "make it", "runs": [{"auc": 0.5}]}
+    assert json.loads((out / "results.json").read_text("utf-8")) == told
+    assert run_study("make it", out, lambda *_: None, lambda _: {}) == {"command": "make it"}
+
+
+def test_a_study_without_a_folder_keeps_nothing(tmp_path):
+    used = []
+    run_study(
+        "make it", None, lambda *folders: used.extend(folders), lambda folder: {"here": folder.is_dir()}
+    )
+    assert not any(folder.exists() for folder in used)

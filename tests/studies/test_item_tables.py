@@ -60,7 +60,7 @@ def test_what_was_run_is_collected_and_judged(modules, tmp_path):
             measures = {"recall@100 all": recall + 0.001 * seed, "ndcg@10 all": 0.1}
             measures["recall@100 item 1–5"] = 0.2 + 0.001 * seed if table == "clustered 1/50" else 0.1
             keep(run, tmp_path, "GUIM, Online Retail", table, seed, measures=measures, bytes=100, rows=5)
-    results = {"sets": run.collect(tmp_path)}
+    results = run.collect(tmp_path)
     assert results["sets"]["GUIM, Online Retail"]["full"]["seeds"] == [0, 1]
     lines = page.verdicts("GUIM, Online Retail", results["sets"]["GUIM, Online Retail"])
     assert "1/50 of the bytes, no significant loss**: no. clustered -2.5% ± 0.0% (seeds: 2); best" in lines[0]
@@ -118,7 +118,7 @@ def test_rare_items_are_told_table_by_table(modules):
 def test_a_table_that_cannot_be_made_is_told(modules, tmp_path):
     run, page = modules
     keep(run, tmp_path, "SASRec, Beauty", "quotient_remainder 1/200", 0, refused="59 rows are too few")
-    results = {"sets": run.collect(tmp_path)}
+    results = run.collect(tmp_path)
     assert results["sets"]["SASRec, Beauty"]["quotient_remainder 1/200"]["refused"] == "59 rows are too few"
     assert "| quotient_remainder 1/200 | – | – |" in page.page(results)
 
@@ -127,7 +127,7 @@ def test_a_model_that_is_made_again_replaces_the_earlier_one(modules, tmp_path):
     run, _ = modules
     for recall in (0.1, 0.2):
         keep(run, tmp_path, "SASRec, Beauty", "full", 0, measures={"recall@100 all": recall}, bytes=9, rows=0)
-    (tables,) = run.collect(tmp_path).values()
+    (tables,) = run.collect(tmp_path)["sets"].values()
     assert tables["full"]["measures"]["recall@100 all"] == {"mean": 0.2, "values": [0.2]}
 
 

@@ -220,7 +220,7 @@ def test_a_stopped_study_goes_on_with_what_is_missing(modules, tmp_path):
         tmp_path / run.RUNS,
         {"set": "planted", "target": "small", "method": "PGTL", "seed": run.TO_CHOOSE, "figures": figures},
     )
-    summary = run.collect(tmp_path)["planted"]["small"]["PGTL"]
+    summary = run.collect(tmp_path)["sets"]["planted"]["small"]["PGTL"]
     assert summary["seeds"] == [0, 1]
     assert summary["auc"]["values"] == [0.7, 0.6]
 

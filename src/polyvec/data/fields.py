@@ -163,12 +163,13 @@ def check_catalogue(item_table: pl.DataFrame, learned: Mapping[str, Vocabulary])
     DataError
         If there is no such column.
     """
-    missing = [name for name, known in learned.items() if len(known) and name not in item_table.columns]
+    needed = [name for name, known in learned.items() if len(known)]
+    missing = [name for name in needed if name not in item_table.columns]
     if missing:
         raise DataError(
             f"the Model has learned of the items' {' and '.join(missing)}, which this Dataset does not tell",
             column=missing[0],
-            expected=f"a catalogue with {', '.join(learned)}",
+            expected=f"a catalogue with {', '.join(needed)}",
             mend="prepare it like the Dataset that the Model was fitted to: polyvec prepare … --items FILE",
         )
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import islice
 from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -20,7 +22,6 @@ from polyvec.evaluation.metrics import LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -93,6 +94,11 @@ def lies_within(found: Mapping[str, Any], least: float = -np.inf, most: float = 
     return "no" if high < least or most < low else "undecided"
 
 
+def by_seed(seeds: Sequence[int], figure: Mapping[str, Any]) -> dict[int, float]:
+    """The ``values`` of :func:`over_runs` by the seeds that they are of."""
+    return dict(zip(seeds, figure["values"], strict=True))
+
+
 def paired_by_seed(ours: Mapping[int, float], theirs: Mapping[int, float], digits: int = 5) -> dict[str, Any]:
     """:func:`over_runs` of the differences ``ours − theirs`` of the seeds that both have; one at least."""
     return over_runs([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())], digits)
@@ -129,6 +135,36 @@ def side_by_side(
                 sys.stderr.write(f"{ended} of {len(jobs)}: {about}\n")
     if failures:
         raise failures[0]
+
+
+def run_study(
+    command: str,
+    out: Path | None,
+    train: Callable[[Path, Path], None],
+    collect: Callable[[Path], Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Train what a study lacks, and write results.json of all that it has, of one that is stopped, too.
+
+    Parameters
+    ----------
+    command
+        What makes the results.
+    out
+        Folder of the study; None keeps nothing.
+    train
+        Called with that folder, and with one for the moment.
+    collect
+        Figures of the runs in the folder.
+    """
+    with TemporaryDirectory() as scratch:
+        out = out or Path(scratch)
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            train(out, Path(scratch))
+        finally:
+            results = {"command": command, **collect(out)}
+            write_run(out / "results.json", results)
+    return results
 
 
 def read_runs(file: Path) -> list[dict[str, Any]]:
