@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EXPOSURE = "impression"
 CROWD = 20  # events of a day, at least, that negatives are drawn among; else days after are taken in
-ATTEMPTS = 8
+ATTEMPTS, PATIENCE = 8, 3  # draws, and those of them that stay with the day
 
 
 def has_exposures(market: Market, positive: str) -> bool:
@@ -27,10 +27,10 @@ def has_exposures(market: Market, positive: str) -> bool:
 
 
 def not_taken(market: Market, taken: Market, start: int, stop: int) -> Market:
-    """Exposures in the time whose user did nothing else with the item on that day."""
+    """Exposures in the time whose user did nothing else with the item on that day; read up to ``stop``."""
     shown = market.of_action(EXPOSURE)
     shown = shown.take((shown.times >= start) & (shown.times < stop))
-    others = market.take(~market.actions[EXPOSURE])
+    taken, others = taken.before(stop), market.take(~market.actions[EXPOSURE]).before(stop)
     done = pl.concat([_user_items(one.users, one.items, one.days) for one in (others, taken)])
     return shown.take(~_is_in(_user_items(shown.users, shown.items, shown.days), done))
 
@@ -50,20 +50,44 @@ def when_shown(market: Market, taken: Market) -> Market:
     return replace(taken, times=found["shown"].fill_null(found["time"]).to_numpy())
 
 
-def drawn_others(taken: Market, current: Ints, stop: int, random: np.random.Generator) -> Ints:
-    """Item of an event of the same day, not one that the user has that day; −1 where none is found."""
-    by_day = np.argsort(taken.days, kind="stable")
-    by_day = by_day[taken.times[by_day] < stop]
-    days, asked = taken.days[by_day], taken.days[current]
-    begin = np.searchsorted(days, asked)
-    end = np.minimum(np.maximum(np.searchsorted(days, asked, side="right"), begin + CROWD), len(days))
-    own = _user_items(taken.users, taken.items, taken.days)
+def drawn_others(
+    taken: Market, current: Ints, stop: int, random: np.random.Generator, among: Flags | None = None
+) -> Ints:
+    """Item of an event of the same day, not one that the user has that day; −1 where none is found.
+
+    What a user has on other days may be drawn, as it may have been shown: without it drawn items would be
+    rarer than those that were taken, and known by that alone.
+
+    Parameters
+    ----------
+    taken
+        Events of one action, E; from ``stop`` on none is looked at. Where a day has fewer than 20, those
+        after it are drawn among, too.
+    current
+        Rows of the events whose user and day count.
+    stop
+        End of what is drawn from.
+    random
+        Of the draws.
+    among
+        Events that are drawn among, ``[E]``, and of these other users' alone; where all others of a
+        day are the user's own, the days after are taken in, further with every attempt. All without.
+    """
+    users, asked, own = taken.users[current], taken.days[current], taken.before(stop)
+    known = _user_items(own.users, own.items, own.days)
+    pool = np.flatnonzero((taken.times < stop) & (True if among is None else among))
+    pool = pool[np.argsort(taken.days[pool], kind="stable")]
+    begin, day_end = (np.searchsorted(taken.days[pool], asked, side=side) for side in ("left", "right"))
     drawn = np.full(len(current), -1)
-    for _ in range(ATTEMPTS):
-        still = np.flatnonzero(drawn < 0)
-        items = taken.items[by_day[random.integers(begin[still], end[still])]]
-        others = ~_is_in(_user_items(taken.users[current[still]], items, asked[still]), own)
-        drawn[still[others]] = items[others]
+    for attempt in range(ATTEMPTS):
+        crowd = CROWD if among is None else CROWD << max(attempt - PATIENCE, 0)
+        still = np.flatnonzero((drawn < 0) & (begin < len(pool)))
+        end = np.minimum(np.maximum(day_end[still], begin[still] + crowd), len(pool))
+        events = pool[random.integers(begin[still], end)]
+        is_other = ~_is_in(_user_items(users[still], taken.items[events], asked[still]), known)
+        if among is not None:
+            is_other &= taken.users[events] != users[still]
+        drawn[still[is_other]] = taken.items[events[is_other]]
     return drawn
 
 

@@ -113,6 +113,14 @@ class Market:
             self.num_items,
         )
 
+    def before(self, time: int) -> Market:
+        """Events before a moment."""
+        return self.take(self.times < time)
+
+    def item_counts(self, action: str) -> Ints:
+        """Events of one action of every item, int64 ``[N]``."""
+        return np.bincount(self.of_action(action).items, minlength=self.num_items).astype(np.int64)
+
     def of_action(self, action: str) -> Market:
         """Events of one action.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from polyvec.artifact import claim, write_whole, writing
+from polyvec.data.dataset import PURCHASE
 from polyvec.data.split import Windows, check_moment, check_time_kind, cut, leave_last_out
 from polyvec.embeddings import COLD, EMPTY, PART_ROWS, WARM, Embeddings, describe, part_name, write_part
 from polyvec.errors import UsageError
@@ -33,6 +34,8 @@ FROM_THE_MODEL = (
     "table_bytes",
     "budget",
     "training_seconds",
+    "chosen_until",
+    "trained_held_back",
 )
 """Entries of a Model's manifest that its Embeddings tell, too, where it has them."""
 
@@ -103,12 +106,12 @@ class ReadsTheLog(Protocol):
 
 
 @runtime_checkable
-class ReadsAllActions(Protocol):
-    """A model whose histories are of all that users did; others read purchases alone."""
+class ReadsOtherActions(Protocol):
+    """A model whose histories are not of purchases."""
 
     @property
-    def reads_all_actions(self) -> bool:
-        """Whether they are."""
+    def read_action(self) -> str | None:
+        """Action of the events that they are of; None for all of them."""
         ...
 
 
@@ -156,7 +159,7 @@ def embed(
 ) -> Embeddings:
     """Write the Embeddings of all users and items of a Dataset, at a moment.
 
-    Users are encoded from their purchases (or all that they did: :class:`ReadsAllActions`) in the
+    Users are encoded from their purchases (or other events: :class:`ReadsOtherActions`) in the
     ``history_days`` before ``until``; users without any get the learned prior. At most 65,536 users or items
     are in memory at once.
 
@@ -213,8 +216,8 @@ def embed(
             f"a model of system '{model.system}' knows no two markets", mend="leave out --market"
         )
     out = Path(out)
-    reads_all = isinstance(model, ReadsAllActions) and model.reads_all_actions
-    log = dataset if reads_all else dataset.only_action()
+    action = model.read_action if isinstance(model, ReadsOtherActions) else PURCHASE
+    log = dataset if action is None else dataset.only_action(action)
     until = log.time_span[1] + 1 if until is None else until
     provenance = _provenance(model, dataset, until, held_back) | told
     if isinstance(model, ReadsTheLog):

@@ -122,6 +122,19 @@ def told_by(runs: Sequence[Progress], measure: str) -> dict[str, Any]:
     }
 
 
+def told_reach(dataset: Dataset, until: int, held_back: int) -> dict[str, Any]:
+    """Manifest entries on what was read at all, be it only to choose the best epoch: a test must lie beyond.
+
+    Parameters
+    ----------
+    dataset
+        What a system was fitted on.
+    until, held_back
+        As in the ``fit`` functions; one of them counts, the former with timestamps.
+    """
+    return {"trained_held_back": held_back} if dataset.time_kind == "order" else {"chosen_until": until}
+
+
 def told_best(meta: dict[str, Any]) -> str:
     """Say what :func:`told_by` tells of validation.
 
@@ -164,6 +177,7 @@ def write_model(
     overwrite: bool,
     keeps_optimizers: bool = False,
     before: Manifest | None = None,
+    first_run: Path | None = None,
 ) -> None:
     """Write a Model with what its run said, whole or not at all, and clear the workspace away.
 
@@ -187,16 +201,19 @@ def write_model(
         Keep what the optimizers remember, in ``optimizers.safetensors``: an update goes on with it.
     before
         Of the Model that this one was updated from: its other parent.
+    first_run
+        Where in the workspace the run was made that the Model is of, or before ``refit``; the workspace
+        itself without.
     """
     parents = {role: one for role, one in [("dataset", dataset.manifest), ("model", before)] if one}
     with writing(out, "model", meta=meta, parents=parents, overwrite=overwrite) as stage:
         model.save_into(stage)
         (stage / "card.md").write_text(card, "utf-8")
-        for run in (".", REFIT):
-            if (workspace / run / JOURNAL).exists():
-                (stage / run).mkdir(exist_ok=True)
-                shutil.copy(workspace / run / JOURNAL, stage / run)
-                shutil.copytree(workspace / run / TENSORBOARD, stage / run / TENSORBOARD)
+        for folder, run in ((".", first_run or workspace), (REFIT, workspace / REFIT)):
+            if (run / JOURNAL).exists():
+                (stage / folder).mkdir(exist_ok=True)
+                shutil.copy(run / JOURNAL, stage / folder)
+                shutil.copytree(run / TENSORBOARD, stage / folder / TENSORBOARD)
         if keeps_optimizers:
             keep_optimizers(workspace / REFIT if (workspace / REFIT).exists() else workspace, stage)
     shutil.rmtree(workspace)

@@ -168,6 +168,16 @@ def test_an_item_is_explained_by_what_it_is_related_to(model, dataset):
         explain(model, dataset, "i000")
 
 
+def test_what_is_not_related_is_not_explained_as_if_it_were(dataset, setting, tmp_path):
+    config, options = replace(setting.config, steps_per_epoch=5), replace(setting.options, epochs=1)
+    own = pgtl.fit(dataset, tmp_path / "own", replace(config, method="pgtl_no_prior"), options).at(dataset)
+    with pytest.raises(UsageError, match="takes an item's own features"):
+        explain(own, dataset, "i000")
+    assert len(gates_by_category(own, dataset)) == CATEGORIES
+    shuffled = pgtl.fit(dataset, tmp_path / "mixed", replace(config, relations="shuffled"), options)
+    assert explain(shuffled.at(dataset), dataset, "i000").relation.endswith("relations are shuffled")
+
+
 def test_the_guard_says_whether_transfer_pays_and_falls_back(dataset, setting, tmp_path):
     """Without a prior that tells anything and hardly any steps, the target alone is not beaten by so much."""
     config = replace(
@@ -187,7 +197,7 @@ def test_the_guard_says_whether_transfer_pays_and_falls_back(dataset, setting, t
     assert "transfer does not pay" in (tmp_path / "model" / "card.md").read_text("utf-8")
     warned = pgtl.fit(dataset, tmp_path / "warned", replace(config, guard="warn"), options)
     assert warned.config.method == "pgtl"
-    assert set(warned.manifest.meta["guard"]) == {"validation", "target_alone", "pays"}
+    assert set(warned.manifest.meta["guard"]) == {"validation", "target_alone", "least_gain", "pays"}
 
 
 def test_what_is_covered_is_told(model):
@@ -230,7 +240,7 @@ def test_the_same_market_twice_is_refused():
 
 def test_other_numbers_than_those_trained_on_are_named(model, dataset):
     other = replace(dataset, item_table=dataset.item_table.drop("price"))
-    with pytest.raises(UsageError, match="without price"):
+    with pytest.raises(UsageError, match="trained on: price"):
         model.at(other)
 
 
@@ -253,3 +263,94 @@ def test_agreeing_categories_take_more_prior_than_those_that_differ(tmp_path, se
     gates = gates_by_category(model.at(dataset), dataset).sort("category")["gate"].to_numpy()
     alike = np.arange(CATEGORIES) < 4
     assert gates[alike].mean() > gates[~alike].mean()
+
+
+@pytest.mark.parametrize("method", ["target", "source", "fine_tune", "pgtl"])
+def test_all_methods_go_through_the_larger_markets_pairs(dataset, setting, method):
+    """Else the target alone would have a few steps where others have many, and any transfer would pay."""
+    config = replace(setting.config, steps_per_epoch=0, method=method)
+    found = pgtl.plan(dataset, config, setting.options)
+    whole = pgtl.plan(dataset, replace(config, method="pgtl"), setting.options)
+    assert found.steps_per_epoch == whole.steps_per_epoch > 20
+
+
+def test_fine_tuning_counts_both_of_its_runs_and_repeats_both_as_long_as_was_best(
+    dataset, setting, tmp_path, monkeypatch
+):
+    config = replace(setting.config, steps_per_epoch=5, method="fine_tune")
+    options = replace(setting.options, epochs=3)
+    told = pgtl.fit(dataset, tmp_path / "once", config, options).manifest.meta
+    assert told["steps"] == 2 * 3 * 5
+    scores = iter([0.6, 0.5, 0.5, 0.5, 0.6, 0.5])  # the source is best after its first epoch, then the second
+    monkeypatch.setattr(pgtl.fit.__globals__["Validator"], "__call__", lambda self: next(scores))
+    told = pgtl.fit(dataset, tmp_path / "again", config, options, refit=True).manifest.meta
+    assert told["steps"] == 5 * (1 + 2)
+
+
+def test_the_journal_is_of_the_run_that_is_kept(dataset, setting, tmp_path, monkeypatch):
+    monkeypatch.setitem(pgtl.fit.__globals__, "LEAST_GAIN", 1.0)
+    config = replace(setting.config, steps_per_epoch=5, guard="fall_back")
+    for guard, has_gate in (("fall_back", False), ("warn", True)):
+        pgtl.fit(dataset, tmp_path / guard, replace(config, guard=guard), replace(setting.options, epochs=1))
+        journal = (tmp_path / guard / "training.jsonl").read_text("utf-8").splitlines()
+        epochs = [told for told in map(json.loads, journal) if told["event"] == "epoch"]
+        assert ("told_apart" in epochs[-1]) is has_gate
+
+
+def test_a_guard_without_validation_is_refused(dataset, setting, tmp_path):
+    config = replace(setting.config, guard="fall_back")
+    with pytest.raises(UsageError, match="no validation to go by"):
+        pgtl.fit(dataset, tmp_path / "m", config, setting.options, validation="none")
+
+
+def test_numbers_in_another_order_and_further_ones_change_no_vector(model, dataset):
+    table = dataset.item_table.with_columns(weight=pl.lit(2.0))
+    other = replace(dataset, item_table=table.select("item_id", "weight", *reversed(table.columns[1:-1])))
+    np.testing.assert_array_equal(
+        model.at(other).encode_items(other.item_table), model.at(dataset).encode_items(dataset.item_table)
+    )
+
+
+def test_a_source_that_ends_before_the_validation_is_learned_from(dataset, setting, tmp_path):
+    is_big = np.asarray(dataset.columns["scenario"]) == 0
+    ended = dataset.keep(~is_big | (np.asarray(dataset.times) < 45 * MICROSECONDS_PER_DAY))
+    config = replace(setting.config, steps_per_epoch=5)
+    pgtl.fit(ended, tmp_path / "m", config, replace(setting.options, epochs=1))
+    with pytest.raises(DataError, match="'big' has no pairs of items to validate on"):
+        pgtl.fit(ended, tmp_path / "s", replace(config, method="source"), setting.options)
+
+
+def test_clicks_are_learned_and_users_encoded_from_clicks(dataset, setting, tmp_path):
+    actions = {"columns": np.zeros(dataset.num_events, np.int32), "codes": ["click"]}
+    clicked = replace(
+        dataset,
+        columns=dataset.columns | {"action": actions["columns"]},
+        codes=dataset.codes | {"action": actions["codes"]},
+    )
+    config = replace(setting.config, action="click", steps_per_epoch=5)
+    model = pgtl.fit(clicked, tmp_path / "m", config, replace(setting.options, epochs=1))
+    embeddings = polyvec.embed(model, clicked, tmp_path / "e")
+    assert (embeddings.users.events > 0).all()
+
+
+def test_an_item_first_sold_in_the_source_after_training_is_related_to_itself(model, dataset):
+    events = model.training_events(dataset.item_table, "source")
+    new = int(np.flatnonzero(events == 0)[0])
+    places = np.flatnonzero(np.asarray(dataset.columns["scenario"]) == 0)[-3:]
+    rows = np.array(dataset.item_rows)
+    rows[places] = new
+    later = replace(dataset, item_rows=rows)
+    item = dataset.item_table["item_id"][new]
+    assert explain(model.at(dataset), dataset, item).relation == "items of its category"
+    assert explain(model.at(later), later, item).relation == "the same item"
+
+
+def test_an_item_with_events_and_nothing_else_is_not_empty(dataset, setting, tmp_path):
+    bare = replace(dataset, item_table=dataset.item_table.select("item_id"))
+    config = replace(setting.config, steps_per_epoch=5, max_ids=10)
+    early = bare.keep(np.asarray(dataset.times) < 50 * MICROSECONDS_PER_DAY)
+    model = pgtl.fit(early, tmp_path / "m", config, replace(setting.options, epochs=1)).at(bare)
+    state, events = model.item_states(bare.item_table)
+    sold = np.bincount(dataset.item_rows, minlength=dataset.num_items) > 0
+    assert ((state == COLD) == (sold & (events == 0))).all()
+    assert ((state == EMPTY) == ~sold).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
@@ -103,6 +104,28 @@ def test_drawn_items_are_as_frequent_as_they_are_popular():
         for label in (True, False)
     ]
     assert np.abs(shares[0] - shares[1]).max() < 0.05  # a user's own are not drawn
+
+
+def test_newcomers_and_the_users_own_events_are_not_drawn():
+    """Newcomers take what is popular: drawn from them, an item would be known by its popularity."""
+    rows = [(f"n{n}", "hit", n * DAY // 20) for n in range(600)]
+    rows += [(f"u{n % 40}", f"i{(n * 7) % 40:02}", n * DAY // 40 + 1) for n in range(1200)]
+    rows += [("heavy", f"h{n % 50:02}", n * DAY // 100 + 2) for n in range(3000)]
+    made = replace(
+        Dataset.from_rows(rows),
+        columns={"scenario": np.zeros(len(rows), np.int32)},
+        codes={"scenario": ["de"]},
+    )
+    log = Market.of(made, "de")
+    pairs = draw_pairs(log, 10 * DAY, 30 * DAY, **ASKED)
+    hit, heavy = (
+        made.items.rows(pl.Series(["hit"])),
+        made.items.rows(pl.Series([f"h{n:02}" for n in range(50)])),
+    )
+    current, earlier = pairs.items_2P[:, ~pairs.labels_P]
+    assert len(current) > 2000
+    assert not np.isin(current, hit).any()
+    assert not (np.isin(current, heavy) & np.isin(earlier, heavy)).any()  # theirs alone, so not dissimilar
 
 
 def sparse() -> Market:

@@ -26,6 +26,7 @@ from polyvec.systems.folder import (
     run_name,
     told_best,
     told_by,
+    told_reach,
     write_model,
 )
 from polyvec.systems.plan import Plan
@@ -108,7 +109,7 @@ def fit(
             again, epochs = workspace / REFIT, progress.best_epoch + 1
             model, progress = _train(dataset, everything, config, options, again, epochs)
             runs.append(progress)
-        meta = model.meta | told_by(runs, "-error")
+        meta = model.meta | told_by(runs, "-error") | told_reach(dataset, until, held_back)
         write_model(out, model, dataset, workspace, meta, card=_card(model, meta), overwrite=overwrite)
         return CEL.open(out)
 

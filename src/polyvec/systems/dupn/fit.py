@@ -29,6 +29,7 @@ from polyvec.systems.folder import (
     run_name,
     told_best,
     told_by,
+    told_reach,
     told_updates,
     write_model,
 )
@@ -118,7 +119,7 @@ def fit(
             untrained = begun(dataset, lessons, options)
             model, progress = train(dataset, lessons, untrained, again, progress.best_epoch + 1)
             runs.append(progress)
-        meta = model.meta | told_by(runs, "mean over tasks") | told
+        meta = model.meta | told_by(runs, "mean over tasks") | told_reach(dataset, stop, held_back) | told
         write_model(
             out, model, dataset, workspace, meta, card=card(meta), overwrite=overwrite, keeps_optimizers=True
         )

@@ -147,9 +147,9 @@ class DUPN:
         return None
 
     @property
-    def reads_all_actions(self) -> bool:
+    def read_action(self) -> None:
         """Histories are of all that users did, not of purchases alone."""
-        return True
+        return None
 
     def check_heads(self, what: str) -> None:
         """Refuse a model whose tasks are not answered by heads on one representation.

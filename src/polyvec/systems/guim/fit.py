@@ -15,7 +15,15 @@ from polyvec.data.fields import FieldVocabulary
 from polyvec.data.split import check_moment, item_counts_within
 from polyvec.retrieval.habits import Weights
 from polyvec.systems.budget import within_budget
-from polyvec.systems.folder import REFIT, check_refit, claim_workspace, run_name, told_by, write_model
+from polyvec.systems.folder import (
+    REFIT,
+    check_refit,
+    claim_workspace,
+    run_name,
+    told_by,
+    told_reach,
+    write_model,
+)
 from polyvec.systems.guim.card import model_card
 from polyvec.systems.guim.config import GUIMConfig, default
 from polyvec.systems.guim.model import GUIM
@@ -106,7 +114,8 @@ def fit(
             model, _, progress = _train(purchases, windows, config, options, again, epochs)
             runs.append(progress)
         model.finish()
-        meta = {**model.meta, **told_by(runs, "recall"), "habits": habits}
+        reach = told_reach(dataset, until, held_back)
+        meta = {**model.meta, **told_by(runs, "recall"), **reach, "habits": habits}
         card = model_card(model, meta, purchases, windows, validation, refit=refit)
         write_model(
             out, model, dataset, workspace, meta, card=card, overwrite=overwrite, keeps_optimizers=True

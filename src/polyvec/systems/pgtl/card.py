@@ -60,4 +60,5 @@ def _told_guard(meta: dict[str, Any]) -> str:
         return f"transfer pays on validation: {found}"
     fell_back = meta["variant"] == "target"
     end = "this model is that of the target alone" if fell_back else "consider --set guard=fall_back"
-    return f"**transfer does not pay** on validation: {found}; {end}"
+    least = f"at least {guard['least_gain']:g} more is asked"
+    return f"**transfer does not pay** on validation: {found}, and {least}; {end}"

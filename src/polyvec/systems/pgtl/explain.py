@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from polyvec.systems.pgtl.model import PGTL, Bound
 
 WORDS = {STRONG: "the same item", WEAK: "items of its category", UNRELATED: "none"}
+SHUFFLED = "another item, for relations are shuffled"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Explanation:
     item
         Row of the catalogue: ``item_id`` and its columns.
     relation
-        ``the same item``, ``items of its category`` or ``none``.
+        ``the same item``, ``items of its category`` or ``none``; or that relations are shuffled.
     related
         Related source items with their training events there, most first; columns of the catalogue besides.
     gate
@@ -59,19 +60,26 @@ def explain(model: PGTL, dataset: Dataset, item: str) -> Explanation:
     Raises
     ------
     UsageError
-        If the model is not bound, its method knows no prior, or there is no such item.
+        If the model is not bound, its method takes no prior from other items, or there is no such item.
     DataError
         If ids are integers and this is none.
     """
     bound = _with_gate(model)
+    if model.config.method == "pgtl_no_prior":
+        raise UsageError(
+            "method 'pgtl_no_prior' takes an item's own features for those of related items",
+            expected="pgtl or pgtl_no_specific",
+            mend="leave the item out to see the gates by category",
+        )
     row = int(bound.rows(pl.Series([dataset.items.parse(item)]))[0])
     relations, table = bound.view.relations, dataset.item_table
     related = relations.items.take(np.array([row])).codes
     events = {role: model.training_events(table, role) for role in (SOURCE, TARGET)}
+    shuffled = model.config.relations == "shuffled" and relations.kind_N[row] != UNRELATED
     shown = table[related].with_columns(source_events=pl.Series(events[SOURCE][related], dtype=pl.Int64))
     return Explanation(
         item=table.row(row, named=True),
-        relation=WORDS[int(relations.kind_N[row])],
+        relation=SHUFFLED if shuffled else WORDS[int(relations.kind_N[row])],
         related=shown.sort("source_events", descending=True, maintain_order=True),
         gate=float(bound.gates(np.array([row]))[0]),
         events={role: int(count[row]) for role, count in events.items()},

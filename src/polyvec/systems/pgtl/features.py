@@ -17,6 +17,7 @@ from polyvec.data.fields import (
     titles_as_words,
 )
 from polyvec.data.market import Market, Statistics, entities
+from polyvec.errors import UsageError
 from polyvec.ids import Vocabulary
 
 if TYPE_CHECKING:
@@ -47,9 +48,27 @@ class Sight:
         The catalogue ``[N]``; its columns of numbers are features of every day.
     config
         Windows, and what counts as a click.
+    names
+        Numbers that a model knows, in its order; all without.
+
+    Attributes
+    ----------
+    names
+        What the numbers are.
+
+    Raises
+    ------
+    UsageError
+        If the data lacks one of them.
     """
 
-    def __init__(self, market: Market, item_table: pl.DataFrame, config: PGTLConfig) -> None:
+    def __init__(
+        self,
+        market: Market,
+        item_table: pl.DataFrame,
+        config: PGTLConfig,
+        names: list[str] | None = None,
+    ) -> None:
         own = np.arange(len(item_table))
         self._statistics = [("item", own, Statistics(market, own, config.action, config.windows))]
         seller = next((name for name in SELLERS if name in item_table.columns), None)
@@ -61,17 +80,25 @@ class Sight:
         self._numbers = numbers.columns
         columns = [numbers[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in self._numbers]
         self._profile_NF = np.stack([np.empty(len(item_table)), *columns], axis=1)[:, 1:]
+        found = [f"{kind}: {name}" for kind, _, statistics in self._statistics for name in statistics.names]
+        known = [*self._numbers, *found]
+        self.names = known if names is None else names
+        if missing := [name for name in self.names if name not in known]:
+            raise UsageError(
+                f"the data lacks numbers that the model was trained on: {', '.join(missing)}",
+                expected="the columns and actions of the training data",
+            )
+        self._columns = [known.index(name) for name in self.names]
 
     @property
-    def names(self) -> list[str]:
-        """What the numbers are."""
-        found = [f"{kind}: {name}" for kind, _, statistics in self._statistics for name in statistics.names]
-        return [*self._numbers, *found]
+    def has_numbers(self) -> npt.NDArray[np.bool_]:
+        """Whether the catalogue tells a number of each item, ``[N]``."""
+        return np.isfinite(self._profile_NF).any(axis=1)
 
     def values(self, items_M: Ints, days_M: Ints) -> Floats:
         """Numbers of items on days, ``[M, F]``; NaN where one is not known."""
         parts = [statistics.at(owner_N[items_M], days_M) for _, owner_N, statistics in self._statistics]
-        return np.concatenate([self._profile_NF[items_M], *parts], axis=1)
+        return np.concatenate([self._profile_NF[items_M], *parts], axis=1)[:, self._columns]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,15 @@ from polyvec.data.exposures import has_exposures
 from polyvec.data.market import Market
 from polyvec.errors import DataError, UsageError
 from polyvec.evaluation.classification import auc
-from polyvec.systems.folder import REFIT, check_refit, claim_workspace, run_name, told_by, write_model
+from polyvec.systems.folder import (
+    REFIT,
+    check_refit,
+    claim_workspace,
+    run_name,
+    told_by,
+    told_reach,
+    write_model,
+)
 from polyvec.systems.pgtl.card import model_card
 from polyvec.systems.pgtl.config import PGTLConfig, default
 from polyvec.systems.pgtl.features import STRONG, UNRELATED, WEAK, Texts
@@ -37,6 +45,8 @@ if TYPE_CHECKING:
 
 Validation = Literal["window", "none"]
 ALONE, FIRST = "alone", "first"
+VALIDATED: dict[str, tuple[Role, ...]] = {"source": (SOURCE,), "fine_tune": (SOURCE, TARGET)}
+"""Markets that a method is validated on; the others on the target."""
 """Folders of the runs beside: the target alone (the guard), and the source's, which is then fine-tuned."""
 VALIDATION_SEED = 1_000_000
 LEAST_GAIN = 0.002
@@ -98,23 +108,29 @@ def fit(
     settings = {SYSTEM: asdict(config), "training": asdict(options), "moment": [until, validation, refit]}
     lessons = Lessons.of(dataset, config, options, until, validates=validation != "none")
     with claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite) as workspace:
-        model, progress = _train(lessons, config, options, workspace)
+        run, kept = _train(lessons, config, options, workspace), workspace
         guard = None
-        if config.guard != "off" and config.method not in ("source", "target") and progress.best is not None:
-            alone, alone_progress = _train(
-                lessons, replace(config, method="target"), options, workspace / ALONE
-            )
-            reached, own = progress.best, alone_progress.best or 0.0
-            guard = {"validation": reached, "target_alone": own, "pays": transfer_pays(reached, own)}
+        if config.guard != "off" and config.method not in ("source", "target") and run.own.best is not None:
+            target = replace(config, method="target")
+            alone = _train(lessons, target, options, workspace / ALONE)
+            reached, own = run.own.best, alone.own.best or 0.0
+            guard = {
+                "validation": reached,
+                "target_alone": own,
+                "least_gain": LEAST_GAIN,
+                "pays": transfer_pays(reached, own),
+            }
             if config.guard == "fall_back" and not guard["pays"]:
-                config, model, progress = alone.config, alone, alone_progress
-        runs = [progress]
+                config, run, kept = target, alone, workspace / ALONE
+        runs = [run]
         if refit:
-            everything = Lessons.of(dataset, config, options, until, validates=False)
-            model, again = _train(everything, config, options, workspace / REFIT, progress.best_epoch + 1)
-            runs.append(again)
-        meta = model.meta | told_by(runs, "AUC") | {"coverage": lessons.coverage, "guard": guard}
-        write_model(out, model, dataset, workspace, meta, card=model_card(meta, config), overwrite=overwrite)
+            lessons = Lessons.of(dataset, config, options, until, validates=False)
+            runs.append(_train(lessons, config, options, workspace / REFIT, again=run))
+        model = runs[-1].model
+        meta = model.meta | told_by([one.whole for one in runs], "AUC")
+        meta |= told_reach(dataset, until, held_back) | {"coverage": lessons.coverage, "guard": guard}
+        card = model_card(meta, config)
+        write_model(out, model, dataset, workspace, meta, card=card, overwrite=overwrite, first_run=kept)
         return PGTL.open(out)
 
 
@@ -140,6 +156,11 @@ def plan(
 
 def _check(config: PGTLConfig, held_back: int, validation: str, *, refit: bool) -> None:
     check_refit(validation, refit=refit)
+    if config.guard == "fall_back" and validation == "none":
+        raise UsageError(
+            "guard=fall_back has no validation to go by",
+            mend="validate (--validation window), or set guard=off",
+        )
     if held_back:
         raise UsageError(
             "held_back is for data with an order column, and PGTL's statistics need timestamps",
@@ -169,7 +190,7 @@ class Lessons:
     training
         Training pairs by market, with the features of their items; without prior.
     held_out
-        Validation pairs by market; empty without validation.
+        Validation pairs by market, of those that the method is validated on; empty without validation.
     items
         ``item_id``, ``source`` and ``target``: events before the validation.
     coverage
@@ -204,16 +225,15 @@ class Lessons:
         }
         cut = until - days(config.target_days) if validates else until
         pairs = {name: _draw(market, config, None, cut, options.seed) for name, market in markets.items()}
-        held_out = {}
+        held_out: dict[str, Pairs] = {}
         if validates:
-            held_out = {
-                name: _draw(market, config, cut, until, VALIDATION_SEED) for name, market in markets.items()
-            }
+            for role in VALIDATED.get(config.method, (TARGET,)):
+                held_out[role] = _draw(markets[role], config, cut, until, VALIDATION_SEED)
         for purpose, drawn in (("learn from", pairs), ("validate on", held_out)):
             for name, found in drawn.items():
                 if not len(found):
                     raise _no_pairs(markets[name].name, purpose, config)
-        events = {name: _events(market, config.action, cut) for name, market in markets.items()}
+        events = {name: market.before(cut).item_counts(config.action) for name, market in markets.items()}
         texts = Texts.learn(dataset.item_table, events[SOURCE] + events[TARGET], config)
         relations = relations_of(dataset.item_table, events[SOURCE], config)
         view = View.of(dataset, markets, config, texts, relations)
@@ -280,17 +300,39 @@ def transfer_pays(reached: float, alone: float) -> bool:
     return reached >= alone + LEAST_GAIN
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A model and how its run went; of fine-tuning also the run before it, on the source."""
+
+    model: PGTL
+    own: Progress
+    before: _Run | None = None
+
+    @property
+    def whole(self) -> Progress:
+        """What its own run found, and the steps and seconds of both."""
+        if self.before is None:
+            return self.own
+        steps, seconds = self.own.step + self.before.own.step, self.own.seconds + self.before.own.seconds
+        return replace(self.own, step=steps, seconds=seconds)
+
+
 def _train(
-    lessons: Lessons, config: PGTLConfig, options: TrainingOptions, workspace: Path, stop_after: int = 0
-) -> tuple[PGTL, Progress]:
-    """Train a new model, or go on with the one in the workspace."""
+    lessons: Lessons,
+    config: PGTLConfig,
+    options: TrainingOptions,
+    workspace: Path,
+    again: _Run | None = None,
+) -> _Run:
+    """Train a new model, or go on with the one in the workspace; ``again`` for as long as a run was best."""
     workspace.mkdir(exist_ok=True)
-    model = lessons.untrained(config, options)
+    model, before = lessons.untrained(config, options), None
     if config.method == "fine_tune":
-        first, _ = _train(lessons, replace(config, method="source"), options, workspace / FIRST)
-        model.network.load_state_dict(first.network.state_dict())
-    trainer = _trainer(model, lessons, config, options, workspace, stop_after)
-    return model, trainer.run()
+        source, earlier = replace(config, method="source"), again.before if again else None
+        before = _train(lessons, source, options, workspace / FIRST, earlier)
+        model.network.load_state_dict(before.model.network.state_dict())
+    stop_after = again.own.best_epoch + 1 if again else 0
+    return _Run(model, _trainer(model, lessons, config, options, workspace, stop_after).run(), before)
 
 
 def _trainer(
@@ -307,7 +349,8 @@ def _trainer(
     if config.method in SINGLE:
         learned = (SOURCE,) if config.method == "source" else (TARGET,)
     samples = {role: lessons.samples(config, role) for role in learned}
-    steps = config.steps_per_epoch or -(-max(map(len, samples.values())) // options.batch_size)
+    largest = max(map(len, lessons.training.values()))  # of both markets: methods have equally many steps
+    steps = config.steps_per_epoch or -(-largest // options.batch_size)
     pairs = PairPlan(
         samples.get(SOURCE),
         samples.get(TARGET),
@@ -371,8 +414,3 @@ def _no_pairs(market: str, purpose: str, config: PGTLConfig) -> DataError:
         f"validation is on the latest {config.target_days:g}",
         mend="name another market or action, or set history_days, target_days or --validation none",
     )
-
-
-def _events(market: Market, action: str, until: int) -> npt.NDArray[np.int64]:
-    bought = market.of_action(action)
-    return np.bincount(bought.items[bought.times < until], minlength=market.num_items).astype(np.int64)

@@ -138,6 +138,11 @@ class PGTL:
         return self.config.history_days
 
     @property
+    def read_action(self) -> str:
+        """What counts as a click: histories are of it."""
+        return self.config.action
+
+    @property
     def time_kind(self) -> TimeKind:
         """``timestamp``: statistics are of days."""
         return "timestamp"
@@ -174,7 +179,7 @@ class PGTL:
         DataError
             If the data has no markets, or no timestamps.
         UsageError
-            If it lacks one of the two markets, or its numbers are others than those trained on.
+            If it lacks one of the two markets, or numbers that the model was trained on.
         """
         until = dataset.time_span[1] + 1 if until is None else until
         return replace(self, bound=Bound.to(self, dataset, until, role))
@@ -297,6 +302,8 @@ class Bound:
         Of which the statistics are: all that happened before the moment.
     role
         As items of which market they are encoded.
+    is_sold_N
+        Whether an item has events in either market before the moment.
     """
 
     network: PGTLNetwork
@@ -304,6 +311,7 @@ class Bound:
     items: Vocabulary
     day: int
     role: Role
+    is_sold_N: npt.NDArray[np.bool_]
 
     @classmethod
     def to(cls, model: PGTL, dataset: Dataset, until: int, role: Role) -> Bound:
@@ -313,24 +321,13 @@ class Bound:
             SOURCE: Market.of(dataset, config.source, until),
             TARGET: Market.of(dataset, config.target, until),
         }
-        relations = relations_of(
-            dataset.item_table, model.training_events(dataset.item_table, SOURCE), config
-        )
-        view = View.of(dataset, markets, config, model.texts, relations, model.buckets)
-        names = view.sights[SOURCE].names
-        if names != model.names:
-            missing = [name for name in model.names if name not in names]
-            more = [name for name in names if name not in model.names]
-            raise UsageError(
-                "the data has other numbers than the model was trained on: "
-                + "; ".join(
-                    f"{word} {', '.join(some)}"
-                    for word, some in (("without", missing), ("with", more))
-                    if some
-                ),
-                expected="the columns and actions of the training data",
-            )
-        return cls(model.network, view, dataset.items, (until - 1) // MICROSECONDS_PER_DAY + 1, role)
+        relations = relations_of(dataset.item_table, markets[SOURCE].item_counts(config.action), config)
+        view = View.of(dataset, markets, config, model.texts, relations, model.buckets, model.names)
+        is_sold_N = np.zeros(dataset.num_items, np.bool_)
+        for market in markets.values():
+            is_sold_N[market.items] = True
+        day = (until - 1) // MICROSECONDS_PER_DAY + 1
+        return cls(model.network, view, dataset.items, day, role, is_sold_N)
 
     def rows(self, ids: pl.Series) -> Ints:
         """Rows of items of the catalogue.
@@ -357,8 +354,9 @@ class Bound:
 
     @cached_property
     def is_known(self) -> npt.NDArray[np.bool_]:
-        """Whether anything is known of each item: a text, or a related item."""
-        known = self.view.relations.kind_N != UNRELATED
+        """Whether anything is known of each item: an event, a text, a number, or a related item."""
+        known = self.is_sold_N | (self.view.relations.kind_N != UNRELATED)
+        known = known | self.view.sights[self.role].has_numbers
         for bag in self.view.bags_N:
             known = known | (np.diff(bag.offsets) > 0)
         return known

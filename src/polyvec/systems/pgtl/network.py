@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor, nn
 
+from polyvec.layers.dropout import Dropout
 from polyvec.layers.gradient_reversal import reverse_gradient
 from polyvec.layers.tables.table import INITIAL_STD
 
@@ -105,7 +106,7 @@ def _layers(widths: tuple[int, ...], dropout: float) -> nn.Sequential:
         parts.append(nn.Linear(one, other))
         if number < len(widths) - 2:
             parts.append(nn.Tanh())
-            parts += [nn.Dropout(dropout)] * (dropout > 0)
+            parts += [Dropout(dropout)] * (dropout > 0)
     return nn.Sequential(*parts)
 
 
@@ -135,7 +136,7 @@ class PGTLNetwork(nn.Module):
             name: _layers((inputs, *config.hidden, width), config.dropout)
             for name in _generators(config)
         })  # fmt: skip
-        self.dropout = nn.Dropout(config.input_dropout)
+        self.dropout = Dropout(config.input_dropout)
         learns = config.learns_scale
         self.scale = nn.Parameter(torch.tensor(config.scale), requires_grad=learns)
         self.bias = nn.Parameter(torch.tensor(0.0), requires_grad=learns)

@@ -63,10 +63,11 @@ def draw_pairs(
 
     A clicked item and an earlier clicked item of the same user are similar. An exposed item that its user did
     not click on that day, and an earlier clicked one, are dissimilar. Without exposures, dissimilar items are
-    those of other users' events of the same day in the same market, so that an item is drawn as often as it
-    is popular; days of fewer than 20 events take in the events after, up to ``stop``. Those before would
-    betray themselves: statistics of the day tell that they have just been. There are as many dissimilar as
-    similar pairs, or fewer where too little was exposed.
+    those of other users' events of the same day in the same market that have earlier ones, too, so that an
+    item is drawn as often as it is popular among them: what newcomers take is popular, and would be known by
+    that. Days of too few such events take in those after, up to ``stop``; those before would betray
+    themselves, since statistics of the day tell that they have just been. There are as many dissimilar as
+    similar pairs, or fewer where too little was exposed; events for which nothing is drawn are left out.
 
     Parameters
     ----------
@@ -93,24 +94,22 @@ def draw_pairs(
     if len(current) > limit:
         current = np.sort(random.choice(current, limit, replace=False))
     rows, earlier = history.draw(clicked.users[current], clicked.times[current], partners, random)
-    similar = _pairs(clicked, current[rows], earlier, history, is_similar=True)
     if has_exposures(market, positive):
+        similar = _pairs(clicked.items[current], clicked.days[current], rows, clicked.items[earlier])
         shown = not_taken(market, clicked, start, stop)
         shown = shown.take(np.sort(random.permutation(len(shown))[:limit]))
         rows, earlier = history.draw(shown.users, shown.times, partners, random)
-        dissimilar = _pairs(shown, rows, earlier, history, is_similar=False)
+        dissimilar = _pairs(shown.items, shown.days, rows, clicked.items[earlier])
+        number = min(len(similar), len(dissimilar))
+        dissimilar = dissimilar.take(np.sort(random.permutation(len(dissimilar))[:number]))
     else:
-        drawn = drawn_others(clicked, current, stop, random)
-        kept = drawn[rows] >= 0
-        dissimilar = Pairs(
-            np.stack([drawn[rows[kept]], clicked.items[earlier[kept]]]),
-            clicked.days[current[rows[kept]]],
-            np.zeros(int(kept.sum()), np.bool_),
-        )
-        dissimilar = dissimilar.take(np.flatnonzero(dissimilar.items_2P[0] != dissimilar.items_2P[1]))
-    number = min(len(similar), len(dissimilar))
-    dissimilar = dissimilar.take(np.sort(random.permutation(len(dissimilar))[:number]))
-    return _concatenate([similar, dissimilar])
+        among = history.has_any(clicked.users, clicked.times)
+        drawn, days = drawn_others(clicked, current, stop, random, among), clicked.days[current]
+        found = drawn[rows] >= 0
+        rows, earlier = rows[found], earlier[found]
+        similar = _pairs(clicked.items[current], days, rows, clicked.items[earlier])
+        dissimilar = _pairs(drawn, days, rows, clicked.items[earlier])
+    return _concatenate(similar, dissimilar)
 
 
 class _History:
@@ -124,8 +123,7 @@ class _History:
         self, users_Q: Ints, times_Q: Ints, number: int, random: np.random.Generator
     ) -> tuple[Ints, Ints]:
         """Up to so many distinct earlier events of each asked (user, time): rows asked, and events."""
-        begin, end = (np.searchsorted(self.clicked.users, users_Q, side=side) for side in ("left", "right"))
-        end = first_in_ranges(self.clicked.times, begin, end, times_Q)
+        begin, end = self._ranges(users_Q, times_Q)
         begin = np.maximum(begin, end - LATEST)
         size = end - begin
         asked = np.repeat(np.flatnonzero(size > 0), np.minimum(size[size > 0], number))
@@ -136,17 +134,28 @@ class _History:
         recent = self.clicked.times[events] >= times_Q[asked] - self._reach
         return asked[recent], events[recent]
 
+    def has_any(self, users_Q: Ints, times_Q: Ints) -> Flags:
+        """Whether each asked (user, time) has an earlier event that is not too long ago, ``[Q]``."""
+        begin, end = self._ranges(users_Q, times_Q)
+        latest = self.clicked.times[np.maximum(end - 1, 0)]
+        return (end > begin) & (latest >= times_Q - self._reach)
 
-def _pairs(current: Market, rows: Ints, earlier: Ints, history: _History, *, is_similar: bool) -> Pairs:
-    """Pairs of current events and earlier ones, but of an item with itself."""
-    items_2P = np.stack([current.items[rows], history.clicked.items[earlier]])
+    def _ranges(self, users_Q: Ints, times_Q: Ints) -> tuple[Ints, Ints]:
+        """Events of each asked user before the time."""
+        begin, end = (np.searchsorted(self.clicked.users, users_Q, side=side) for side in ("left", "right"))
+        return begin, first_in_ranges(self.clicked.times, begin, end, times_Q)
+
+
+def _pairs(items_Q: Ints, days_Q: Ints, rows_P: Ints, earlier_P: Ints) -> Pairs:
+    """Pairs of current items and earlier ones, but of an item with itself; all called similar."""
+    items_2P = np.stack([items_Q[rows_P], earlier_P])
     kept = items_2P[0] != items_2P[1]
-    return Pairs(items_2P[:, kept], current.days[rows][kept], np.full(int(kept.sum()), is_similar))
+    return Pairs(items_2P[:, kept], days_Q[rows_P][kept], np.ones(int(kept.sum()), np.bool_))
 
 
-def _concatenate(parts: list[Pairs]) -> Pairs:
+def _concatenate(similar: Pairs, dissimilar: Pairs) -> Pairs:
     return Pairs(
-        np.concatenate([one.items_2P for one in parts], axis=1),
-        np.concatenate([one.days_P for one in parts]),
-        np.concatenate([one.labels_P for one in parts]),
+        np.concatenate([similar.items_2P, dissimilar.items_2P], axis=1),
+        np.concatenate([similar.days_P, dissimilar.days_P]),
+        np.arange(len(similar) + len(dissimilar)) < len(similar),
     )

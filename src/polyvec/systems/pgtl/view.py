@@ -89,9 +89,10 @@ class View:
         texts: Texts,
         relations: Relations,
         buckets: dict[str, Buckets] | None = None,
+        names: list[str] | None = None,
     ) -> View:
-        """View of a Dataset's catalogue with the logs of both markets."""
-        sights = {name: Sight(market, dataset.item_table, config) for name, market in markets.items()}
+        """View of a Dataset's catalogue with the logs of both markets; ``names`` as of :class:`Sight`."""
+        sights = {name: Sight(market, dataset.item_table, config, names) for name, market in markets.items()}
         return cls(sights, texts.encode(dataset.item_table), relations, buckets or {})
 
     def learn(self, market: str, pairs: Pairs, most: int) -> Samples:

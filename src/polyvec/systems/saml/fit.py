@@ -20,6 +20,7 @@ from polyvec.systems.folder import (
     run_name,
     told_best,
     told_by,
+    told_reach,
     write_model,
 )
 from polyvec.systems.plan import Plan
@@ -112,7 +113,7 @@ def fit(
             untrained = replace(lessons.untrained(config, options), calibration=model.calibration)
             model, again = train(dataset, lessons, untrained, workspace / REFIT, progress.best_epoch + 1)
             runs.append(again)
-        meta = model.meta | told_by(runs, "AUC") | lessons.told
+        meta = model.meta | told_by(runs, "AUC") | told_reach(dataset, stop, held_back) | lessons.told
         write_model(out, model, dataset, workspace, meta, card=card(meta), overwrite=overwrite)
         return SAML.open(out)
 

@@ -27,6 +27,7 @@ from polyvec.systems.folder import (
     told_best,
     told_budget,
     told_by,
+    told_reach,
     write_model,
 )
 from polyvec.systems.plan import Plan
@@ -113,7 +114,7 @@ def fit(
             model, progress = _train(purchases, everything, config, options, again, epochs)
             runs.append(progress)
         model.finish()
-        meta = model.meta | told_by(runs, f"NDCG@{TOP}")
+        meta = model.meta | told_by(runs, f"NDCG@{TOP}") | told_reach(dataset, until, held_back)
         write_model(out, model, dataset, workspace, meta, card=_card(meta, purchases), overwrite=overwrite)
         return SASRec.open(out)
 
