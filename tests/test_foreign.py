@@ -294,6 +294,8 @@ def test_missing_and_unknown_files_are_named(files: Path) -> None:
         ({"user_ids": files / "users.npz"}, "users.npz does not exist"),
         ({"user_ids": Path(__file__)}, "test_foreign.py is of an unknown kind"),
         ({"users": tables}, "users.parquet has ids of its own"),
+        ({"items": None}, "ids of items are given without items"),
+        ({"users": files}, "has ids of its own"),
     ]:
         refused(files, UsageError, what, **changes)
     assert "--user-ids FILE" in str(refused(files, UsageError, "has no ids", user_ids=None))

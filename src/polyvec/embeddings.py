@@ -114,8 +114,10 @@ class Embeddings:
         ``max_cosine`` or ``max_dot``.
     provenance
         Where the vectors come from: system, fingerprints of model and dataset, ``events_until`` (int, the
-        dataset's time unit: no event at or after it was used) and ``trained_until`` (same, for training);
-        what they cost: ``parameters``, ``training_seconds``, ``encode_seconds``, ``encode_users_seconds``.
+        dataset's time unit: no event at or after it was used), ``trained_until`` (same, for training) and
+        ``chosen_until`` (same, for the choice of the best epoch); of ordered data ``held_back`` and
+        ``trained_held_back`` (last events of each user that were not used); what they cost: ``parameters``,
+        ``training_seconds``, ``encode_seconds``, ``encode_users_seconds``.
     """
 
     users: Side

@@ -103,7 +103,8 @@ def import_vectors(
         How users and items are compared; without it the export's own, or ``max_cosine``.
     provenance
         What is known of the making: ``system`` (name in reports), ``events_until``, ``trained_until``,
-        ``held_back`` (see :class:`polyvec.embeddings.Embeddings`); checks for leaks rely on it.
+        ``held_back``, ``trained_held_back`` (see :class:`polyvec.embeddings.Embeddings`); checks for leaks
+        rely on it.
     dataset
         Data that the vectors are of: then vectors of none of its users or items are refused.
     overwrite
@@ -121,6 +122,10 @@ def import_vectors(
         If ``out`` is in the way, or an export is damaged.
     """
     refuse_existing(Path(out), overwrite=overwrite)
+    if items is None and item_ids is not None:
+        raise UsageError(
+            "ids of items are given without items", file=item_ids, mend="name them: --items FILE"
+        )
     manifest = _manifest(Path(users))
     told = {} if manifest is None else manifest.meta
     if items is None and told.get("format") in ("npy", "parquet"):
@@ -223,14 +228,11 @@ def _naming(file: Path) -> Iterator[None]:
 
 def _read(source: Path | str, ids: Path | str | None, name: str) -> _Found:
     path = Path(source)
-    if path.is_dir():
-        return _read_folder(path, name)
-    if path.suffix == ".parquet":
+    if path.is_dir() or path.suffix == ".parquet":
         if ids is not None:
-            raise UsageError(
-                f"{path} has ids of its own", file=ids, expected="no other ids beside a Parquet table"
-            )
-        return _read_table(path, name)
+            kind = "a folder" if path.is_dir() else "a Parquet table"
+            raise UsageError(f"{path} has ids of its own", file=ids, expected=f"no other ids beside {kind}")
+        return _read_folder(path, name) if path.is_dir() else _read_table(path, name)
     if path.suffix != ".npy":
         raise UsageError(f"{path} is of an unknown kind", file=path, expected=".npy, .parquet or a folder")
     if not path.is_file():

@@ -116,3 +116,21 @@ def test_sasrec_is_trained_beside_the_others_when_asked(shop, capsys):
     assert found
     assert all(len(row["per_seed"]) in (0, 2) for row in found)
     assert content["protocol"]["sasrec_seeds"] == 2
+
+
+def test_two_folders_of_one_name_are_refused_where_no_name_is_given(shop, capsys):
+    (shop / "lr=0.1").mkdir()
+    for place in (shop / "0.emb", shop / "lr=0.1" / "0.emb"):
+        if not place.exists():
+            Embeddings.open(shop / "1.emb").save(place)
+    common = [shop / "shop.dataset", "--cutoff", "2001-12-08"]
+    both = ["--embeddings", shop / "0.emb", "--embeddings", shop / "lr=0.1" / "0.emb"]
+    assert run(*common, *both, "--out", shop / "never") == 2
+    told = capsys.readouterr().err
+    assert "two Embeddings are called 0: " in told
+    assert "--embeddings NAME=" in told
+    named = ["--embeddings", shop / "0.emb", "--embeddings", f"other={shop / 'lr=0.1' / '0.emb'}"]
+    assert run(*common, *named, "--tune", "--out", shop / "named_apart", "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert [row["system"] for row in content["costs"]] == ["0", "other"]
+    assert set(content["protocol"]["tuning"]) >= {"neighbours", "ease_l2", "als_factors"}

@@ -126,9 +126,22 @@ def test_bad_requests_end_with_a_reason_and_nothing_written(
 
 
 def test_ordered_data_tell_what_was_held_back(shop: Path, tmp_path: Path) -> None:
-    arguments = ["--held-back", 1, "--dataset", shop / "ordered.dataset", "--out", tmp_path / "a.emb"]
+    arguments = [
+        "--held-back",
+        1,
+        "--trained-held-back",
+        2,
+        "--dataset",
+        shop / "ordered.dataset",
+        "--out",
+        tmp_path / "a.emb",
+    ]
     assert run("import", *sides(shop), *arguments) == 0
-    assert Embeddings.open(tmp_path / "a.emb").provenance == {"system": "foreign", "held_back": 1}
+    assert Embeddings.open(tmp_path / "a.emb").provenance == {
+        "system": "foreign",
+        "held_back": 1,
+        "trained_held_back": 2,
+    }
     assert run("evaluate", tmp_path / "a.emb", shop / "ordered.dataset", "--out", tmp_path / "report") == 0
 
 

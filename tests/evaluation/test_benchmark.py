@@ -9,12 +9,13 @@ import polars as pl
 import pytest
 from scipy.stats import bootstrap, ttest_1samp
 
+from polyvec.artifact import read_manifest
 from polyvec.data.dataset import MICROSECONDS_PER_DAY as DAY
 from polyvec.data.dataset import Dataset
 from polyvec.embeddings import Embeddings
 from polyvec.errors import ArtifactError, DataError, UsageError
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
-from polyvec.evaluation.benchmark import Benchmark, benchmark, kind_of, paired
+from polyvec.evaluation.benchmark import UNTUNED, Benchmark, benchmark, kind_of, paired, tune
 from polyvec.evaluation.benchmark_report import compare_runs, write_benchmark
 from polyvec.evaluation.evaluate import Settings, Truths
 from polyvec.evaluation.trials import SCHEMA as TRIALS
@@ -323,6 +324,58 @@ def test_systems_of_one_kind_are_drawn_over_their_numbers_of_vectors(taste_shop,
         assert points[1][key] == measured[key]
     page = (tmp_path / "run" / "benchmark.html").read_text()
     assert page.count("recall@100 over C") == len(found.matching["task"].unique())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("cutoff", "1970-05-01"), ("history_days", 30), ("seen_removed", True)]
+)
+def test_runs_that_were_asked_in_another_way_are_not_paired(done, tmp_path, key, value):
+    protocol = {"cutoff": "1970-04-11", "history_days": 100, "target_days": 30, "seen_removed": False}
+    write_benchmark(tmp_path / "a", done, protocol, {})
+    write_benchmark(tmp_path / "b", done, protocol | {key: value}, {})
+    with pytest.raises(DataError, match=f"different {key.replace('_', ' ')}: .* and {value}"):
+        compare_runs(tmp_path / "a", tmp_path / "b")
+
+
+def test_runs_of_other_data_are_not_paired(done, taste_shop, tmp_path):
+    taste_shop[2].save(tmp_path / "e")
+    parent = read_manifest(tmp_path / "e", "embeddings")
+    write_benchmark(tmp_path / "a", done, {}, {"dataset": parent})
+    write_benchmark(tmp_path / "b", done, {}, {})
+    with pytest.raises(DataError, match="different data"):
+        compare_runs(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_label_that_cannot_be_told_costs_no_other_task(taste_shop):
+    dataset, tastes, made = taste_shop
+    people = pl.DataFrame({
+        "user_id": dataset.users.series,
+        "taste": np.array(["tea", "coffee"])[tastes],
+        "number": np.arange(dataset.num_users).astype(str),
+    })  # fmt: skip
+    found = benchmark({"planted": [made]}, dataset, CUTOFF, SETTINGS, Truths(people, ("number", "taste")))
+    assert any(note.startswith("profile number was not asked: 0 classes") for note in found.notes)
+    assert "taste" in found.trials["label"].to_list()
+    twice = Truths(pl.concat([people, people]), ("taste",))
+    with pytest.raises(DataError, match="a user has two profiles"):
+        benchmark({"planted": [made]}, dataset, CUTOFF, SETTINGS, twice)
+
+
+def test_runs_of_one_name_must_be_of_one_system(taste_shop):
+    dataset, _, made = taste_shop
+    narrow = replace(made, users=replace(made.users, vectors=made.users.vectors[:, :1]))
+    for other in (narrow, noise(made, 1)):
+        with pytest.raises(UsageError, match="different systems are given under the name both"):
+            benchmark({"both": [made, other]}, dataset, CUTOFF, SETTINGS)
+
+
+def test_simple_methods_are_tuned_on_days_before_the_cut_off(taste_shop):
+    dataset, _, made = taste_shop
+    tuning = tune(dataset, CUTOFF, SETTINGS)
+    early = dataset.keep(np.asarray(dataset.times) < CUTOFF)
+    assert tune(early, CUTOFF, SETTINGS) == tuning
+    assert UNTUNED in benchmark({"planted": [made]}, dataset, CUTOFF, SETTINGS).notes
+    assert UNTUNED not in benchmark({"planted": [made]}, dataset, CUTOFF, SETTINGS, tuning=tuning).notes
 
 
 def test_systems_that_stand_alone_in_two_runs_are_paired_with_each_other(done, tmp_path):

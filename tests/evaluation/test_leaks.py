@@ -4,6 +4,8 @@ After the cut-off a coin says who takes which of two items that were never sold 
 were. Nothing before the cut-off is related to the coin: nobody who is honest can foretell it.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -21,6 +23,7 @@ from polyvec.evaluation.evaluate import Settings
 from polyvec.evaluation.foresight import foresight, foresight_note
 from polyvec.evaluation.rankers import HabitsRanker
 from polyvec.evaluation.tasks.matching import check_no_leak
+from polyvec.evaluation.tasks.next_item import check_held_back
 from polyvec.foreign import import_vectors
 from polyvec.retrieval.habits import Weights
 from polyvec.systems import guim, sasrec
@@ -76,13 +79,14 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def fit(system, dataset, out, until, epochs):
+def fit(system, dataset, out, until, epochs, **moment):
+    moment = {"until": until, "validation": "none"} | moment
     options = TrainingOptions(
         epochs=epochs, batch_size=32, learning_rate=1e-2, precision="float32", device="cpu", patience=0
     )
     if system == "sasrec":
         config = sasrec.SASRecConfig(width=32, num_layers=1, num_heads=2, dropout=0.0, max_length=12)
-        return sasrec.fit(dataset, out, config, options, until=until, validation="none")
+        return sasrec.fit(dataset, out, config, options, **moment)
     config = guim.GUIMConfig(
         num_vectors=2,
         width=32,
@@ -92,11 +96,12 @@ def fit(system, dataset, out, until, epochs):
         id_width=32,
         history_days=90,
         target_days=6,
+        target_events=1,
         masked_weight=0,
         num_cutoffs=1,
         max_length=12,
     )
-    return guim.fit(dataset, out, config, options, until=until, validation="none")
+    return guim.fit(dataset, out, config, options, **moment)
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +211,30 @@ def test_users_encoded_past_the_cut_off_are_caught(system, made, dataset):
     assert abs(auc(leaking, dataset, KNOWN) - 0.5) > BOUND  # what was taken may attract or repel
     with pytest.raises(DataError, match="users were encoded from events until 1970-04-19"):
         benchmark({"leaking": [leaking]}, dataset, T, SETTINGS)
+
+
+@pytest.mark.parametrize("system", ["guim", "sasrec"])
+def test_a_model_whose_best_epoch_was_chosen_past_the_cut_off_is_caught(system, dataset, tmp_path):
+    """Its training ended before the cut-off; which epoch was kept was decided after it."""
+    model = fit(system, dataset, tmp_path / "m", KNOWN_SOLD + DAY, 1, validation="window")
+    assert model.trained_until <= KNOWN_SOLD
+    leaking = embed(model, dataset, tmp_path / "e", until=model.trained_until)
+    with pytest.raises(DataError, match="best epoch was chosen on events until 1970-04-19"):
+        check_no_leak(leaking, dataset, model.trained_until)
+    assert check_no_leak(leaking, dataset, KNOWN_SOLD + DAY) == []
+
+
+@pytest.mark.parametrize("system", ["guim", "sasrec"])
+def test_of_ordered_data_a_model_trained_on_the_last_event_is_caught(system, dataset, tmp_path):
+    ordered = replace(dataset, time_kind="order")
+    for trained, is_honest in ((1, True), (0, False)):
+        model = fit(system, ordered, tmp_path / f"m{trained}", None, 1, held_back=trained)
+        made = embed(model, ordered, tmp_path / f"e{trained}", held_back=1)
+        if is_honest:
+            assert check_held_back(made) == []
+        else:
+            with pytest.raises(DataError, match="the model was trained on all but 0 of each user's events"):
+                benchmark({"leaking": [made]}, ordered, None, SETTINGS)
 
 
 def test_vectors_made_elsewhere_from_the_future_are_noted_whatever_was_told_of_them(dataset, tmp_path):

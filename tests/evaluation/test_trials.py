@@ -168,6 +168,17 @@ def test_more_users_than_wanted_are_drawn_from_the_same_every_time(problem, feat
     np.testing.assert_array_equal(drawn.answers, problem.answers[drawn.rows])
 
 
+def test_a_rare_class_is_not_lost_where_users_are_drawn():
+    """Of 30 in 5,000 users 0.6 would be among 100 drawn: no class to tell, or one of a single user."""
+    answers = (np.random.default_rng(0).permutation(5000) < 30).astype(np.int64)
+    drawn = Problem("profile", "x", np.arange(5000), answers).at_most(100)
+    assert np.bincount(drawn.answers).tolist() in ([100, 20], [99, 20], [98, 20])
+    assert len(set(drawn.rows.tolist())) == len(drawn.rows)
+    np.testing.assert_array_equal(drawn.answers, answers[drawn.rows])
+    train, test = drawn.split(0)
+    assert len(set(answers[drawn.rows[train]])) == len(set(answers[drawn.rows[test]])) == 2
+
+
 def test_rows_point_into_the_features(numbers, problem):
     order = np.random.default_rng(2).permutation(400)
     shuffled = Problem("profile", "x", np.argsort(order), problem.answers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -39,6 +40,7 @@ class Options(TypedDict):
     labels: str | None
     shop: Path | None
     sasrec: int
+    tune: bool
     compare: tuple[Path, Path] | None
     seed: int
     overwrite: bool
@@ -69,6 +71,11 @@ class Options(TypedDict):
     default=0,
     metavar="SEEDS",
     help="Train the strong single-vector baseline, too: so many models, minutes to hours each.",
+)
+@click.option(
+    "--tune",
+    is_flag=True,
+    help="Choose settings of cosine, EASE and ALS on the days before the cut-off: some twenty fits.",
 )
 @click.option(
     "--compare",
@@ -110,7 +117,7 @@ def _run(dataset: Path, out: Path, options: Options) -> None:
     from polyvec.artifact import read_manifest, refuse_existing
     from polyvec.data.dataset import Dataset, parse_time
     from polyvec.embeddings import Embeddings
-    from polyvec.evaluation.benchmark import benchmark
+    from polyvec.evaluation.benchmark import benchmark, check, tune
     from polyvec.evaluation.benchmark_report import PAGE, write_benchmark
     from polyvec.evaluation.evaluate import Settings
 
@@ -124,8 +131,10 @@ def _run(dataset: Path, out: Path, options: Options) -> None:
     cutoff = None if options["cutoff"] is None else parse_time(options["cutoff"], data)
     truths = truths_of(data, options["profiles"], options["labels"], options["shop"], options["target_days"])
     systems = {name: [Embeddings.open(path) for path in paths] for name, paths in folders.items()}
+    check(systems, data, cutoff, settings, truths)  # before minutes are spent on the baseline
     systems |= _sasrec(data, cutoff, settings, options["sasrec"])
-    done = benchmark(systems, data, cutoff, settings, truths)
+    tuning = tune(data, cutoff, settings) if options["tune"] else None
+    done = benchmark(systems, data, cutoff, settings, truths, tuning)
     protocol = {
         "dataset": str(dataset),
         "cutoff": options["cutoff"] or "last event",
@@ -133,6 +142,7 @@ def _run(dataset: Path, out: Path, options: Options) -> None:
         "target_days": settings.target_days,
         "seen_removed": settings.remove_seen,
         "sasrec_seeds": options["sasrec"],
+        "tuning": None if tuning is None else asdict(tuning),
         "embeddings": {name: [str(path) for path in paths] for name, paths in folders.items()},
     }
     parents = {"dataset": read_manifest(dataset, "dataset")}
@@ -178,10 +188,19 @@ def _sasrec(data: Dataset, cutoff: int | None, settings: Settings, seeds: int) -
 
 def _folders(given: tuple[str, ...]) -> dict[str, list[Path]]:
     """Folders by the system's name, which is the folder's own without one."""
+    from polyvec.errors import UsageError
+
     folders: dict[str, list[Path]] = {}
     for text in given:
-        name, _, path = text.rpartition("=")
-        folders.setdefault(name or Path(path).stem, []).append(Path(path))
+        name, _, path = ("", "", text) if Path(text).exists() or "=" not in text else text.partition("=")
+        place = Path(path)
+        if not name and place.stem in folders:
+            raise UsageError(
+                f"two Embeddings are called {place.stem}: {folders[place.stem][0]} and {place}",
+                expected="one name for the seeds of one system, given with =, and different names else",
+                mend=f"name them: --embeddings NAME={place}",
+            )
+        folders.setdefault(name or place.stem, []).append(place)
     return folders
 
 

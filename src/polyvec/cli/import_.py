@@ -28,6 +28,7 @@ class Options(TypedDict):
     events_until: str | None
     trained_until: str | None
     held_back: int | None
+    trained_held_back: int | None
     dataset: Path | None
     overwrite: bool
     as_json: bool
@@ -60,11 +61,16 @@ class Options(TypedDict):
 )
 @click.option("--name", help="Name of the system in reports.")
 @click.option("--events-until", help="Date: users were encoded from events before it alone.")
-@click.option("--trained-until", help="Date: the system was trained on events before it alone.")
+@click.option("--trained-until", help="Date: the system was trained, and chosen, on events before it alone.")
 @click.option(
     "--held-back",
     type=click.IntRange(min=0),
-    help="Ordered data: events at the end of each history that were left out.",
+    help="Ordered data: events at the end of each history that users were not encoded from.",
+)
+@click.option(
+    "--trained-held-back",
+    type=click.IntRange(min=0),
+    help="Ordered data: events at the end of each history that the system was not trained on.",
 )
 @click.option("--dataset", type=click.Path(path_type=Path), help="Tell how many of its ids have vectors.")
 @click.option("--overwrite", is_flag=True, help="Replace existing Embeddings.")
@@ -73,7 +79,7 @@ def command(users: Path, out: Path, **options: Unpack[Options]) -> None:
     """Take vectors made elsewhere and write Embeddings, which every other verb reads.
 
     Ids are kept as they are: 007 is not 7. What is told of the making (--events-until, --trained-until,
-    --held-back) is what evaluate checks for leaks; what is not told it notes as unknown.
+    --held-back, --trained-held-back) is what evaluate checks for leaks; what is not told it notes as unknown.
 
     \b
     polyvec import --users users.npy --user-ids users.txt --items items.npy --item-ids items.txt \\
@@ -109,6 +115,7 @@ def _provenance(options: Options, dataset: Dataset | None) -> dict[str, Any]:
     from polyvec.data.split import check_moment
 
     told: dict[str, Any] = {"system": options["name"], "held_back": options["held_back"]}
+    told["trained_held_back"] = options["trained_held_back"]
     for key, text in [("events_until", options["events_until"]), ("trained_until", options["trained_until"])]:
         if text is not None:
             told[key] = parse_date(text) if dataset is None else parse_time(text, dataset)

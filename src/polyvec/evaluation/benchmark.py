@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from polyvec.data.dataset import days
 from polyvec.data.overlap import check_overlap
 from polyvec.data.split import Windows, cut, leave_last_out
 from polyvec.errors import DataError, UsageError
 from polyvec.evaluation.aggregates import AGGREGATES
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
-from polyvec.evaluation.baselines.standard import Tuning, standard_features, standard_rankers
+from polyvec.evaluation.baselines.standard import Tuning, standard_features, standard_rankers, tuned
 from polyvec.evaluation.curves import stem
 from polyvec.evaluation.evaluate import ORACLE, Settings, Truths
 from polyvec.evaluation.foresight import foresight_note
-from polyvec.evaluation.metrics import interval, resampled_means
+from polyvec.evaluation.metrics import interval, recall, resampled_means
 from polyvec.evaluation.probes import of_vectors
 from polyvec.evaluation.rankers import EmbeddingsRanker, HabitsRanker
 from polyvec.evaluation.tasks import behaviour, similarity, transfer
 from polyvec.evaluation.tasks.comparison import Answers, answer, tabulate
-from polyvec.evaluation.tasks.matching import all_questions, check_no_leak
+from polyvec.evaluation.tasks.matching import all_questions, check_no_leak, questions
 from polyvec.evaluation.tasks.next_item import WARNING, check_held_back, next_item_question, without_seen
 from polyvec.evaluation.tasks.profile import label_column, profile
 from polyvec.evaluation.trials import SCHEMA as TRIALS
@@ -42,6 +43,11 @@ if TYPE_CHECKING:
 
 KEPT = ("recall@100", "ndcg@10")
 PARTS = ("all", "repeats", "new")
+MOST_RANKED = 100  # of the measure that settings are chosen by
+UNTUNED = (
+    "item-to-item cosine, EASE and ALS have the settings that were best on Online Retail II; on other data "
+    "they may do better with their own (--tune)"
+)
 WITH_HABITS = "{}, with habits"
 UNNAMED = "foreign"  # the system's name where import was told none
 PAIR_SCHEMA: dict[str, pl.DataType] = {
@@ -135,20 +141,20 @@ def benchmark(
     truths
         Labels, and the oracle of a synthetic shop.
     tuning
-        Of the simple methods, chosen on an earlier cut-off.
+        Of the simple methods, chosen on an earlier cut-off: :func:`tune`.
 
     Raises
     ------
     DataError
-        If a system knows the future of the cut-off, or shares no ids with the data; if there is nothing to
-        ask.
+        If a system knows the future of the cut-off, or shares no ids with the data; if a label is no column
+        or there is nothing to ask.
     UsageError
-        If a cut-off is missing, or given for data with an order.
+        If a cut-off is missing, or given for data with an order; if the runs under one name are of different
+        systems, or a name is that of a simple method.
     """
     settings, truths = settings or Settings(), truths or Truths()
     purchases = dataset.only_action()
-    _check_moment(purchases, cutoff)
-    notes = _check(systems, purchases, cutoff, settings.target_days)
+    notes = check(systems, dataset, cutoff, settings, truths)
     windows = _windows(purchases, cutoff, settings)
     simple = standard_rankers(purchases, windows, tuning, seed=settings.seed)
     rankers: dict[str, Ranker | Sequence[Ranker]] = {**simple.rankers}
@@ -169,8 +175,41 @@ def benchmark(
         trials=asked,
         similarity=similar,
         costs=_costs(systems),
-        notes=[*notes, *_few_seeds(systems), *simple.notes, *trial_notes, *similarity_notes],
+        notes=[
+            *notes,
+            *_few_seeds(systems),
+            *([UNTUNED] if tuning is None else []),
+            *simple.notes,
+            *trial_notes,
+            *similarity_notes,
+        ],
     )
+
+
+def tune(dataset: Dataset, cutoff: int | None, settings: Settings) -> Tuning:
+    """Choose the simple methods' settings: recall@100 of what the days before the cut-off have bought.
+
+    Of data with an order, of each user's last event but one. Nothing from the cut-off on is looked at.
+
+    Raises
+    ------
+    DataError
+        If no user has both history and targets there.
+    """
+    purchases = dataset.only_action()
+    if cutoff is None:
+        windows = leave_last_out(purchases, 1)
+        question = next_item_question(purchases, 1)
+    else:
+        earlier = cutoff - days(settings.target_days)
+        windows = cut(purchases, earlier, settings.history_days, settings.target_days)
+        question = questions(purchases, earlier, settings.history_days, settings.target_days)[0]
+    rows = question.windows.user_rows
+
+    def value(ranker: Ranker) -> float:
+        return float(np.nanmean(recall(ranker.rank(rows, MOST_RANKED), question.targets, MOST_RANKED)))
+
+    return tuned(purchases, windows, value, seed=settings.seed)
 
 
 def paired(left: pl.DataFrame, right: pl.DataFrame, ranker: str, against: str, seed: int = 0) -> pl.DataFrame:
@@ -227,17 +266,44 @@ def _check_moment(dataset: Dataset, cutoff: int | None) -> None:
         )
 
 
-def _check(
-    systems: Mapping[str, Sequence[Embeddings]], dataset: Dataset, cutoff: int | None, target_days: float
+def check(
+    systems: Mapping[str, Sequence[Embeddings]],
+    dataset: Dataset,
+    cutoff: int | None,
+    settings: Settings,
+    truths: Truths,
 ) -> list[str]:
-    """Refuse systems that know the future or share nothing with the data; note what cannot be checked."""
+    """Refuse what :func:`benchmark` would refuse, before anything is computed; parameters are the same.
+
+    Returns
+    -------
+    list of str
+        Notes on what cannot be checked.
+    """
+    purchases = dataset.only_action()
+    _check_moment(purchases, cutoff)
+    if truths.profiles is not None:
+        for label in truths.labels:
+            label_column(truths.profiles, label, dataset.users.series)
     notes = [WARNING] if cutoff is None else []
     for name, runs in systems.items():
+        _check_alike(name, runs)
         for embeddings in runs:
-            leaks = _leaks(embeddings, dataset, cutoff, target_days)
-            told = [*leaks, *check_overlap(embeddings, dataset).notes]
+            leaks = _leaks(embeddings, purchases, cutoff, settings.target_days)
+            told = [*leaks, *check_overlap(embeddings, purchases).notes]
             notes += [note for note in (f"{name}: {text}" for text in told) if note not in notes]
     return notes
+
+
+def _check_alike(name: str, runs: Sequence[Embeddings]) -> None:
+    """Refuse runs of one name that are no seeds of one system: their mean would be of nothing."""
+    kinds = {f"{kind_of(name, one)}, C = {one.num_vectors}, D = {one.width}": None for one in runs}
+    if len(kinds) > 1:
+        raise UsageError(
+            f"Embeddings of different systems are given under the name {name}: {'; '.join(kinds)}",
+            expected="one name for the seeds of one system",
+            mend="give each its own: --embeddings NAME=FOLDER",
+        )
 
 
 def _check_names(own: Collection[str], others: Collection[str]) -> None:
@@ -359,13 +425,16 @@ def _trials(
     if truths.profiles is not None:
         for label in truths.labels:
             known = label_column(truths.profiles, label, dataset.users.series)
-            tables.append(profile(features, known, seeds, AGGREGATES))
+            try:
+                tables.append(profile(features, known, seeds, AGGREGATES))
+            except DataError as error:  # one label cannot be told: no reason to lose the other tasks
+                notes.append(f"profile {label} was not asked: {error.what}; expected {error.expected}")
     if cutoff is not None:
         when = cutoff, settings.history_days, settings.target_days
         asked, prices = behaviour.questions(dataset, *when), transfer.questions(dataset, *when)
         tables.append(behaviour.behaviour(features, asked, seeds, AGGREGATES))
         tables.append(transfer.transfer(features, prices, seeds, AGGREGATES))
-        notes = [*asked.notes, *prices.notes]
+        notes += [*asked.notes, *prices.notes]
     return pl.concat(tables), notes
 
 

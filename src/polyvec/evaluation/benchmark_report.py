@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 KIND = "benchmark"
 PAGE = "benchmark.html"
 TEMPLATE = "benchmark.html.jinja"
+ASKED = ("cutoff", "history_days", "target_days", "seen_removed")  # of a protocol: what is asked
 TABLES = ("matching", "trials", "similarity", "pairs", "per_user")
 COLUMNS = (
     ("recall@100", "all"),
@@ -120,8 +121,9 @@ def compare_runs(left: Path, right: Path, seed: int = 0) -> pl.DataFrame:
     ArtifactError
         If a folder is no benchmark run, or damaged.
     DataError
-        If the two have no user of the same task in common.
+        If the two were asked of different data or in another way, or have no user of a task in common.
     """
+    _check_alike(left, right)
     first, second = _per_user(left), _per_user(right)
     names = [table["ranker"].unique(maintain_order=True).to_list() for table in (first, second)]
     shared = [(name, name) for name in names[0] if name in names[1]]
@@ -132,8 +134,26 @@ def compare_runs(left: Path, right: Path, seed: int = 0) -> pl.DataFrame:
     return pl.concat([paired(first, second, ours, theirs, seed) for ours, theirs in [*shared, *crossed]])
 
 
+def _check_alike(left: Path, right: Path) -> None:
+    """Refuse runs that were asked of different data, or in another way: what they say cannot be paired."""
+    one, other = (read_manifest(path, KIND) for path in (left, right))
+    told = [
+        manifest.meta.get("protocol", {}) | {"dataset": manifest.parents.get("dataset")}
+        for manifest in (one, other)
+    ]
+    for key in ("dataset", *ASKED):
+        values = [protocol.get(key) for protocol in told]
+        if values[0] != values[1]:
+            what = "data" if key == "dataset" else f"{key.replace('_', ' ')}: {values[0]} and {values[1]}"
+            raise DataError(
+                f"the two runs are of different {what}",
+                file=right,
+                expected="runs on the same Dataset with the same cut-off, history and targets",
+                mend="run polyvec bench again with the options of the other run",
+            )
+
+
 def _per_user(path: Path) -> pl.DataFrame:
-    read_manifest(path, KIND)
     return pl.read_parquet(path / "per_user.parquet")
 
 

@@ -91,10 +91,18 @@ class Problem:
         return self.answers[:, None] == np.arange(self.answers.max(initial=0) + 1)
 
     def at_most(self, users: int) -> Problem:
-        """Draw so many users if there are more; always the same."""
+        """Draw so many users if there are more, always the same; and 20 of every class that has them."""
         if len(self.rows) <= users:
             return self
-        kept = np.sort(np.random.default_rng(0).choice(len(self.rows), users, replace=False))
+        generator = np.random.default_rng(0)
+        kept = generator.choice(len(self.rows), users, replace=False)
+        if self.answers.ndim == 1:
+            drawn = np.bincount(self.answers[kept], minlength=self.answers.max() + 1)
+            others = np.setdiff1d(np.arange(len(self.rows)), kept)
+            for rare in np.flatnonzero(drawn < LEAST_USERS):
+                more = generator.permutation(others[self.answers[others] == rare])
+                kept = np.append(kept, more[: LEAST_USERS - drawn[rare]])
+        kept.sort()
         return replace(self, rows=self.rows[kept], answers=self.answers[kept])
 
     def split(self, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

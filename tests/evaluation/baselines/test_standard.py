@@ -16,6 +16,7 @@ from polyvec.evaluation.baselines.standard import (
     Tuning,
     standard_features,
     standard_rankers,
+    tuned,
 )
 from polyvec.evaluation.tasks.next_item import next_item
 
@@ -115,3 +116,24 @@ def test_features_are_of_each_window(random_dataset, random_windows):
     for one in made.values():
         assert len(one.numbers) == 9
         assert one.numbers.dtype == np.float32
+
+
+def test_each_method_gets_the_settings_that_are_best(random_dataset, random_windows, monkeypatch):
+    """Worth is what the ranker was made with, so that the largest of every grid is best."""
+    made = {}
+    for name in ("neighbours", "ease", "als"):
+
+        def remember(*_, _name=name, **settings):
+            made["latest"] = (_name, settings or _[1])
+
+        monkeypatch.setattr(f"polyvec.evaluation.baselines.standard.{name}", remember)
+    monkeypatch.setattr("polyvec.evaluation.baselines.standard.als_installed", lambda: True)
+    monkeypatch.setattr("polyvec.evaluation.baselines.standard.EmbeddingsRanker", lambda *_: None)
+
+    def value(_):
+        name, settings = made["latest"]
+        if name == "als":
+            return settings["factors"] - settings["l2"] + settings["alpha"]
+        return -1.0 if settings is None else float(settings)
+
+    assert tuned(random_dataset, random_windows, value) == Tuning(100, 1000.0, 128, 1.0, 20.0)

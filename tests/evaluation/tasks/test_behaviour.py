@@ -155,11 +155,16 @@ def vars_of(dataset):
     return {name: getattr(dataset, name) for name in names}
 
 
-def test_clicks_make_history_but_only_purchases_are_foretold():
+def test_clicks_make_history_and_only_buyers_can_churn():
+    """As in the challenge: who never bought has nothing to leave."""
     dataset, churns, _ = shop()
-    clicked = with_actions(dataset, dataset.times < T)
-    churn = questions(clicked, T).problems[0]
-    np.testing.assert_array_equal(churn.answers, churns)
+    buys = np.arange(USERS) % 4 > 0  # the others click before T
+    owners = np.repeat(np.arange(USERS), np.diff(dataset.user_offsets))
+    asked = questions(with_actions(dataset, (dataset.times < T) & ~buys[owners]), T).problems
+    assert [problem.task for problem in asked] == ["churn", "category propensity", "item propensity"]
+    np.testing.assert_array_equal(asked[0].rows, np.flatnonzero(buys))
+    np.testing.assert_array_equal(asked[0].answers, churns[buys])
+    assert len(asked[1].rows) == len(asked[2].rows) == USERS
     only_clicks_after = with_actions(dataset, dataset.times >= T)
     assert "churn was not asked: 400 of 400 users buy nothing" in questions(only_clicks_after, T).notes[0]
 

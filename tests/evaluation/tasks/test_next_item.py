@@ -65,8 +65,18 @@ def vectors(**provenance):
 
 
 def test_users_encoded_from_the_held_out_event_are_refused():
-    with pytest.raises(DataError, match="encoded from all but 0 of their events") as caught:
-        check_held_back(vectors(held_back=0))
+    with pytest.raises(DataError, match="encoded from all but 0 of each user's events") as caught:
+        check_held_back(vectors(held_back=0, trained_held_back=1))
     assert caught.value.mend == "embed again: polyvec embed --held-back 1"
-    assert check_held_back(vectors(held_back=1)) == []
-    assert "cannot be checked" in check_held_back(vectors(system="foreign"))[0]
+    assert check_held_back(vectors(held_back=1, trained_held_back=1)) == []
+    unknown = check_held_back(vectors(system="foreign"))
+    assert ["held_back" in note for note in unknown] == [True, True]
+
+
+def test_a_model_trained_on_the_held_out_event_is_refused():
+    with pytest.raises(DataError, match="trained on all but 1 of each user's events") as caught:
+        check_held_back(vectors(held_back=2, trained_held_back=1), skip=1)
+    assert caught.value.mend == "train again: polyvec fit --held-back 2"
+    told = check_held_back(vectors(held_back=1))
+    assert len(told) == 1
+    assert "trained_held_back is unknown" in told[0]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 from polyvec.evaluation.aggregates import AGGREGATES, aggregates
@@ -22,6 +23,8 @@ from polyvec.evaluation.rankers import EmbeddingsRanker
 from polyvec.evaluation.texts import bought_words
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from polyvec.data.dataset import Dataset
     from polyvec.data.split import Windows
     from polyvec.evaluation.rankers import Ranker
@@ -30,6 +33,9 @@ COSINE = "item-to-item cosine"
 EASE = "EASE"
 ALS = "ALS"
 BOUGHT_WORDS = "TF-IDF + SVD of bought items"
+NEIGHBOURS = (20, 100, None)
+EASE_L2 = (20.0, 50.0, 200.0, 500.0, 1000.0)
+ALS_FACTORS, ALS_L2, ALS_ALPHA = (64, 128), (1.0, 10.0), (1.0, 5.0, 20.0)
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,8 @@ class Tuning:
     """What is to be chosen on validation.
 
     The defaults had the best recall@100 of small grids on the purchases of one shop (Online Retail II, year
-    before October 2011: 3,700 items, 260,000 pairs of a user and an item). They are a start for another shop.
+    before October 2011: 3,700 items, 260,000 pairs of a user and an item). They are a start for another shop,
+    for which :func:`tuned` chooses.
 
     Attributes
     ----------
@@ -62,6 +69,37 @@ class Baselines:
 
     rankers: dict[str, Ranker]
     notes: list[str] = field(default_factory=list)
+
+
+def tuned(dataset: Dataset, windows: Windows, value: Callable[[Ranker], float], *, seed: int = 0) -> Tuning:
+    """Choose the settings of cosine, EASE and ALS, each by itself, that are best on a grid.
+
+    Parameters
+    ----------
+    dataset, windows, seed
+        As of :func:`standard_rankers`; the windows' targets are those to validate on.
+    value
+        What a ranker that was learned from the histories is worth; more is better.
+    """
+    histories_UN = history_matrix(dataset, windows)
+    tuning = Tuning()
+    near = {k: value(neighbours(histories_UN, k)) for k in NEIGHBOURS}
+    tuning = replace(tuning, neighbours=max(near, key=lambda k: near[k]))
+    if len(known_items(histories_UN)) <= MOST_ITEMS:
+        regular = {l2: value(ease(histories_UN, l2)) for l2 in EASE_L2}
+        tuning = replace(tuning, ease_l2=max(regular, key=lambda l2: regular[l2]))
+    if als_installed():
+        factored = {
+            (factors, l2, alpha): value(
+                EmbeddingsRanker(
+                    als(dataset, windows, factors=factors, l2=l2, alpha=alpha, seed=seed), dataset
+                )
+            )
+            for factors, l2, alpha in product(ALS_FACTORS, ALS_L2, ALS_ALPHA)
+        }
+        factors, l2, alpha = max(factored, key=lambda key: factored[key])
+        tuning = replace(tuning, als_factors=factors, als_l2=l2, als_alpha=alpha)
+    return tuning
 
 
 def standard_rankers(

@@ -87,7 +87,7 @@ def questions(
     ----------
     dataset
         Events with timestamps. Where actions are told apart, all of them make a user one with history, and
-        purchases alone are foretold.
+        purchases alone are foretold; churn is asked of those who bought in the history, as in the challenge.
     cutoff
         T in microseconds since 1970 UTC.
     history_days, target_days
@@ -109,7 +109,8 @@ def questions(
         raise _no_history(dataset, cutoff)
     purchases = dataset.only_action()
     bought = cut(purchases, cutoff, history_days, target_days)[user_rows[rows]]
-    found = [_churn(bought, rows)]
+    buyers = np.flatnonzero(bought.history_end > bought.history_start)
+    found = [_churn(bought[buyers], rows[buyers])]
     notes = []
     categories = item_categories(dataset)
     if categories is None:

@@ -280,7 +280,7 @@ def _row(answers: Answers, key: Key, about: Estimate, per_seed: list[float]) -> 
         "low": about.low,
         "high": about.high,
         "users": about.users,
-        "unranked": int((answers.ranked[key.ranker][0] < 0).all(axis=1).sum()),
+        "unranked": max(int((one < 0).all(axis=1).sum()) for one in answers.ranked[key.ranker]),
         "without_history": answers.question.without_history,
         "per_seed": per_seed,
     }

@@ -215,6 +215,13 @@ def check_no_leak(embeddings: Embeddings, dataset: Dataset, cutoff: int) -> list
                 expected=f"nothing at or after the cut-off {format_time(cutoff, dataset.time_kind)}",
                 mend=_mend(key, format_time(cutoff, dataset.time_kind)),
             )
+    chosen = embeddings.provenance.get("chosen_until")  # what is told of vectors made elsewhere includes it
+    if chosen is not None and chosen > cutoff:
+        raise DataError(
+            f"the model's best epoch was chosen on events until {format_time(chosen, dataset.time_kind)}",
+            expected=f"nothing at or after the cut-off {format_time(cutoff, dataset.time_kind)}",
+            mend=_mend("chosen_until", format_time(cutoff, dataset.time_kind)),
+        )
     return notes
 
 

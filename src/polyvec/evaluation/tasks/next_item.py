@@ -88,7 +88,7 @@ def without_seen(
 
 
 def check_held_back(embeddings: Embeddings, skip: int = 0) -> list[str]:
-    """Make sure that users were encoded without their held-out events.
+    """Make sure that no held-out event was used, to encode its user or to train the model.
 
     Returns
     -------
@@ -98,20 +98,23 @@ def check_held_back(embeddings: Embeddings, skip: int = 0) -> list[str]:
     Raises
     ------
     DataError
-        If the embeddings were made from the held-out events, too.
+        If the embeddings or their model were made from the held-out events, too.
     """
-    held_back = embeddings.provenance.get("held_back")
-    if held_back is None:
-        return [
-            "cannot be checked: whether users were encoded from the held-out event (held_back is unknown)"
-        ]
-    if held_back < skip + 1:
-        raise DataError(
-            f"users were encoded from all but {held_back} of their events",
-            expected=f"all but the last {skip + 1}, which are to be foretold",
-            mend=f"embed again: polyvec embed --held-back {skip + 1}",
-        )
-    return []
+    notes = []
+    for key, what, verb in [
+        ("held_back", "users were encoded from", "embed again: polyvec embed"),
+        ("trained_held_back", "the model was trained on", "train again: polyvec fit"),
+    ]:
+        held_back = embeddings.provenance.get(key)
+        if held_back is None:
+            notes.append(f"cannot be checked: whether {what} the held-out event ({key} is unknown)")
+        elif held_back < skip + 1:
+            raise DataError(
+                f"{what} all but {held_back} of each user's events",
+                expected=f"all but the last {skip + 1}, which are to be foretold",
+                mend=f"{verb} --held-back {skip + 1}",
+            )
+    return notes
 
 
 class _Unseen:
