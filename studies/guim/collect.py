@@ -39,6 +39,7 @@ PAIRED = (
     (REFERENCE, "SASRec D=128"),
     ("GUIM C=4, α=10", "GUIM C=1, α=10"),
     ("GUIM C=8, α=10", "GUIM C=1, α=10"),
+    ("GUIM C=8, α=10", "GUIM C=4, α=10"),
     (MIXTURE, "SASRec D=512"),
 )
 LIST = "CMP-L recall@100 all"

@@ -25,6 +25,7 @@ NUMBERS = (1, 2, 3, 4, 8, 16, 32)
 KINDS = ("GUIM", "GUIM-MH", "GUI-EDI")
 LEAST_FOR_A_LINE = 3  # numbers of vectors
 FITS = 0.9  # R² of what is called a line
+DEAD = 0.1  # of an equal share of the targets: less, and a vector is dead
 
 Results = dict[str, Any]
 
@@ -67,6 +68,7 @@ def verdicts(results: Results) -> list[str]:
         ("GUIM C=8", REFERENCE, "a user of 8 vectors beats a user of one"),
         ("GUIM C=4, α=10", "GUIM C=1, α=10", "with the preset's α of 10, 4 vectors beat one"),
         ("GUIM C=8, α=10", "GUIM C=1, α=10", "with the preset's α of 10, 8 vectors beat one"),
+        ("GUIM C=8, α=10", "GUIM C=4, α=10", "with the preset's α of 10, 8 vectors beat 4"),
         ("GUIM C=4, α=10", MIXTURE, "4 vectors with the preset's α of 10 beat 4 with the paper's 20"),
         ("GUIM C=8", MIXTURE, "8 vectors beat 4 (paper: recall nearly log-linear in C)"),
         ("GUI-EDI C=2", REFERENCE, "one vector twice as wide beats it (paper: GUI-EDI rises first)"),
@@ -78,7 +80,14 @@ def verdicts(results: Results) -> list[str]:
         (MIXTURE, "SASRec D=512", "4 vectors of width 128 beat SASRec's one of width 512"),
     )
     found = [_claim(results, *claim) for claim in claims]
-    return [*found, _profiles(results), _lines(results), _costs(results)]
+    return [
+        *found,
+        _profiles(results),
+        _lines(results),
+        _heads(results),
+        _dead(results),
+        _costs(results),
+    ]
 
 
 def _claim(results: Results, model: str, against: str, words: str) -> str:
@@ -90,8 +99,10 @@ def _claim(results: Results, model: str, against: str, words: str) -> str:
         f"[{one['low']:+.4f}, {one['high']:+.4f}], seeds: {len(one['seeds'])}{_when(one)})"
         for one in found
     ]
-    holds = sum(_verdict(one) == "yes" for one in found)
-    return f"**{words}**: holds on {holds} of {len(found)} sets. " + "; ".join(parts) + "."
+    held = [one for one in found if _verdict(one).startswith("yes")]
+    once = sum(len(one["by_seed"]) == 1 for one in held)
+    some = f", on {once} of them with one seed" if once else ""
+    return f"**{words}**: holds on {len(held)} of {len(found)} sets{some}. " + "; ".join(parts) + "."
 
 
 def _when(one: Results) -> str:
@@ -100,10 +111,11 @@ def _when(one: Results) -> str:
 
 def _verdict(one: Results) -> str:
     """Say yes or no where the users' interval and every seed agree, else undecided."""
+    of = " of one seed" if len(one["by_seed"]) == 1 else ""
     if one["low"] > 0 and min(one["by_seed"]) > 0:
-        return "yes"
+        return f"yes{of}"
     if one["high"] < 0 and max(one["by_seed"]) < 0:
-        return "no, the opposite"
+        return f"no{of}, the opposite"
     return "undecided"
 
 
@@ -131,22 +143,55 @@ def _profiles(results: Results) -> str:
 
 def _lines(results: Results) -> str:
     """Straight lines through recall over log2 C."""
-    words = (
-        "recall grows nearly log-linearly with C (a straight line over doublings, R² of 0.9), heads saturate"
-    )
+    words = "recall grows nearly log-linearly with C (a straight line over doublings, R² of 0.9)"
     parts, holds = [], 0
     for name, models in results["sets"].items():
-        lines = {kind: _line(_points(kind, models)) for kind in ("GUIM", "GUIM-MH")}
-        if lines["GUIM"] is None:
+        line = _line(_points("GUIM", models))
+        if line is None:
             continue
-        slope, fit, told = lines["GUIM"]
+        slope, fit, told = line
         is_line = slope > 0 and fit >= FITS
         holds += is_line
-        heads = f"; heads {lines['GUIM-MH'][2]}" if lines["GUIM-MH"] else ""
-        parts.append(f"{name} {'yes' if is_line else 'no'} ({told}{heads})")
+        parts.append(f"{name} {'yes' if is_line else 'no'} ({told})")
     if not parts:
         return f"**{words}**: not measured yet."
     return f"**{words}**: holds on {holds} of {len(parts)} sets. " + "; ".join(parts) + "."
+
+
+def _heads(results: Results) -> str:
+    """Slope of the heads' line beside that of the CLS tokens', over the same C."""
+    words = "more heads gain less than more CLS tokens (paper: they saturate)"
+    parts, holds = [], 0
+    for name, models in results["sets"].items():
+        heads = _points("GUIM-MH", models)
+        shared = {c for c, *_ in heads}
+        lines = [_line([one for one in _points("GUIM", models) if one[0] in shared]), _line(heads)]
+        if lines[0] is None or lines[1] is None:
+            continue
+        is_flatter = lines[1][0] < lines[0][0]
+        holds += is_flatter
+        parts.append(f"{name} {'yes' if is_flatter else 'no'} (tokens {lines[0][2]}; heads {lines[1][2]})")
+    if not parts:
+        return f"**{words}**: not measured yet: no set has {LEAST_FOR_A_LINE} numbers of heads."
+    return f"**{words}**: holds on {holds} of {len(parts)} sets. " + "; ".join(parts) + "."
+
+
+def _dead(results: Results) -> str:
+    """Models one of whose vectors wins hardly any target."""
+    words = "no vector is dead (each wins a tenth of an equal share of the targets, at least)"
+    dead, asked = [], 0
+    for name, models in results["sets"].items():
+        for model, one in models.items():
+            wins = one.get("diagnostics", {}).get("wins", [])
+            if len(wins) > 1:
+                asked += 1
+                if min(wins) * len(wins) < DEAD:
+                    dead.append(f"{name}, {model} ({min(wins):.3f} of {1 / len(wins):.2f})")
+    if not asked:
+        return f"**{words}**: not measured yet."
+    return (
+        f"**{words}**: of {asked - len(dead)} of {asked} models. Not of: " + "; ".join(dead or ["none"]) + "."
+    )
 
 
 def _line(points: list[tuple[int, float, float, float]]) -> tuple[float, float, str] | None:

@@ -147,10 +147,30 @@ def test_a_run_without_its_line_does_not_count(study, tmp_path):
         (0.01, 0.03, [0.05, -0.01], "undecided"),
         (-0.01, 0.03, [0.02, 0.01], "undecided"),
         (-0.03, -0.01, [-0.02, -0.01], "no, the opposite"),
+        (0.01, 0.03, [0.02], "yes of one seed"),
     ],
 )
 def test_a_verdict_needs_the_users_and_every_seed(study, low, high, by_seed, verdict):
     assert study["page"]._verdict({"low": low, "high": high, "by_seed": by_seed}) == verdict
+
+
+def test_heads_and_dead_vectors_are_told_where_they_were_measured(study):
+    page = study["page"]
+
+    def models(kind, slope):
+        measures = {c: {page.LIST: {"mean": 0.1 + slope * n}} for n, c in enumerate((1, 2, 4))}
+        return {
+            f"{kind} C={c}": {"C": c, "seeds": [0], "measures": one, "diagnostics": {"wins": [1 / c] * c}}
+            for c, one in measures.items()
+        }
+
+    results = {"sets": {"shop": models("GUIM", 0.02) | models("GUIM-MH", 0.01)}}
+    assert "holds on 1 of 1 sets. shop yes (tokens +0.0200 per doubling" in page._heads(results)
+    assert "of 4 of 4 models. Not of: none." in page._dead(results)
+    results["sets"]["shop"]["GUIM C=4"]["diagnostics"]["wins"] = [0.4, 0.4, 0.19, 0.01]
+    assert "of 3 of 4 models. Not of: shop, GUIM C=4 (0.010 of 0.25)." in page._dead(results)
+    del results["sets"]["shop"]["GUIM-MH C=4"]
+    assert "not measured yet" in page._heads(results)
 
 
 def test_the_page_tells_what_is_there_and_what_is_not_yet(study, tmp_path):
