@@ -103,11 +103,13 @@ def _together(name: str, methods: Results) -> Iterator[str]:
             task,
         )
     if there:
-        tasks = methods[chosen]["tasks"]
-        least = min(there, key=lambda task: tasks[task]["samples"])
-        yield _claim(
-            f"{name}, {least}: and better on the sparsest", methods[chosen], methods[alone(least)], least
-        )
+        counts = {task: methods[chosen]["tasks"][task]["samples"] for task in there}
+        sparsest = [task for task in there if counts[task] == min(counts.values())]
+        if len(sparsest) == 1:  # of tasks that all have as many as are drawn at most none is
+            (least,) = sparsest
+            yield _claim(
+                f"{name}, {least}: and better on the sparsest", methods[chosen], methods[alone(least)], least
+            )
         ahead = [task for task in there if _faster(methods, chosen, task)]
         yield (
             f"**{name}: on some task fewer of its samples are passed over until it is 99 % as far above "

@@ -82,3 +82,10 @@ def test_a_few_users_who_differ_by_chance_refuse_nobody(users):
 def test_one_user_is_told_without_an_interval():
     told = Comparison.of("recall", np.array([1.0]), np.array([0.0]), np.array([7])).told
     assert (told["users"], told["low"], told["high"]) == (1, None, None)
+
+
+@pytest.mark.parametrize(("users", "judges"), [(200, 60), (1000, 100), (100_000, 5000)])
+def test_few_users_are_not_judged_by_a_handful(users, judges):
+    chosen = held_out(np.arange(users), users, 0.05, 0)
+    assert chosen.sum() == pytest.approx(judges, rel=0.3)
+    assert not held_out(np.arange(users), users, 0.0, 0).any()

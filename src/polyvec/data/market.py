@@ -330,7 +330,20 @@ def _revenue(bought: Market) -> npt.NDArray[np.float64]:
 
 
 def entities(item_table: pl.DataFrame, column: str) -> tuple[Ints, list[str]]:
-    """Number of what each item belongs to, int64 ``[N]`` (−1 = none), and their names in that order."""
+    """Number of what each item belongs to, int64 ``[N]`` (−1 = none), and their names in that order.
+
+    Raises
+    ------
+    DataError
+        If the column holds lists.
+    """
+    if item_table[column].dtype.is_nested():
+        raise DataError(
+            "items belong to several at once",
+            column=column,
+            expected="one text or number for each item",
+            mend="prepare the catalogue with one value, or leave the column out",
+        )
     texts = item_table[column].cast(pl.String)
     names = texts.drop_nulls().unique().sort()
     places = pl.DataFrame({column: names}).with_row_index("place")

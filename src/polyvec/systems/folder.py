@@ -122,7 +122,9 @@ def told_by(runs: Sequence[Progress], measure: str) -> dict[str, Any]:
     }
 
 
-def told_reach(dataset: Dataset, until: int, held_back: int) -> dict[str, Any]:
+def told_reach(
+    dataset: Dataset, until: int, held_back: int, before: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Manifest entries on what was read at all, be it only to choose the best epoch: a test must lie beyond.
 
     Parameters
@@ -131,8 +133,13 @@ def told_reach(dataset: Dataset, until: int, held_back: int) -> dict[str, Any]:
         What a system was fitted on.
     until, held_back
         As in the ``fit`` functions; one of them counts, the former with timestamps.
+    before
+        Manifest entries of a Model that this one goes on from: what that one read counts, too.
     """
-    return {"trained_held_back": held_back} if dataset.time_kind == "order" else {"chosen_until": until}
+    before = before or {}
+    if dataset.time_kind == "order":
+        return {"trained_held_back": min(held_back, before.get("trained_held_back", held_back))}
+    return {"chosen_until": max(until, before.get("chosen_until", until))}
 
 
 def told_best(meta: dict[str, Any]) -> str:

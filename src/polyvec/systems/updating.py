@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.int64]
 
 
+LEAST_JUDGES, MOST_JUDGING = 100, 0.3  # so many users hold the rest to account, or so large a share of few
+
+
 @checked(frozen=True, config=ConfigDict(extra="forbid"))
 class UpdateOptions:
     """How a model is updated, and what it is held to.
@@ -34,7 +37,7 @@ class UpdateOptions:
     ----------
     share
         Of the users, whose new events are not learned from: with them the new model is compared. With 0 all
-        is learned, and nothing compared.
+        is learned, and nothing compared. Of fewer than 2,000 users it is larger, up to 0.3: 100 are to judge.
     tolerance
         By how much a measure may fall.
     decay
@@ -148,7 +151,12 @@ def with_update(old: dict[str, Any], new: dict[str, Any], told: dict[str, Any]) 
 
 
 def held_out(users_P: Ints, num_users: int, share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Which samples are of users that are held out, ``[P]``; the users follow from the seed."""
+    """Which samples are of users that are held out, ``[P]``; the users follow from the seed.
+
+    Of few users a larger share: fewer than a hundred judges would let anything pass.
+    """
+    if share:
+        share = max(share, min(MOST_JUDGING, LEAST_JUDGES / max(num_users, 1)))
     chosen = np.random.default_rng(seed).random(num_users) < share
     return chosen[users_P]
 

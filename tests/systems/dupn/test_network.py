@@ -145,6 +145,18 @@ def test_the_query_and_the_property_change_the_attention():
     assert network_of(properties="none").encoder.lstm.property_width == 0
 
 
+def test_no_query_is_learned_where_everybody_searches():
+    """Users' vectors are read with it; without a share of silent queries it would stay as it began."""
+    for share, learns in ((0.0, False), (0.5, True)):
+        network, batch = network_of(query_dropout=share), batch_of(("ctr",))
+        each = torch.arange(len(batch.word_offsets))
+        batch = replace(batch, words=each % 8, word_offsets=each)
+        for _ in range(4):  # silent are drawn
+            network.train()(batch).logits["ctr"].sum().backward()
+        gradient = network.encoder.query.none.grad
+        assert bool(gradient is not None and gradient.abs().sum() > 0) is learns
+
+
 @pytest.mark.parametrize("properties", ["both", "gates", "attention", "none"])
 def test_properties_are_seen_where_they_are_to_be_seen(properties):
     network, batch = network_of(properties=properties), batch_of(("ctr",))

@@ -73,6 +73,39 @@ def test_both_parts_say_what_the_whole_says(model, head, dataset):
         torch.testing.assert_close(head.score(part, "next")[place], expected[0], rtol=0, atol=1e-4)
 
 
+def test_what_a_user_searches_for_is_served_as_it_was_learned(model, dataset):
+    """Each search of the log, asked again at its moment: the network's answer to the event that has it."""
+    searched = np.flatnonzero(np.asarray(dataset.columns["query"]) >= 0)[::40][:12]
+    rows = [np.searchsorted(dataset.user_offsets, event, side="right") - 1 for event in searched]
+    tower = UserTower(model)
+    differences = []
+    for event, user in zip(searched, rows, strict=True):
+        moment = int(dataset.times[event])
+        text = dataset.codes["query"][dataset.columns["query"][event]]
+        windows = cut(dataset, moment, None, 0)[np.array([user])]
+        samples = replace(samples_at(windows, model.config.max_length), events=np.array([event]))
+        batch = Encoder.of(dataset, model.fields).batch({"price": samples}, torch.device("cpu"))
+        with torch.no_grad():
+            expected = model.network(batch).logits["price"]
+        found = tower.read(dataset, np.array([user]), moment, [text])
+        torch.testing.assert_close(found.logits["price"], expected, rtol=0, atol=1e-5)
+        silent = tower.read(dataset, np.array([user]), moment)
+        differences.append(float((found.rep - silent.rep).abs().max()))
+        state = UserState.of(model, dataset, user, moment)
+        torch.testing.assert_close(state.read(model, moment, text)[0], found.rep, rtol=0, atol=1e-5)
+        torch.testing.assert_close(state.read(model, moment)[0], silent.rep, rtol=0, atol=1e-5)
+    assert min(differences) > 5e-5
+
+
+def test_a_state_of_another_version_is_refused(model, dataset):
+    state = UserState.of(model, dataset, 4, MOMENT)
+    updated = replace(model, manifest=replace(model.manifest, fingerprint="0" * 64))
+    with pytest.raises(ArtifactError, match="another version"):
+        state.read(updated, MOMENT)
+    with pytest.raises(ArtifactError, match="another version"):
+        state.after(UserState.of(updated, dataset, 4, MOMENT), 10)
+
+
 def test_some_candidates_are_scored_as_among_all_and_the_encoder_runs_once(model, head, dataset):
     calls = []
     hook = model.network.encoder.lstm.register_forward_hook(lambda *_: calls.append(1))

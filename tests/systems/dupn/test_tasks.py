@@ -273,3 +273,29 @@ def test_ordered_data_is_asked_about_last_events(dataset):
                        -3, 0, 0, 10)  # fmt: skip
     assert len(samples) == dataset.num_events - 3 * dataset.num_users
     assert (later.stop >= dataset.user_offsets[later.users + 1] - 3).all()
+
+
+def test_a_window_with_an_unknown_price_is_not_asked_about(dataset):
+    prices = np.array(dataset.columns["price"])
+    bought = np.flatnonzero(np.asarray(dataset.columns["action"]) == 2)
+    missing = np.random.default_rng(0).choice(bought, len(bought) // 3, replace=False)
+    prices[missing] = np.nan
+    holed = replace(dataset, columns=dataset.columns | {"price": prices})
+    known, whole = learned(dataset, EVERY_KIND["spend"])
+    some = samples_of(holed, EVERY_KIND["spend"], known, EVER, STOP, 0, 10)
+    assert 0.2 * len(whole) < len(some) < 0.9 * len(whole)
+    levels = dict(zip(zip(whole.users, whole.times, strict=True), whole.answers, strict=True))
+    asked = zip(some.users, some.times, some.answers, strict=True)
+    assert all(levels[user, time] == answer for user, time, answer in asked)
+
+
+def test_what_is_shown_is_not_what_users_are_asked_to_do(dataset):
+    seen = replace(dataset, codes=dataset.codes | {"action": ["impression", "cart", "click"]})
+    assert np.bincount(dataset.columns["action"]).argmax() == 0
+    assert {tasks_of(seen)[name].action for name in ("next", "click")} <= {"cart", "click"}
+
+
+def test_entities_that_are_lists_are_refused(dataset):
+    table = dataset.item_table.with_columns(tags=pl.concat_list("brand", "category"))
+    with pytest.raises(DataError, match="belong to several at once"):
+        learned(replace(dataset, item_table=table), Task("entity", column="tags"))

@@ -77,6 +77,7 @@ def test_with_the_encoder_kept_the_head_learns_and_all_else_stays_to_the_bit(
     assert accuracy(frozen, dataset, last_week, "price") == accuracy(base, dataset, last_week, "price")
     meta = frozen.manifest.meta
     assert frozen.trained_until == base.trained_until
+    assert meta["chosen_until"] == base.manifest.meta["chosen_until"] == last_week
     assert meta["transferred"] == {"task": "sort", "how": "rt", "share": 1.0}
     assert set(meta["samples"]) == {"price", "click", "sort"}
 

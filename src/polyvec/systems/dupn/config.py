@@ -130,6 +130,9 @@ class DUPNConfig:
         Most words of queries with a row of their own; 0 does without queries.
     query_width
         Numbers of q.
+    query_dropout
+        Share of the queries that are left out in training, so that what stands for no query is learned also
+        where everybody searches: vectors of users are read with it.
     max_ids, max_words
         Items and title words with a row of their own; the most frequent are taken.
     item_width
@@ -183,6 +186,7 @@ class DUPNConfig:
     profile_width: Count = 128
     query_words: Annotated[int, Field(ge=0)] = 20_000
     query_width: Count = 64
+    query_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     max_ids: Count = 1_000_000
     max_words: Annotated[int, Field(ge=0)] = 20_000
     item_width: Count = 128

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -194,6 +194,12 @@ class Fields:
         for kind, some in kinds.items():
             for name, known in some.items():
                 yield kind, name, known
+
+    def words_of_queries(self, queries: Sequence[str | None]) -> tuple[Ints, Ints]:
+        """Known words of what is searched for, and where each query's begin; none of None."""
+        texts = pl.Series(QUERY, queries, dtype=pl.String).fill_null("")
+        words, offsets = rows_of_lists(self.query, _as_words(texts))
+        return words, offsets[:-1]
 
 
 @dataclass(frozen=True)

@@ -246,13 +246,17 @@ class Query(nn.Module):
         self.width = config.query_width * bool(shape.query)
         self.words = WordTable(shape.query, self.width) if self.width else None
         self.none = nn.Parameter(torch.zeros(self.width))
+        self.silent = config.query_dropout
 
     def forward(self, words_W: Tensor, offsets_B: Tensor) -> Tensor:
         """Vector q of every sample, ``[B, Q]``."""
         if self.words is None:
             return self.none.expand(len(offsets_B), -1)
         ends = torch.cat([offsets_B[1:], offsets_B.new_tensor([len(words_W)])])
-        return torch.where((ends > offsets_B)[:, None], self.words(words_W, offsets_B), self.none)
+        asks = ends > offsets_B
+        if self.training and self.silent:
+            asks = asks & (torch.rand(asks.shape, device=asks.device) >= self.silent)
+        return torch.where(asks[:, None], self.words(words_W, offsets_B), self.none)
 
 
 class Pooling(nn.Module):

@@ -28,6 +28,8 @@ from polyvec.systems.dupn.network import Batch, Items, UserEncoder, cosines
 from polyvec.systems.dupn.tasks import samples_at
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
     import polars as pl
 
@@ -89,12 +91,24 @@ class UserTower:
         self.network = model.representing.eval()
 
     @torch.no_grad()
-    def read(self, dataset: Dataset, user_rows: Ints, moment: int, *, asks: bool = True) -> UserPart:
-        """Read what users (rows of the Dataset, int64 ``[B]``) did before a moment."""
+    def read(
+        self,
+        dataset: Dataset,
+        user_rows: Ints,
+        moment: int,
+        queries: Sequence[str | None] | None = None,
+    ) -> UserPart:
+        """Read what users (rows of the Dataset, int64 ``[B]``) did before a moment.
+
+        ``queries`` are what each searches for, None for nothing. Tasks whose answer is the query, or the
+        action, have learned without it.
+        """
         windows = cut(dataset, moment, None, 0)[user_rows]
         samples = samples_at(windows, self.model.config.max_length)
         encoder, network = self.model.encoder_of(dataset), self.network
-        batch = encoder.batch({"": samples}, next(network.parameters()).device, asks=asks)
+        batch = encoder.batch({"": samples}, next(network.parameters()).device, asks=False)
+        if queries is not None:
+            batch = _asking(batch, self.model, queries)
         rep, _ = network.encoder(batch, network.encoder.items(batch.items))
         return self.part(rep)
 
@@ -290,6 +304,13 @@ class ItemHead:
         )
 
 
+def _asking(batch: Batch, model: DUPN, queries: Sequence[str | None]) -> Batch:
+    """A batch whose users search."""
+    device = batch.words.device
+    words, offsets = (torch.from_numpy(one).to(device) for one in model.fields.words_of_queries(queries))
+    return replace(batch, words=words, word_offsets=offsets)
+
+
 def _following(layers: Perceptron) -> list[tuple[Tensor, Tensor]]:
     """Weights and biases of all layers but the first."""
     return [(layer.weight.detach(), layer.bias.detach()) for layer in layers.linears[1:]]
@@ -305,6 +326,8 @@ class UserState:
 
     Attributes
     ----------
+    version
+        Of the Model that it was read with; of an updated one it is another.
     items
         e of every event, oldest first, ``[L, E]``.
     codes
@@ -319,6 +342,7 @@ class UserState:
         Rows of the user's fields, as the latest event told them, int64 ``[1, F]``.
     """
 
+    version: str
     items: Tensor
     codes: Ints
     times: Ints
@@ -360,6 +384,7 @@ class UserState:
         some = encoder.lstm.bias
         kinds = len(encoder.properties.events) + bool(encoder.properties.times)
         return cls(
+            version_of(model),
             some.new_zeros(0, encoder.items.width),
             np.empty((0, kinds), np.int64),
             np.empty(0, np.int64),
@@ -370,19 +395,33 @@ class UserState:
         )
 
     def after(self, later: UserState, max_length: int) -> UserState:
-        """With events that came later, told as a state of their own; the latest ``max_length`` are kept."""
+        """With events that came later, told as a state of their own; the latest ``max_length`` are kept.
+
+        Raises
+        ------
+        ArtifactError
+            If the two are of different versions of the model.
+        """
+        _check_version(self.version, later.version)
         items, codes = torch.cat([self.items, later.items]), np.concatenate([self.codes, later.codes])
         times = np.concatenate([self.times, later.times])
         slides = len(times) > max_length  # then the first state would be another
         done = 0 if slides else len(self.ages)
         return UserState(
-            items[-max_length:], codes[-max_length:], times[-max_length:], self.ages[:done],
+            self.version, items[-max_length:], codes[-max_length:], times[-max_length:], self.ages[:done],
             self.hidden[:done], self.cell[:done], later.users if len(later) else self.users,
         )  # fmt: skip
 
     @torch.no_grad()
-    def read(self, model: DUPN, moment: int) -> tuple[Tensor, UserState]:
-        """Vector rep at a moment as if nobody searched, ``[1, R]``; and the state, worked out until then."""
+    def read(self, model: DUPN, moment: int, query: str | None = None) -> tuple[Tensor, UserState]:
+        """Vector rep at a moment, ``[1, R]``; and the state, worked out until then.
+
+        Raises
+        ------
+        ArtifactError
+            If the state is of another version of the model: read the user's events again.
+        """
+        _check_version(self.version, version_of(model))
         encoder = _recurrent(model).eval()
         ages = gap_of(moment - self.times)
         done = len(self.ages)
@@ -400,7 +439,7 @@ class UserState:
             hidden.append(state.hidden)
             cell.append(state.cell)
         hidden_LH = torch.cat([self.hidden[:0], *hidden])
-        rep, _ = encoder.pool(hidden_LH, properties, self._as_batch())
+        rep, _ = encoder.pool(hidden_LH, properties, _asking(self._as_batch(), model, [query]))
         return rep, replace(self, ages=ages, hidden=hidden_LH, cell=torch.cat([self.cell[:0], *cell]))
 
     def _as_batch(self) -> Batch:
@@ -412,6 +451,20 @@ class UserState:
             owners=torch.zeros(len(self), dtype=torch.int64), properties=nothing[:, None], users=self.users,
             words=nothing, word_offsets=one, candidates=one, entities=one, answers=one, weights=one.float(),
         )  # fmt: skip
+
+
+def version_of(model: DUPN) -> str:
+    """Fingerprint of a saved model; nothing of one that was never saved."""
+    return model.manifest.fingerprint if model.manifest else ""
+
+
+def _check_version(one: str, other: str) -> None:
+    if one != other:
+        raise ArtifactError(
+            f"the user's state is of another version of the model: {one[:8]} and {other[:8]}",
+            expected="states and a model of one version",
+            mend="read the user's events again with this model: UserState.of",
+        )
 
 
 def _recurrent(model: DUPN) -> UserEncoder:

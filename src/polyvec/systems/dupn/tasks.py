@@ -13,14 +13,15 @@ import numpy as np
 import polars as pl
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY, PURCHASE, days, require_timestamps
-from polyvec.data.exposures import drawn_others
+from polyvec.data.exposures import EXPOSURE
 from polyvec.data.fields import texts_of
-from polyvec.data.market import NEVER, Market, Statistics, entities
-from polyvec.data.offers import draw_offers, is_within
+from polyvec.data.market import Market, Statistics, entities
+from polyvec.data.offers import draw_offers, is_within, labels_of
 from polyvec.data.split import first_in_ranges
 from polyvec.errors import DataError, nearest_name
 from polyvec.ids import Vocabulary
 from polyvec.systems.dupn.config import Task
+from polyvec.systems.dupn.takes import Takes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -151,6 +152,8 @@ def tasks_of(dataset: Dataset) -> dict[str, Task]:
     if dataset.codes.get(ACTION) and PURCHASE not in dataset.codes[ACTION]:
         codes = np.asarray(dataset.columns[ACTION])
         counts = np.bincount(codes[codes >= 0], minlength=len(dataset.codes[ACTION]))
+        if EXPOSURE in dataset.codes[ACTION]:  # what is shown is not what users do
+            counts[dataset.codes[ACTION].index(EXPOSURE)] = -1
         action = dataset.codes[ACTION][int(counts.argmax())]
     has_times = dataset.time_kind == "timestamp"
     found = {"next": Task("next", action=action)}
@@ -254,6 +257,8 @@ def samples_of(
 def _find(
     dataset: Dataset, task: Task, start: int, stop: int, seed: int, anchor: int | None = None
 ) -> _Found:
+    if of_whole_days(dataset, task):
+        stop -= stop % days(1)
     if task.kind in ("item", "rank"):
         offers = draw_offers(dataset, task, None, start, stop, seed)
         events = _events_of(dataset, task.action, offers.users, offers.times, offers.items)
@@ -271,6 +276,13 @@ def _find(
     events = np.full(len(rows), -1) if tells else rows
     found = _Found(users, items, np.asarray(dataset.times)[rows], values, events)
     return found.take(np.flatnonzero(values.is_not_null()))
+
+
+def of_whole_days(dataset: Dataset, task: Task) -> bool:
+    """Whether answers are known when a day is over: what was shown, or not taken yet, may still be taken."""
+    if task.kind in ("item", "rank"):
+        return labels_of(dataset, task) == "exposed"
+    return task.kind == "entity"
 
 
 def _settle(dataset: Dataset, task: Task, known: Known, found: _Found, max_length: int) -> Samples:
@@ -383,7 +395,7 @@ def _values(dataset: Dataset, column: str, rows: Ints, items: Ints) -> pl.Series
 
 
 def _entities_taken(dataset: Dataset, task: Task, start: int, stop: int, seed: int) -> _Found:
-    """What items taken belong to, and as often what others that were taken that day belong to."""
+    """What items taken belong to, and as often what others took that day belongs to."""
     require_timestamps(dataset, "a task of kind 'entity'")
     if task.column not in dataset.item_table.columns:
         raise DataError(
@@ -395,41 +407,13 @@ def _entities_taken(dataset: Dataset, task: Task, start: int, stop: int, seed: i
     entity_N, names = entities(dataset.item_table, task.column)
     taken = Market.of(dataset, None, stop).of_action(task.action)
     taken = taken.take(entity_N[taken.items] >= 0)
-    mine, current = entity_N[taken.items], np.flatnonzero(taken.times >= start)
-    had_first = _FirstTimes(taken.users, mine, taken.times)
-    had_that_day = _Days(taken.users, mine, taken.days)
-    if task.new_only:
-        current = current[had_first.of(taken.users[current], mine[current]) == taken.times[current]]
-    users, ends = taken.users[current], (taken.days[current] + 1) * MICROSECONDS_PER_DAY
-    parts = [(current, mine[current], np.ones(len(current), np.int64))]
-    for turn in range(task.negatives):
-        items = drawn_others(taken, current, stop, np.random.default_rng((seed, turn)))
-        other = np.where(items >= 0, entity_N[items], -1)
-        wrong = (other < 0) | had_that_day.hold(users, other, taken.days[current])
-        if task.new_only:  # nor what the user has had until the end of that day
-            wrong |= had_first.of(users, other) < ends
-        parts.append((current[~wrong], other[~wrong], np.zeros(int((~wrong).sum()), np.int64)))
-    events, owners, answers = (np.concatenate(part) for part in zip(*parts, strict=True))
+    takes = Takes(taken, entity_N[taken.items], new_only=task.new_only)
+    current = takes.of_interest(np.flatnonzero(taken.times >= start))
+    events, owners, answers = takes.exchanged(current, task.negatives, seed)
     texts = pl.Series(names, dtype=pl.String).gather(owners)
     users, items, times = taken.users[events], taken.items[events], taken.times[events]
     rows = _events_of(dataset, task.action, users, times, items)
     return _Found(users, items, times, pl.Series(answers), rows, texts)
-
-
-class _Days:
-    """On which days users had entities."""
-
-    def __init__(self, users_E: Ints, entities_E: Ints, days_E: Ints) -> None:
-        self._span, self._first = int(entities_E.max(initial=0)) + 2, int(days_E.min(initial=0))
-        self._days = int(days_E.max(initial=0)) - self._first + 1
-        self._known = np.unique(self._keys(users_E, entities_E, days_E))
-
-    def hold(self, users_P: Ints, entities_P: Ints, days_P: Ints) -> npt.NDArray[np.bool_]:
-        """Whether a user had an entity on a day, bool ``[P]``."""
-        return np.isin(self._keys(users_P, entities_P, days_P), self._known)
-
-    def _keys(self, users: Ints, entities: Ints, days: Ints) -> Ints:
-        return (users * self._span + entities) * self._days + days - self._first
 
 
 def _events_of(dataset: Dataset, action: str, users_P: Ints, times_P: Ints, items_P: Ints) -> Ints:
@@ -454,23 +438,6 @@ def _events_of(dataset: Dataset, action: str, users_P: Ints, times_P: Ints, item
     return found[0].fill_null(found[1]).fill_null(-1).cast(pl.Int64).to_numpy()
 
 
-class _FirstTimes:
-    """When users first had entities."""
-
-    def __init__(self, users_E: Ints, entities_E: Ints, times_E: Ints) -> None:
-        self._span = int(entities_E.max(initial=0)) + 2
-        keys = users_E * self._span + entities_E
-        order = np.lexsort((times_E, keys))
-        self._keys, first = np.unique(keys[order], return_index=True)
-        self._times = times_E[order][first]
-
-    def of(self, users_P: Ints, entities_P: Ints) -> Ints:
-        """Times, int64 ``[P]``; the end of time for what was never had."""
-        keys = users_P * self._span + entities_P
-        places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        return np.where(self._keys[places] == keys, self._times[places], NEVER)
-
-
 def _windows(dataset: Dataset, task: Task, start: int, stop: int, anchor: int | None) -> _Found:
     """What users do in the days after some moments; the answers are known at the end of the period."""
     require_timestamps(dataset, "a task of kind 'window'")
@@ -481,15 +448,16 @@ def _windows(dataset: Dataset, task: Task, start: int, stop: int, anchor: int | 
         latest -= (latest - anchor) % stride
     moments = np.arange(latest, first - 1, -stride)[::-1]
     taken = dataset.keep(_is_of_action(dataset, task.action) & np.asarray(dataset.times < stop))
-    paid = np.zeros(taken.num_events)
+    paid, unknown = np.zeros(taken.num_events), np.zeros(taken.num_events, np.bool_)
     if task.measure == "spend":
         if PRICE not in taken.columns or PRICE in taken.codes:
             raise DataError(
                 "the events have no price", column=PRICE, expected="a number", mend="set measure = 'churn'"
             )
         quantity = np.nan_to_num(taken.columns.get(QUANTITY, np.ones(taken.num_events)), nan=1)
-        paid = np.nan_to_num(np.asarray(taken.columns[PRICE], np.float64)) * quantity
-    sums = np.concatenate([[0.0], np.cumsum(paid)])
+        prices = np.asarray(taken.columns[PRICE], np.float64)
+        paid, unknown = np.nan_to_num(prices) * quantity, np.isnan(prices)
+    sums, unknown_before = (np.concatenate([[0], np.cumsum(each)]) for each in (paid, unknown))
     users, times, values = [], [], []
     everyone = np.arange(dataset.num_users)
     for moment in moments.tolist():
@@ -499,6 +467,10 @@ def _windows(dataset: Dataset, task: Task, start: int, stop: int, anchor: int | 
         asked = np.flatnonzero(lately)
         _, from_ = _before(taken, asked, np.full(len(asked), moment))
         _, to = _before(taken, asked, np.full(len(asked), moment + length))
+        is_known = (
+            unknown_before[to] == unknown_before[from_]
+        )  # of a missing price nobody knows what was paid
+        asked, from_, to = asked[is_known], from_[is_known], to[is_known]
         users.append(asked)
         times.append(np.full(len(asked), moment))
         values.append((to == from_).astype(np.float64) if task.measure == "churn" else sums[to] - sums[from_])

@@ -14,7 +14,7 @@ from polyvec.errors import DataError, UsageError
 from polyvec.layers.dropout import Dropout
 from polyvec.systems.dupn.fit import Lessons, begun, card, end_of, make_optimizers_of, train
 from polyvec.systems.dupn.model import DUPN, SYSTEM
-from polyvec.systems.folder import claim_workspace, told_by, write_model
+from polyvec.systems.folder import claim_workspace, told_by, told_reach, write_model
 from polyvec.training.optimizers import make_optimizers
 
 if TYPE_CHECKING:
@@ -113,7 +113,9 @@ def transfer(
     }
     with claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite) as workspace:
         found, progress = train(dataset, lessons, start, workspace, optimizers=optimizers)
+        base = model.manifest.meta if model.manifest and how in ("rt", "ft") else None
         meta = found.meta | told_by([progress], "mean over tasks") | lessons.told(found, dataset)
+        meta |= told_reach(dataset, stop, held_back, base)
         meta |= {"transferred": {"task": name, "how": how, "share": share}}
         if how == "rt" and model.manifest is not None:
             meta["samples"] = model.manifest.meta["samples"] | meta["samples"]

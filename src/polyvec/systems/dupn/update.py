@@ -10,7 +10,7 @@ import numpy as np
 
 from polyvec.data.dataset import days, format_time
 from polyvec.data.fields import texts_of
-from polyvec.data.offers import is_within, labels_of
+from polyvec.data.offers import is_within
 from polyvec.data.split import check_time_kind, period_after
 from polyvec.errors import DataError, UsageError
 from polyvec.layers.tables import PopularTable
@@ -19,7 +19,7 @@ from polyvec.systems.dupn.features import ITEM_ID, Encoder, TaskPlan, item_rows
 from polyvec.systems.dupn.fit import ACCUMULATED, card, make_optimizers_of
 from polyvec.systems.dupn.model import DUPN
 from polyvec.systems.dupn.objective import Objective, asked, worth_of_each
-from polyvec.systems.dupn.tasks import Samples, samples_of
+from polyvec.systems.dupn.tasks import Samples, of_whole_days, samples_of
 from polyvec.systems.folder import claim_workspace
 from polyvec.systems.updating import (
     Comparison,
@@ -222,9 +222,8 @@ def _period_of(task: Task, dataset: Dataset, since: int, stop: int) -> tuple[int
     """First time that a task is asked about, and the first after it, so that every answer counts once."""
     if task.kind == "window":  # known when the days are over
         return since - days(task.days) + 1, stop
-    if task.kind in ("item", "rank") and labels_of(dataset, task) == "exposed":
-        # What was shown may still be taken on that day: it is left to the update after it.
-        return since - since % days(1), stop - stop % days(1)
+    if of_whole_days(dataset, task):  # what was left over by the run before is asked now
+        return since - since % days(1), stop
     return since, stop
 
 

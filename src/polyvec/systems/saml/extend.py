@@ -16,7 +16,7 @@ from polyvec.data.split import check_moment
 from polyvec.errors import UsageError
 from polyvec.ids import Vocabulary
 from polyvec.layers.branches import BranchLinear
-from polyvec.systems.folder import REFIT, claim_workspace, told_by, write_model
+from polyvec.systems.folder import REFIT, claim_workspace, told_by, told_reach, write_model
 from polyvec.systems.saml.features import Encoder, Fields
 from polyvec.systems.saml.fit import (
     Lessons,
@@ -116,7 +116,9 @@ def extend(
         last = first
         if not branch_only:
             found, last = train(dataset, lessons, found, workspace / REFIT)
+        base = model.manifest.meta if model.manifest else None
         meta = found.meta | told_by([last], "AUC") | lessons.told
+        meta |= told_reach(dataset, stop, held_back, base)
         meta |= {
             "training_seconds": round(first.seconds + (0 if branch_only else last.seconds), 3),
             "extended_by": scenario,
