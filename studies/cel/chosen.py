@@ -159,6 +159,8 @@ def main() -> None:
         "--quick", action="store_true", help="XMarket, two methods, 100 steps: under a minute"
     )
     arguments = parser.parse_args()
+    if arguments.quick and arguments.runs is not None:
+        parser.error("--quick trains small models for a moment: they are not kept, leave out --runs")
     if arguments.runs is None and not arguments.quick:
         parser.error("--runs is missing: the folder in which finished runs are kept between calls")
     sets = SETS[1:] if arguments.quick else arguments.sets

@@ -210,6 +210,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="folder of finished runs, kept: the study goes on from it")
     parser.add_argument("--out", type=Path, help="folder for results.json")
     arguments = parser.parse_args()
+    if arguments.quick and arguments.runs is not None:
+        parser.error("--quick trains small models for a moment: they are not kept, leave out --runs")
     file = arguments.data / "movielens_100k" / "events.parquet"
     if not file.is_file():
         sys.exit(

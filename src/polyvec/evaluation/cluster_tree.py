@@ -208,8 +208,9 @@ def _by_cluster(rows: pl.DataFrame) -> dict[int, list[Row]]:
 
 
 def _moves(most_events_first: pl.DataFrame, moved: int) -> tuple[list[Row], list[Row]]:
-    """Entities that moved most, and how many moved how often."""
-    movers = most_events_first.filter(pl.col("moves") > 0)
+    """Entities that moved most, and how many moved how often; those without events follow the others."""
+    known = most_events_first.filter(pl.col("events") > 0)
+    movers = known.filter(pl.col("moves") > 0)
     ranked = movers.sort("moves", descending=True, maintain_order=True).head(moved).drop("row")
-    counts = most_events_first.group_by("moves").agg(pl.len().alias("entities")).sort("moves")
+    counts = known.group_by("moves").agg(pl.len().alias("entities")).sort("moves")
     return ranked.to_dicts(), counts.to_dicts()

@@ -220,3 +220,16 @@ def test_full_batches_come_as_often_as_told():
     plan = RecordPlan(records(5), batch_size=0, steps=3, seed=1)
     assert [len(batch) for batch in plan.epoch(0)] == [5, 5, 5]
     assert len(list(plan.epoch(4, skip=1))) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"target": "click"}, "target=click needs scores below zero, too: nonnegative=false"),
+        ({"interaction": "mlp", "width": 1}, "interaction=mlp halves the width"),
+        ({"interaction": "neunmf", "width": 1}, "interaction=neunmf halves the width"),
+    ],
+)
+def test_settings_that_cannot_learn_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        replace(CONFIG, **{"nonnegative": True} | changes)

@@ -15,6 +15,7 @@ Weight = Annotated[float, Field(ge=0)]
 TableKind = Literal["clustered", "full", "hash"]
 Criterion = Literal["interactions", "entities", "loss", "mean_loss", "gradient"]
 DAMPING = 0.3085375  # Φ(−1/2)
+LEAST_WIDTH = 2  # of networks that halve it
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -119,6 +120,10 @@ class CELConfig:
             raise ValueError("personal_from needs items that are clustered")
         if self.personal_from and not 0 < self.cluster_steps <= self.personal_from:
             raise ValueError("personal_from must not come before cluster_steps end")
+        if self.target == "click" and self.interaction == "dot" and self.nonnegative:
+            raise ValueError("target=click needs scores below zero, too: nonnegative=false")
+        if self.interaction in ("mlp", "neunmf") and self.width < LEAST_WIDTH:
+            raise ValueError(f"interaction={self.interaction} halves the width: width={LEAST_WIDTH} at least")
         if self.interaction == "din" and self.full_batch:
             raise ValueError("interaction=din learns from batches: full_batch=false")
         if self.interaction == "din" and self.personal_from:

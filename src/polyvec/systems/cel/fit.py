@@ -252,7 +252,8 @@ def _ratings(dataset: Dataset) -> np.ndarray[Any, Any]:
             "the data has no column rating",
             column=RATING,
             expected="a number for each event that was rated",
-            mend="prepare the data with it, or learn from events alone: --set target=click",
+            mend="prepare the data with it, or learn from events alone: --set target=click "
+            "--set nonnegative=false",
         )
     return dataset.columns[RATING]
 
