@@ -35,7 +35,7 @@ from sets import AGREEING, SETS
 from sklearn.metrics import roc_auc_score
 
 import polyvec
-from polyvec.data.dataset import parse_date
+from polyvec.data.dataset import days, parse_date
 from polyvec.data.market import Market, is_of_market
 from polyvec.evaluation.runs import add_run, over_runs, read_runs, run_study, side_by_side
 from polyvec.systems import pgtl
@@ -128,14 +128,15 @@ def run_once(scratch: Path, name: str, small: str, method: str, seed: int, *, qu
     cutoff, end = parse_date(one.cutoff), parse_date(one.end)
     if variant.counted:
         return count(dataset, config, variant.counted, cutoff, end)
-    learned = fewer(dataset, small, variant.share, seed) if variant.share < 1 else dataset
+    is_learned = kept(dataset, small, variant.share, seed)
+    learned = dataset.keep(is_learned)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         model = pgtl.fit(learned, Path(folder) / "model", config, options, until=cutoff)
         meta = model.manifest.meta if model.manifest else {}
         journal = (Path(folder) / "model" / "training.jsonl").read_text("utf-8").splitlines()
     epochs = [found for found in map(json.loads, journal) if found["event"] == "epoch"]
     figures = {
-        **ask(model, dataset, cutoff, end),
+        **ask(model, dataset, is_learned, cutoff, end),
         **{key: meta[key] for key in ("validation", "best_epoch", "steps", "parameters", "training_seconds")},
         "coverage": meta["coverage"],
         **{key: epochs[meta["best_epoch"]].get(key) for key in ("told_apart", "gate")},
@@ -147,29 +148,40 @@ def run_once(scratch: Path, name: str, small: str, method: str, seed: int, *, qu
     return figures
 
 
-def ask(model: pgtl.PGTL, dataset: polyvec.Dataset, cutoff: int, end: int) -> dict[str, Any]:
+def ask(
+    model: pgtl.PGTL,
+    dataset: polyvec.Dataset,
+    is_learned: npt.NDArray[np.bool_],
+    cutoff: int,
+    end: int,
+) -> dict[str, Any]:
     """AUC of the target's test pairs, in all and by training events of the current item; item-to-item recall.
 
-    Features of a pair are those of its day: what happened before it, in the test's time, too. Neighbours are
-    those of the cut-off.
+    Features of a pair are those of its day: what happened before it, in the test's time, too; up to the
+    cut-off what was learned from, of fewer users on the curve. Relations and neighbours are the cut-off's.
     """
     config = model.config
     pairs = test_pairs(dataset, config, cutoff, end)
-    view = model.at(dataset, end).to_log().view
+    before = model.at(dataset.keep(is_learned), cutoff).to_log()
+    seen = dataset.keep(is_learned | np.asarray(dataset.times >= cutoff))
+    view = replace(model.at(seen, end).to_log().view, relations=before.view.relations)
     scores = score(model.network, Samples.of(pairs, view, TARGET).with_prior(view, config), TARGET)
     events = model.training_events(dataset.item_table, TARGET)[pairs.items_2P[0]]
-    near = model.at(dataset, cutoff).to_log().vectors
     return areas(pairs, scores, events) | {
-        f"recall@{NEAREST}": recall(near, pairs.items_2P[:, pairs.labels_P])
+        f"recall@{NEAREST}": recall(before.vectors, pairs.items_2P[:, pairs.labels_P])
     }
 
 
 def count(
     dataset: polyvec.Dataset, config: pgtl.PGTLConfig, markets: tuple[str, ...], cutoff: int, end: int
 ) -> dict[str, Any]:
-    """AUC of the target's test pairs by the cosine of the users that took each item before the cut-off."""
+    """AUC of the target's test pairs by the cosine of the users that took each item.
+
+    Counted is what the networks learn from: what is before the days that are validated on.
+    """
+    until = cutoff - days(config.target_days)
     taken = {
-        role: Market.of(dataset, getattr(config, role), cutoff).of_action(config.action) for role in markets
+        role: Market.of(dataset, getattr(config, role), until).of_action(config.action) for role in markets
     }
     users, items = (
         np.concatenate([getattr(one, name) for one in taken.values()]) for name in ("users", "items")
@@ -180,7 +192,7 @@ def count(
     pairs = test_pairs(dataset, config, cutoff, end)
     one, other = pairs.items_2P
     together = both[one].multiply(both[other]).sum(axis=1)
-    events = np.bincount(taken[TARGET].items, minlength=dataset.num_items)[one]
+    events = taken[TARGET].item_counts(config.action)[one]
     return areas(pairs, together / np.maximum(lengths[one] * lengths[other], 1), events)
 
 
@@ -218,11 +230,13 @@ def recall(vectors_ND: npt.NDArray[np.float32], items_2P: npt.NDArray[np.int64])
     return hits / max(items_2P.shape[1], 1)
 
 
-def fewer(dataset: polyvec.Dataset, small: str, share: float, seed: int) -> polyvec.Dataset:
-    """Events of all markets, but of so many of the target's users, drawn anew with every seed."""
+def kept(dataset: polyvec.Dataset, small: str, share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Which events are learned from: of so many of the target's users, drawn anew with every seed."""
+    if share == 1:
+        return np.ones(dataset.num_events, np.bool_)
     kept_U = np.random.default_rng(seed).random(dataset.num_users) < share
     owners = np.repeat(np.arange(dataset.num_users), np.diff(dataset.user_offsets))
-    return dataset.keep(~is_of_market(dataset, small) | kept_U[owners])
+    return ~is_of_market(dataset, small) | kept_U[owners]
 
 
 def log_of(scratch: Path, name: str, seed: int) -> Path:
