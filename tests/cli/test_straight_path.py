@@ -36,7 +36,16 @@ def test_a_shop_goes_from_its_log_to_a_benchmark_ordered_as_planted(
     run("fit", "guim", data, "--until", CUTOFF, "--out", model, *settings)
     run("embed", model, data, "--until", CUTOFF, "--out", made)
     capsys.readouterr()
-    asked = ["--cutoff", CUTOFF, "--shop", shop, "--profiles", shop / "users.parquet"]
+    asked = [
+        "--cutoff",
+        CUTOFF,
+        "--shop",
+        shop,
+        "--profiles",
+        shop / "users.parquet",
+        "--labels",
+        "has_child",
+    ]
     run("bench", data, "--embeddings", f"GUIM={made}", *asked, "--out", tmp_path / "run", "--json")
     content = json.loads(capsys.readouterr().out)
 

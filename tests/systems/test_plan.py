@@ -118,7 +118,7 @@ def test_cel(
 ) -> None:
     events = [(f"u{n % 17}", f"i{n % 23}", n) for n in range(200)]
     data = Dataset.from_rows(events, time_kind="order")
-    config = cel.CELConfig(width=8, target="click", steps_per_epoch=12, **changes)
+    config = cel.CELConfig(width=8, target="click", nonnegative=False, steps_per_epoch=12, **changes)
     check(cel, data, tmp_path / "m", checkpoints, config, short(learning_rate=1e-4))
 
 

@@ -232,7 +232,9 @@ def test_levels_of_too_few_users_are_left_out(planted, monkeypatch):
 
 def test_more_users_than_wanted_are_drawn_from(planted, monkeypatch):
     monkeypatch.setattr(module, "MOST_USERS", 50)
-    assert len(questions(planted[0], T).problems[0].rows) == 50
+    assert len(questions(planted[0], T).problems[0].rows) == 7 * 20  # and so many of each level
+    monkeypatch.setattr(module, "MOST_USERS", 200)
+    assert 200 <= len(questions(planted[0], T).problems[0].rows) <= 210
 
 
 def test_data_without_timestamps_is_refused(planted):

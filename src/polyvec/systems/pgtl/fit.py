@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 
 Validation = Literal["window", "none"]
 ALONE, FIRST = "alone", "first"
+"""Folders of the runs beside: the target alone (the guard), and the source's, which is then fine-tuned."""
 VALIDATED: dict[str, tuple[Role, ...]] = {"source": (SOURCE,), "fine_tune": (SOURCE, TARGET)}
 """Markets that a method is validated on; the others on the target."""
-"""Folders of the runs beside: the target alone (the guard), and the source's, which is then fine-tuned."""
 VALIDATION_SEED = 1_000_000
 LEAST_GAIN = 0.002
 """AUC by which transfer must beat the target alone on validation to be said to pay."""
