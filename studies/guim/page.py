@@ -92,8 +92,6 @@ def verdicts(results: Results) -> list[str]:
 
 def _claim(results: Results, model: str, against: str, words: str) -> str:
     found = [one for one in results["differences"] if (one["model"], one["against"]) == (model, against)]
-    if not found:
-        return f"**{words}**: not measured yet."
     parts = [
         f"{one['set']} {_verdict(one)} ({one['relative']:+.1%}; {one['difference']:+.4f} "
         f"[{one['low']:+.4f}, {one['high']:+.4f}], seeds: {len(one['seeds'])}{_when(one)})"
@@ -102,7 +100,14 @@ def _claim(results: Results, model: str, against: str, words: str) -> str:
     held = [one for one in found if _verdict(one).startswith("yes")]
     once = sum(len(one["by_seed"]) == 1 for one in held)
     some = f", on {once} of them with one seed" if once else ""
-    return f"**{words}**: holds on {len(held)} of {len(found)} sets{some}. " + "; ".join(parts) + "."
+    return _summed(words, f"holds on {len(held)} of {len(found)} sets{some}", parts)
+
+
+def _summed(words: str, summary: str, parts: list[str], why: str = "") -> str:
+    """A claim, where it holds, and what was found there; or why nothing was."""
+    if not parts:
+        return f"**{words}**: not measured yet{why}."
+    return f"**{words}**: {summary}. " + "; ".join(parts) + "."
 
 
 def _when(one: Results) -> str:
@@ -136,9 +141,7 @@ def _profiles(results: Results) -> str:
                 f"{name}, {key.removesuffix(' accuracy')} {side_of_zero(found)} "
                 f"({relative:+.1%}; {found['mean']:+.3f}{half}, seeds: {len(shared)})"
             )
-    if not parts:
-        return f"**{words}**: not measured yet."
-    return f"**{words}**: holds for {holds} of {len(parts)} labels. " + "; ".join(parts) + "."
+    return _summed(words, f"holds for {holds} of {len(parts)} labels", parts)
 
 
 def _lines(results: Results) -> str:
@@ -153,9 +156,7 @@ def _lines(results: Results) -> str:
         is_line = slope > 0 and fit >= FITS
         holds += is_line
         parts.append(f"{name} {'yes' if is_line else 'no'} ({told})")
-    if not parts:
-        return f"**{words}**: not measured yet."
-    return f"**{words}**: holds on {holds} of {len(parts)} sets. " + "; ".join(parts) + "."
+    return _summed(words, f"holds on {holds} of {len(parts)} sets", parts)
 
 
 def _heads(results: Results) -> str:
@@ -171,9 +172,8 @@ def _heads(results: Results) -> str:
         is_flatter = lines[1][0] < lines[0][0]
         holds += is_flatter
         parts.append(f"{name} {'yes' if is_flatter else 'no'} (tokens {lines[0][2]}; heads {lines[1][2]})")
-    if not parts:
-        return f"**{words}**: not measured yet: no set has {LEAST_FOR_A_LINE} numbers of heads."
-    return f"**{words}**: holds on {holds} of {len(parts)} sets. " + "; ".join(parts) + "."
+    why = f": no set has {LEAST_FOR_A_LINE} numbers of heads"
+    return _summed(words, f"holds on {holds} of {len(parts)} sets", parts, why)
 
 
 def _dead(results: Results) -> str:

@@ -131,7 +131,8 @@ def _run(dataset: Path, out: Path, options: Options) -> None:
     cutoff = None if options["cutoff"] is None else parse_time(options["cutoff"], data)
     truths = truths_of(data, options["profiles"], options["labels"], options["shop"], options["target_days"])
     systems = {name: [Embeddings.open(path) for path in paths] for name, paths in folders.items()}
-    check(systems, data, cutoff, settings, truths)  # before minutes are spent on the baseline
+    if options["sasrec"] or options["tune"]:  # before minutes are spent on them; else benchmark's own does
+        check(systems, data, cutoff, settings, truths)
     systems |= _sasrec(data, cutoff, settings, options["sasrec"])
     tuning = tune(data, cutoff, settings) if options["tune"] else None
     done = benchmark(systems, data, cutoff, settings, truths, tuning)

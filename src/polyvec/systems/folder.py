@@ -27,6 +27,11 @@ REFIT = "refit"
 class Saved(Protocol):
     """A model that writes its own files."""
 
+    @property
+    def manifest(self) -> Manifest | None:
+        """Of the folder that it was read from; None before it is saved."""
+        ...
+
     def save_into(self, stage: Path) -> None:
         """Write the model's files into a staging folder."""
         ...
@@ -140,6 +145,11 @@ def told_reach(
     if dataset.time_kind == "order":
         return {"trained_held_back": min(held_back, before.get("trained_held_back", held_back))}
     return {"chosen_until": max(until, before.get("chosen_until", until))}
+
+
+def version_of(model: Saved) -> str:
+    """Fingerprint of a saved model; nothing of one that was never saved."""
+    return model.manifest.fingerprint if model.manifest else ""
 
 
 def told_best(meta: dict[str, Any]) -> str:

@@ -82,22 +82,17 @@ def tuned(dataset: Dataset, windows: Windows, value: Callable[[Ranker], float], 
         What a ranker that was learned from the histories is worth; more is better.
     """
     histories_UN = history_matrix(dataset, windows)
-    tuning = Tuning()
-    near = {k: value(neighbours(histories_UN, k)) for k in NEIGHBOURS}
-    tuning = replace(tuning, neighbours=max(near, key=lambda k: near[k]))
+    tuning = Tuning(neighbours=max(NEIGHBOURS, key=lambda k: value(neighbours(histories_UN, k))))
     if len(known_items(histories_UN)) <= MOST_ITEMS:
-        regular = {l2: value(ease(histories_UN, l2)) for l2 in EASE_L2}
-        tuning = replace(tuning, ease_l2=max(regular, key=lambda l2: regular[l2]))
+        tuning = replace(tuning, ease_l2=max(EASE_L2, key=lambda l2: value(ease(histories_UN, l2))))
     if als_installed():
-        factored = {
-            (factors, l2, alpha): value(
-                EmbeddingsRanker(
-                    als(dataset, windows, factors=factors, l2=l2, alpha=alpha, seed=seed), dataset
-                )
-            )
-            for factors, l2, alpha in product(ALS_FACTORS, ALS_L2, ALS_ALPHA)
-        }
-        factors, l2, alpha = max(factored, key=lambda key: factored[key])
+
+        def worth(setting: tuple[int, float, float]) -> float:
+            factors, l2, alpha = setting
+            made = als(dataset, windows, factors=factors, l2=l2, alpha=alpha, seed=seed)
+            return value(EmbeddingsRanker(made, dataset))
+
+        factors, l2, alpha = max(product(ALS_FACTORS, ALS_L2, ALS_ALPHA), key=worth)
         tuning = replace(tuning, als_factors=factors, als_l2=l2, als_alpha=alpha)
     return tuning
 

@@ -196,10 +196,9 @@ class Fields:
                 yield kind, name, known
 
     def words_of_queries(self, queries: Sequence[str | None]) -> tuple[Ints, Ints]:
-        """Known words of what is searched for, and where each query's begin; none of None."""
+        """Rows of the known words of what is searched for, and offsets ``[Q + 1]``; none of None."""
         texts = pl.Series(QUERY, queries, dtype=pl.String).fill_null("")
-        words, offsets = rows_of_lists(self.query, _as_words(texts))
-        return words, offsets[:-1]
+        return rows_of_lists(self.query, _as_words(texts))
 
 
 @dataclass(frozen=True)
@@ -241,10 +240,7 @@ class Encoder:
             there = pl.Series(name, dataset.codes.get(name, []), dtype=pl.String)
             return np.append(known.rows(there) + 1, 0)
 
-        query = None
-        if len(fields.query):
-            texts = pl.Series(QUERY, dataset.codes.get(QUERY, []), dtype=pl.String)
-            query = rows_of_lists(fields.query, _as_words(texts))
+        query = fields.words_of_queries(dataset.codes.get(QUERY, [])) if len(fields.query) else None
         return cls(
             dataset, item_codes, words, offsets, (counts / max(counts.sum(), 1)).astype(np.float32),
             {name: rows(name, known) for name, known in fields.events.items()},

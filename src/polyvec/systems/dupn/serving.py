@@ -26,6 +26,7 @@ from polyvec.layers.property_gated_lstm import State
 from polyvec.systems.dupn.features import gap_of, item_rows
 from polyvec.systems.dupn.network import Batch, Items, UserEncoder, cosines
 from polyvec.systems.dupn.tasks import samples_at
+from polyvec.systems.folder import version_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -308,7 +309,7 @@ def _asking(batch: Batch, model: DUPN, queries: Sequence[str | None]) -> Batch:
     """A batch whose users search."""
     device = batch.words.device
     words, offsets = (torch.from_numpy(one).to(device) for one in model.fields.words_of_queries(queries))
-    return replace(batch, words=words, word_offsets=offsets)
+    return replace(batch, words=words, word_offsets=offsets[:-1])
 
 
 def _following(layers: Perceptron) -> list[tuple[Tensor, Tensor]]:
@@ -439,7 +440,8 @@ class UserState:
             hidden.append(state.hidden)
             cell.append(state.cell)
         hidden_LH = torch.cat([self.hidden[:0], *hidden])
-        rep, _ = encoder.pool(hidden_LH, properties, _asking(self._as_batch(), model, [query]))
+        request = self._as_batch() if query is None else _asking(self._as_batch(), model, [query])
+        rep, _ = encoder.pool(hidden_LH, properties, request)
         return rep, replace(self, ages=ages, hidden=hidden_LH, cell=torch.cat([self.cell[:0], *cell]))
 
     def _as_batch(self) -> Batch:
@@ -451,11 +453,6 @@ class UserState:
             owners=torch.zeros(len(self), dtype=torch.int64), properties=nothing[:, None], users=self.users,
             words=nothing, word_offsets=one, candidates=one, entities=one, answers=one, weights=one.float(),
         )  # fmt: skip
-
-
-def version_of(model: DUPN) -> str:
-    """Fingerprint of a saved model; nothing of one that was never saved."""
-    return model.manifest.fingerprint if model.manifest else ""
 
 
 def _check_version(one: str, other: str) -> None:

@@ -33,17 +33,19 @@ class Takes:
 
     def __init__(self, taken: Market, entity_E: Ints, *, new_only: bool) -> None:
         self._users, self._days, self._entities = taken.users, taken.days, entity_E
-        self._new_only = new_only
-        self._first = _FirstTimes(taken.users, entity_E, taken.times)
         self._times = taken.times
-        self._that_day = _Days(taken.users, entity_E, taken.days)
+        self._had: _FirstTimes | _Days
+        if new_only:
+            self._had = _FirstTimes(taken.users, entity_E, taken.times)
+        else:
+            self._had = _Days(taken.users, entity_E, taken.days)
 
     def of_interest(self, rows: Ints) -> Ints:
         """The first of these events of each user and entity: ever, or of each day."""
-        users, entities = self._users[rows], self._entities[rows]
-        if self._new_only:
-            rows = rows[self._first.of(users, entities) == self._times[rows]]
-        days = np.zeros_like(rows) if self._new_only else self._days[rows]
+        days = self._days[rows]
+        if isinstance(self._had, _FirstTimes):
+            rows = rows[self._had.of(self._users[rows], self._entities[rows]) == self._times[rows]]
+            days = np.zeros_like(rows)
         keys = np.stack([self._users[rows], self._entities[rows], days])
         return rows[np.sort(np.unique(keys, axis=1, return_index=True)[1])]
 
@@ -79,11 +81,8 @@ class Takes:
 
     def _lacks(self, rows: Ints, others: Ints) -> npt.NDArray[np.bool_]:
         """Whether the user of each event is another and has not the other's entity: ever yet, or that day."""
-        users, days, entities = self._users[rows], self._days[rows], self._entities[others]
-        if self._new_only:
-            has = self._first.of(users, entities) < (days + 1) * MICROSECONDS_PER_DAY
-        else:
-            has = self._that_day.hold(users, entities, days)
+        users = self._users[rows]
+        has = self._had.hold(users, self._entities[others], self._days[rows])
         return ~has & (users != self._users[others])
 
 
@@ -124,6 +123,10 @@ class _FirstTimes:
         order = np.lexsort((times_E, keys))
         self._keys, first = np.unique(keys[order], return_index=True)
         self._times = times_E[order][first]
+
+    def hold(self, users_P: Ints, entities_P: Ints, days_P: Ints) -> npt.NDArray[np.bool_]:
+        """Whether a user had an entity until the end of a day, bool ``[P]``."""
+        return self.of(users_P, entities_P) < (days_P + 1) * MICROSECONDS_PER_DAY
 
     def of(self, users_P: Ints, entities_P: Ints) -> Ints:
         """Times, int64 ``[P]``; the end of time for what was never had."""

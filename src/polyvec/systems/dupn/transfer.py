@@ -14,7 +14,7 @@ from polyvec.errors import DataError, UsageError
 from polyvec.layers.dropout import Dropout
 from polyvec.systems.dupn.fit import Lessons, begun, card, end_of, make_optimizers_of, train
 from polyvec.systems.dupn.model import DUPN, SYSTEM
-from polyvec.systems.folder import claim_workspace, told_by, told_reach, write_model
+from polyvec.systems.folder import claim_workspace, told_by, told_reach, version_of, write_model
 from polyvec.training.optimizers import make_optimizers
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def transfer(
     settings = {
         SYSTEM: asdict(config),
         "training": asdict(options),
-        "from": model.manifest.fingerprint if model.manifest else "",
+        "from": version_of(model),
         "moment": [stop, validation, how, encoder_rate, share],
     }
     with claim_workspace(out, dataset, settings, resume=resume, overwrite=overwrite) as workspace:

@@ -20,7 +20,7 @@ from polyvec.systems.dupn.fit import ACCUMULATED, card, make_optimizers_of
 from polyvec.systems.dupn.model import DUPN
 from polyvec.systems.dupn.objective import Objective, asked, worth_of_each
 from polyvec.systems.dupn.tasks import Samples, of_whole_days, samples_of
-from polyvec.systems.folder import claim_workspace
+from polyvec.systems.folder import claim_workspace, version_of
 from polyvec.systems.updating import (
     Comparison,
     UpdateOptions,
@@ -103,7 +103,7 @@ def update(
     since, stop = period_after(dataset, model.trained_until, until)
     options, how = options or one_pass(model.options), how or UpdateOptions()
     settings = {
-        "updates": model.manifest.fingerprint if model.manifest else "",
+        "updates": version_of(model),
         "training": asdict(options),
         "moment": [since, stop, how.share, how.decay],
     }

@@ -13,7 +13,7 @@ from polyvec.data.offers import is_within
 from polyvec.data.split import check_time_kind, cut, period_after
 from polyvec.errors import DataError
 from polyvec.layers.tables import PopularTable
-from polyvec.systems.folder import claim_workspace
+from polyvec.systems.folder import claim_workspace, version_of
 from polyvec.systems.guim.card import updated_card
 from polyvec.systems.guim.fit import trainer_of
 from polyvec.systems.guim.model import GUIM
@@ -100,7 +100,7 @@ def update(
     since, stop = period_after(purchases, model.trained_until, until)
     options, how = options or one_pass(model.options), how or UpdateOptions()
     settings = {
-        "updates": model.manifest.fingerprint if model.manifest else "",
+        "updates": version_of(model),
         "training": asdict(options),
         "moment": [since, stop, how.share, how.decay],
     }

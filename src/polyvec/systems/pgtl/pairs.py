@@ -95,11 +95,13 @@ def draw_pairs(
         current = np.sort(random.choice(current, limit, replace=False))
     rows, earlier = history.draw(clicked.users[current], clicked.times[current], partners, random)
     if has_exposures(market, positive):
-        similar = _pairs(clicked.items[current], clicked.days[current], rows, clicked.items[earlier])
+        similar = _pairs(
+            clicked.items[current], clicked.days[current], rows, clicked.items[earlier], is_similar=True
+        )
         shown = not_taken(market, clicked, start, stop)
         shown = shown.take(np.sort(random.permutation(len(shown))[:limit]))
         rows, earlier = history.draw(shown.users, shown.times, partners, random)
-        dissimilar = _pairs(shown.items, shown.days, rows, clicked.items[earlier])
+        dissimilar = _pairs(shown.items, shown.days, rows, clicked.items[earlier], is_similar=False)
         number = min(len(similar), len(dissimilar))
         dissimilar = dissimilar.take(np.sort(random.permutation(len(dissimilar))[:number]))
     else:
@@ -107,8 +109,8 @@ def draw_pairs(
         drawn, days = drawn_others(clicked, current, stop, random, among), clicked.days[current]
         found = drawn[rows] >= 0
         rows, earlier = rows[found], earlier[found]
-        similar = _pairs(clicked.items[current], days, rows, clicked.items[earlier])
-        dissimilar = _pairs(drawn, days, rows, clicked.items[earlier])
+        similar = _pairs(clicked.items[current], days, rows, clicked.items[earlier], is_similar=True)
+        dissimilar = _pairs(drawn, days, rows, clicked.items[earlier], is_similar=False)
     return _concatenate(similar, dissimilar)
 
 
@@ -146,16 +148,16 @@ class _History:
         return begin, first_in_ranges(self.clicked.times, begin, end, times_Q)
 
 
-def _pairs(items_Q: Ints, days_Q: Ints, rows_P: Ints, earlier_P: Ints) -> Pairs:
-    """Pairs of current items and earlier ones, but of an item with itself; all called similar."""
+def _pairs(items_Q: Ints, days_Q: Ints, rows_P: Ints, earlier_P: Ints, *, is_similar: bool) -> Pairs:
+    """Pairs of current items and earlier ones, but of an item with itself."""
     items_2P = np.stack([items_Q[rows_P], earlier_P])
     kept = items_2P[0] != items_2P[1]
-    return Pairs(items_2P[:, kept], days_Q[rows_P][kept], np.ones(int(kept.sum()), np.bool_))
+    return Pairs(items_2P[:, kept], days_Q[rows_P][kept], np.full(int(kept.sum()), is_similar))
 
 
 def _concatenate(similar: Pairs, dissimilar: Pairs) -> Pairs:
     return Pairs(
         np.concatenate([similar.items_2P, dissimilar.items_2P], axis=1),
         np.concatenate([similar.days_P, dissimilar.days_P]),
-        np.arange(len(similar) + len(dissimilar)) < len(similar),
+        np.concatenate([similar.labels_P, dissimilar.labels_P]),
     )

@@ -16,7 +16,7 @@ from polyvec.data.split import check_moment
 from polyvec.errors import UsageError
 from polyvec.ids import Vocabulary
 from polyvec.layers.branches import BranchLinear
-from polyvec.systems.folder import REFIT, claim_workspace, told_by, told_reach, write_model
+from polyvec.systems.folder import REFIT, claim_workspace, told_by, told_reach, version_of, write_model
 from polyvec.systems.saml.features import Encoder, Fields
 from polyvec.systems.saml.fit import (
     Lessons,
@@ -95,7 +95,7 @@ def extend(
     refuse_over_budget(lessons, config, options)
     settings = {
         SYSTEM: asdict(config),
-        "extends": model.manifest.fingerprint if model.manifest else "",
+        "extends": version_of(model),
         "moment": [stop, validation, branch_only],
     }
     place, held_out = len(model.scenarios), lessons.held_out
