@@ -1,7 +1,6 @@
 """CEL, hashes and full tables on other ratings, each with settings chosen on validation.
 
-    python studies/cel/chosen.py DATA --runs FOLDER [--sets …] [--seeds 3] [--workers 2] [--quick]
-    python studies/cel/chosen.py DATA --runs FOLDER --collect --out studies/cel
+    python studies/cel/chosen.py DATA --out studies/cel [--sets …] [--seeds 3] [--workers 2]
 
 DATA holds ``movielens_1m`` (GroupLens, Harper and Konstan 2015) and ``xmarket_electronics`` (XMarket, Bonab
 et al. 2021; markets of four countries), each with events.parquet (user_id, item_id, rating).
@@ -9,8 +8,8 @@ et al. 2021; markets of four countries), each with events.parquet (user_id, item
 Protocol: ratings are parted as in run.py, 80 % to learn from, 10 % for validation, 10 % for the test. Every
 method is trained with every setting of its grid by seed 0; the one of least validation error, at its best
 step, is trained by the other seeds. The test is asked at the step that each run's validation chose. Mean
-squared errors; by training ratings of the user and of the item besides. Every run is one file in FOLDER: the
-study can be stopped and started again. The last line printed is one JSON object.
+squared errors; by training ratings of the user and of the item besides. Every run becomes a line of
+OUT/chosen.jsonl: the study can be stopped and started again. The last line printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -27,14 +26,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from run import EVERY, POPULARITY, by_popularity, part, pooled
+from run import EVERY, POPULARITY, by_popularity, part, pooled, served_errors
 
 from polyvec.errors import TrainingError
-from polyvec.evaluation.runs import over_runs, side_by_side, write_run
+from polyvec.evaluation.runs import add_run, over_runs, read_runs, run_study, side_by_side
 from polyvec.systems.cel.config import paper
 from polyvec.systems.cel.network import CELNetwork
-from polyvec.systems.cel.train import make_trainer, mean_error
+from polyvec.systems.cel.train import make_trainer
 
+COMMAND = "python studies/cel/chosen.py DATA --out studies/cel"
+RUNS, CHOSEN = "chosen.jsonl", "chosen.json"
 SETS = ("movielens_1m", "xmarket_electronics")
 STEPS = 2000
 RATES = (1.25e-4, 5e-5, 2e-5, 8e-6)
@@ -72,11 +73,12 @@ def run_once(file: Path, setting: Setting, seed: int, *, quick: bool) -> dict[st
     looks: list[dict[str, Any]] = []
 
     def look(network: CELNetwork) -> float:
+        validation, test = served_errors(network, parts)
         looks.append({
-            "validation": mean_error(network, parts.validation),
-            "test": mean_error(network, parts.test),
-            "by_item": by_popularity(network, parts, "items"),
-            "by_user": by_popularity(network, parts, "users"),
+            "validation": float(validation.mean()),
+            "test": float(test.mean()),
+            "by_item": by_popularity(test, parts, "items"),
+            "by_user": by_popularity(test, parts, "users"),
             **{f"bytes_{side}": size for side, size in network.table_bytes().items()},
         })  # fmt: skip
         return -looks[-1]["validation"]
@@ -94,27 +96,59 @@ def run_once(file: Path, setting: Setting, seed: int, *, quick: bool) -> dict[st
     return best | {"setting": setting, "steps": EVERY * (looks.index(best) + 1)}
 
 
-def place(runs: Path, name: str, method: str, number: int, seed: int) -> Path:
-    """File of one run: setting ``number`` of a method."""
-    return runs / name / f"{method}, setting {number}, seed {seed}.json"
+def read(out: Path) -> dict[tuple[str, str], dict[int, dict[int, dict[str, Any]]]]:
+    """Figures of all runs by set and method, then by setting, a place in its grid, and by seed."""
+    found: dict[tuple[str, str], dict[int, dict[int, dict[str, Any]]]] = {}
+    for line in read_runs(out / RUNS):
+        of_method = found.setdefault((line["set"], line["method"]), {})
+        of_method.setdefault(line["setting"], {})[line["seed"]] = line["figures"]
+    return found
 
 
-def best_setting(runs: Path, name: str, method: str) -> int | None:
+def best_setting(runs: dict[int, dict[int, dict[str, Any]]], method: str) -> int | None:
     """Setting of least validation error by seed 0, or None before all have been tried."""
-    files = [place(runs, name, method, number, 0) for number in range(len(METHODS[method]))]
-    if not all(file.exists() for file in files):
+    tried = {number: runs[number][0] for number in range(len(METHODS[method])) if 0 in runs.get(number, {})}
+    if len(tried) < len(METHODS[method]):
         return None
-    figures = [json.loads(file.read_text("utf-8")) for file in files]
-    tried = [number for number, one in enumerate(figures) if "diverged" not in one]
-    return min(tried, key=lambda number: figures[number]["validation"])
+    ended = [number for number, figures in tried.items() if "diverged" not in figures]
+    return min(ended, key=lambda number: tried[number]["validation"])
 
 
-def run_missing(arguments: argparse.Namespace, runs: Path, tasks: list[tuple[str, str, int, int]]) -> None:
-    """Run what has no file yet."""
-    missing = [task for task in tasks if not place(runs, *task).exists()]
+def best_settings(out: Path) -> dict[tuple[str, str], int]:
+    """Best setting by set and method; where the search is not whole, the one that chosen.json names."""
+    runs, file = read(out), out / CHOSEN
+    named = json.loads(file.read_text("utf-8"))["sets"] if file.exists() else {}
+    found = {}
+    for name, method in product(SETS, METHODS):
+        best = best_setting(runs.get((name, method), {}), method)
+        if best is None and method in named.get(name, {}):
+            best = METHODS[method].index(named[name][method]["setting"])
+        if best is not None:
+            found[name, method] = best
+    return found
+
+
+def train(arguments: argparse.Namespace, out: Path, _scratch: Path) -> None:
+    """Try all settings by seed 0, then the best of each method by the other seeds."""
+    cells = list(product(SETS[1:] if arguments.quick else arguments.sets, METHODS))
+    search = [(*cell, number, 0) for cell in cells for number in range(len(METHODS[cell[1]]))]
+    if not arguments.again:
+        run_missing(arguments, out, search[:1] if arguments.quick else search)
+    best = best_settings(out)
+    seeds = range(1 if arguments.quick else arguments.seeds)
+    run_missing(
+        arguments, out, [(*cell, best[cell], seed) for seed in seeds for cell in cells if cell in best]
+    )
+
+
+def run_missing(arguments: argparse.Namespace, out: Path, tasks: list[tuple[str, str, int, int]]) -> None:
+    """Run what is not among the runs yet."""
+    found = read(out)
+    missing = [task for task in tasks if task[3] not in found.get(task[:2], {}).get(task[2], {})]
     work = partial(run_setting, arguments.data, quick=arguments.quick)
-    for task, figures in side_by_side(work, missing, arguments.workers):
-        write_run(place(runs, *task), figures)
+    for (name, method, number, seed), figures in side_by_side(work, missing, arguments.workers):
+        about = {"set": name, "method": method, "setting": number, "seed": seed}
+        add_run(out / RUNS, about | {"figures": figures})
 
 
 def run_setting(data: Path, name: str, method: str, number: int, seed: int, *, quick: bool) -> dict[str, Any]:
@@ -122,17 +156,20 @@ def run_setting(data: Path, name: str, method: str, number: int, seed: int, *, q
     return run_once(data / name / "events.parquet", METHODS[method][number], seed, quick=quick)
 
 
-def collect(runs: Path, sets: Iterable[str]) -> dict[str, Any]:
-    """By set and method: the chosen setting, errors over seeds, and by popularity over all seeds together."""
-    found: dict[str, Any] = {}
-    for name, method in product(sets, METHODS):
-        number = best_setting(runs, name, method)
-        if number is None:
+def collect(out: Path) -> dict[str, Any]:
+    """By set and method: the chosen setting, errors over seeds, and by popularity over all seeds together.
+
+    What has not been trained anew stays as it was.
+    """
+    runs, file = read(out), out / CHOSEN
+    found: dict[str, Any] = json.loads(file.read_text("utf-8"))["sets"] if file.exists() else {}
+    for (name, method), number in best_settings(out).items():
+        by_seed = dict(sorted(runs.get((name, method), {}).get(number, {}).items()))
+        if not by_seed:
             continue
-        files = sorted((runs / name).glob(f"{method}, setting {number}, seed *.json"))
-        figures = [json.loads(file.read_text("utf-8")) for file in files]
+        figures = list(by_seed.values())
         found.setdefault(name, {})[method] = {
-            "seeds": len(figures),
+            "seeds": list(by_seed),
             "setting": METHODS[method][number],
             **{key: over_runs([one[key] for one in figures], digits=4) for key in ("test", "validation")},
             **{key: figures[0][key] for key in ("bytes_items", "bytes_users")},
@@ -141,7 +178,7 @@ def collect(runs: Path, sets: Iterable[str]) -> dict[str, Any]:
                 for side in ("by_item", "by_user")
             },
         }
-    return found
+    return {"sets": found}
 
 
 def main() -> None:
@@ -149,47 +186,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="folder with the data sets")
-    parser.add_argument("--runs", type=Path, help="folder of finished runs, kept between calls")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="models trained side by side, a thread each")
-    parser.add_argument("--collect", action="store_true", help="train nothing")
-    parser.add_argument("--out", type=Path, help="folder for chosen.json")
     parser.add_argument(
-        "--quick", action="store_true", help="XMarket, two methods, 100 steps: under a minute"
+        "--again", action="store_true", help="the settings that OUT/chosen.json names, without a search"
     )
+    parser.add_argument("--out", type=Path, help="folder of chosen.jsonl and chosen.json")
+    parser.add_argument("--quick", action="store_true", help="XMarket, one setting, 100 steps")
     arguments = parser.parse_args()
-    if arguments.quick and arguments.runs is not None:
-        parser.error("--quick trains small models for a moment: they are not kept, leave out --runs")
-    if arguments.runs is None and not arguments.quick:
-        parser.error("--runs is missing: the folder in which finished runs are kept between calls")
-    sets = SETS[1:] if arguments.quick else arguments.sets
-    if arguments.quick:
-        for method, settings in list(METHODS.items()):
-            METHODS[method] = settings[:1]
-    for name in sets:
+    if arguments.out is None and not arguments.quick:
+        parser.error("--out is missing: the folder in which finished runs are kept between calls")
+    if arguments.out is not None and arguments.quick:
+        parser.error("--quick trains small models for a moment: they are not kept, leave out --out")
+    for name in SETS[1:] if arguments.quick else arguments.sets:
         file = arguments.data / name / "events.parquet"
         if not file.is_file():
             sys.exit(f"{file} does not exist: DATA holds {name}/events.parquet (user_id, item_id, rating)")
-    with tempfile.TemporaryDirectory() as scratch:
-        runs = arguments.runs or Path(scratch)
-        if not arguments.collect:
-            search = [(name, method, number, 0) for name, method in product(sets, METHODS)
-                      for number in range(len(METHODS[method]))]  # fmt: skip
-            run_missing(arguments, runs, search)
-            chosen = {
-                (name, method): best_setting(runs, name, method) for name, method in product(sets, METHODS)
-            }
-            seeds = range(1, 1 if arguments.quick else arguments.seeds)
-            again = [
-                (*key, number, seed) for seed in seeds for key, number in chosen.items() if number is not None
-            ]
-            run_missing(arguments, runs, again)
-        results = {"command": "python studies/cel/chosen.py DATA --runs FOLDER", "sets": collect(runs, sets)}
-    if arguments.out is not None:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / "chosen.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-    print(json.dumps(results))
+    found = run_study(COMMAND, arguments.out, partial(train, arguments), collect, CHOSEN)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

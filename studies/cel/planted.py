@@ -101,7 +101,8 @@ def main() -> None:
     results = {
         "command": "python studies/cel/planted.py --out studies/cel",
         "runs": {
-            name: {key: over_runs([one[key] for one in runs], digits=4) for key in runs[0]}
+            name: {"seeds": list(seeds)}
+            | {key: over_runs([one[key] for one in runs], digits=4) for key in runs[0]}
             for name, runs in found.items()
         },
     }

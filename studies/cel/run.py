@@ -1,8 +1,10 @@
 """Does CEL hold on public ratings? Clusters, full tables, hashes and ablations on MovieLens 100K.
 
-    python studies/cel/run.py DATA [--seeds 3] [--workers 2] [--quick] [--runs FOLDER] [--out FOLDER]
+    python studies/cel/run.py DATA --out studies/cel [--methods …] [--seeds 3] [--workers 2]
 
 DATA holds ``movielens_100k/events.parquet`` (user_id, item_id, rating; GroupLens, Harper and Konstan 2015).
+Every run becomes a line of OUT/runs.jsonl: the study can be stopped and started again, and run in parts;
+results.json is made anew of all of them. Without ``--out`` nothing is kept.
 
 Protocol: ratings are parted at random by seed, 80 % to learn from, 10 % for validation, 10 % for the test.
 The error is the mean squared error. CEL is asked at fixed steps, 800 and 2,000, as its authors do; in
@@ -34,14 +36,17 @@ import polars as pl
 import torch
 from clicks import CLICKS, run_clicks
 from stream import METHODS, run_stream
+from torch import Tensor
 
-from polyvec.evaluation.runs import over_runs, side_by_side, write_run
+from polyvec.evaluation.runs import add_run, over_runs, read_runs, run_study, side_by_side
 from polyvec.ids import Vocabulary
 from polyvec.systems.cel.config import paper
-from polyvec.systems.cel.network import CELNetwork
+from polyvec.systems.cel.network import CELNetwork, pair_scores
 from polyvec.systems.cel.records import Records
-from polyvec.systems.cel.train import make_trainer, mean_error
+from polyvec.systems.cel.train import make_trainer
 
+COMMAND = "python studies/cel/run.py DATA --out studies/cel"
+RUNS = "runs.jsonl"
 EVERY = 50  # steps between two looks
 FIXED = (800, 2000)
 QUICK = ["CEL", "modulo hash, 50 items", "CEL-Lite"]
@@ -99,6 +104,14 @@ VARIANTS = {
 }
 
 
+PARTS = {
+    "movielens_100k": VARIANTS,
+    "movielens_100k, one pass": METHODS,
+    "movielens_100k, clicks": CLICKS,
+}
+"""Methods by part of the study."""
+
+
 @dataclass(frozen=True)
 class Parts:
     """Ratings, parted."""
@@ -133,10 +146,11 @@ def run_once(file: Path, variant: Variant, seed: int, *, quick: bool) -> dict[st
     looks: list[dict[str, Any]] = []
 
     def look(network: CELNetwork) -> float:
+        validation, test = served_errors(network, parts)
         looks.append({
-            "validation": mean_error(network, parts.validation),
-            "test": mean_error(network, parts.test),
-            "by_popularity": by_popularity(network, parts),
+            "validation": float(validation.mean()),
+            "test": float(test.mean()),
+            "by_popularity": by_popularity(test, parts),
         })  # fmt: skip
         return -looks[-1]["validation"]
 
@@ -159,16 +173,28 @@ def run_once(file: Path, variant: Variant, seed: int, *, quick: bool) -> dict[st
     }
 
 
-def by_popularity(network: CELNetwork, parts: Parts, side: str = "items") -> dict[str, list[float]]:
+def served_errors(network: CELNetwork, parts: Parts) -> tuple[Tensor, Tensor]:
+    """Squared errors of validation and test as users and items are served, unseen ones, too."""
+    counts = (
+        torch.bincount(parts.training.users, minlength=parts.num_users),
+        torch.bincount(parts.training.items, minlength=parts.num_items),
+    )
+    users_UF, items_NF = network.served(*counts)
+    validation, test = (
+        (pair_scores(users_UF, one.users, items_NF, one.items) - one.labels).square()
+        for one in (parts.validation, parts.test)
+    )
+    return validation, test
+
+
+def by_popularity(errors_P: Tensor, parts: Parts, side: str = "items") -> dict[str, list[float]]:
     """Sum of squared errors of the test, and ratings in it, by training ratings of the item or the user."""
     size = parts.num_users if side == "users" else parts.num_items
     counts = torch.bincount(getattr(parts.training, side), minlength=size)[getattr(parts.test, side)]
-    with torch.no_grad():
-        errors = (network(parts.test.users, parts.test.items) - parts.test.labels).square()
     found = {}
     for name, (least, most) in POPULARITY.items():
         chosen = (counts >= least) & (counts <= most)
-        found[name] = [float(errors[chosen].sum()), int(chosen.sum())]
+        found[name] = [float(errors_P[chosen].sum()), int(chosen.sum())]
     return found
 
 
@@ -181,13 +207,27 @@ def run_method(file: Path, name: str, seed: int, *, quick: bool) -> dict[str, An
     return run_once(file, VARIANTS[name], seed, quick=quick)
 
 
-def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
+def collect(out: Path) -> dict[str, Any]:
+    """Figures of all runs, by part of the study and method."""
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for line in read_runs(out / RUNS):
+        found.setdefault(line["method"], {})[line["seed"]] = line["figures"]
+    return {
+        name: {
+            method: summarise(dict(sorted(found[method].items()))) for method in methods if method in found
+        }
+        for name, methods in PARTS.items()
+    }
+
+
+def summarise(runs: dict[int, dict[str, Any]]) -> dict[str, Any]:
     """Means over seeds with half their 95 % t intervals; errors by popularity over all seeds together."""
-    summary: dict[str, Any] = {"seeds": len(runs)}
-    for key in (key for key, value in runs[0].items() if not isinstance(value, dict)):
-        summary[key] = over_runs([run[key] for run in runs], digits=4)
-    if "by_popularity" in runs[0]:
-        summary["by_popularity"] = {name: pooled(runs, name) for name in POPULARITY}
+    figures = list(runs.values())
+    summary: dict[str, Any] = {"seeds": list(runs)}
+    for key in (key for key, value in figures[0].items() if not isinstance(value, dict)):
+        summary[key] = over_runs([run[key] for run in figures], digits=4)
+    if "by_popularity" in figures[0]:
+        summary["by_popularity"] = {name: pooled(figures, name) for name in POPULARITY}
     return summary
 
 
@@ -204,57 +244,32 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder with movielens_100k/")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="models trained side by side, a thread each")
-    known = [*VARIANTS, *METHODS, *CLICKS]
+    known = [method for methods in PARTS.values() for method in methods]
     parser.add_argument("--methods", nargs="+", choices=known, default=known, help="all without it")
-    parser.add_argument("--quick", action="store_true", help="two methods, one seed: under a minute")
-    parser.add_argument("--runs", type=Path, help="folder of finished runs, kept: the study goes on from it")
-    parser.add_argument("--out", type=Path, help="folder for results.json")
+    parser.add_argument("--quick", action="store_true", help="three methods, one seed: under a minute")
+    parser.add_argument("--out", type=Path, help="folder of runs.jsonl and results.json")
     arguments = parser.parse_args()
-    if arguments.quick and arguments.runs is not None:
-        parser.error("--quick trains small models for a moment: they are not kept, leave out --runs")
+    if arguments.out is None and not arguments.quick:
+        parser.error("--out is missing: the folder in which finished runs are kept between calls")
+    if arguments.out is not None and arguments.quick:
+        parser.error("--quick trains small models for a moment: they are not kept, leave out --out")
     file = arguments.data / "movielens_100k" / "events.parquet"
     if not file.is_file():
         sys.exit(
             f"{file} does not exist: DATA holds movielens_100k/events.parquet (user_id, item_id, rating)"
         )
+    print(json.dumps(run_study(COMMAND, arguments.out, partial(train, arguments, file), collect)))
+
+
+def train(arguments: argparse.Namespace, file: Path, out: Path, _scratch: Path) -> None:
+    """Train what is missing: seed by seed, so that a stopped study has whole comparisons."""
     names = QUICK if arguments.quick else arguments.methods
+    done = {(line["method"], line["seed"]) for line in read_runs(out / RUNS)}
     seeds = range(1 if arguments.quick else arguments.seeds)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) if arguments.runs is None else arguments.runs
-        folder.mkdir(parents=True, exist_ok=True)
-        run_missing(file, folder, names, seeds, arguments.workers, quick=arguments.quick)
-        summaries = {name: summarise(runs) for name in known if (runs := finished(folder, name))}
-    results = {
-        "command": "python studies/cel/run.py DATA --out studies/cel",
-        "movielens_100k": {name: one for name, one in summaries.items() if name in VARIANTS},
-        "movielens_100k, one pass": {name: one for name, one in summaries.items() if name in METHODS},
-        "movielens_100k, clicks": {name: one for name, one in summaries.items() if name in CLICKS},
-    }
-    if arguments.out is not None:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-    print(json.dumps(results))
-
-
-def run_missing(
-    file: Path, folder: Path, names: list[str], seeds: range, workers: int, *, quick: bool
-) -> None:
-    """Run what has no file in the folder yet, seed by seed."""
-    missing = [(name, seed) for seed in seeds for name in names if not place(folder, name, seed).exists()]
-    work = partial(run_method, file, quick=quick)
-    for (name, seed), figures in side_by_side(work, missing, workers):
-        write_run(place(folder, name, seed), figures)
-
-
-def place(folder: Path, name: str, seed: int) -> Path:
-    """File of one run."""
-    return folder / f"{name} {seed}.json"
-
-
-def finished(folder: Path, name: str) -> list[dict[str, Any]]:
-    """Figures of the runs of a method, by seed; of earlier calls, too."""
-    files = sorted(folder.glob(f"{name} [0-9].json"))
-    return [json.loads(file.read_text("utf-8")) for file in files]
+    missing = [(name, seed) for seed in seeds for name in names if (name, seed) not in done]
+    work = partial(run_method, file, quick=arguments.quick)
+    for (name, seed), figures in side_by_side(work, missing, arguments.workers):
+        add_run(out / RUNS, {"method": name, "seed": seed, "figures": figures})
 
 
 if __name__ == "__main__":

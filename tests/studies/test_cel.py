@@ -105,7 +105,8 @@ def test_summaries_are_means_over_seeds_with_their_intervals(study):
         {"chosen": value, "by_popularity": {name: [value, 2] for name in study.POPULARITY}}
         for value in (1.0, 3.0)
     ]
-    found = study.summarise(runs)
+    found = study.summarise(dict(zip((1, 4), runs, strict=True)))
+    assert found["seeds"] == [1, 4]
     assert found["chosen"]["mean"] == 2
     assert found["chosen"]["half_width"] == pytest.approx(12.7062, abs=1e-3)
     assert found["by_popularity"]["0"] == {"error": 1.0, "ratings": 4}
@@ -126,23 +127,29 @@ def made(values: list[float], **others: float) -> dict[str, object]:
     """One method of two seeds whose figures are all alike, but for some."""
     keys = ("step 800", "step 2000", "chosen", "best", "last")
     figures = {key: {"mean": float(np.mean(values)), "values": values} for key in keys}
-    figures |= {key: {"mean": value, "values": [value] * 2} for key, value in others.items()}
+    figures |= {key: {"mean": value, "values": [value] * len(values)} for key, value in others.items()}
     parts = {name: {"error": 1.0, "ratings": 7} for name in ("1–4", "100 and more")}
-    return {**figures, "bytes_items": {"mean": 100.0, "values": [100.0] * 2}, "by_popularity": parts}
+    return {
+        "seeds": list(range(len(values))),
+        **figures,
+        "bytes_items": {"mean": 100.0, "values": [100.0] * 2},
+        "by_popularity": parts,
+    }
 
 
 def test_a_verdict_is_yes_or_no_where_the_interval_of_the_difference_lies_on_one_side_of_the_limit(page):
     split = {"CEL": made([0.865, 0.866]), "full NMF, decay 1": made([0.95, 0.96], best=0.9)}
-    words = page.verdicts({page.SPLIT: split})[0]
+    least, words = page.verdicts({page.SPLIT: split})[:2]
+    assert "err by at most 0.89 at step 2000**: yes. 0.8655" in least
     assert "beat full tables, stopped where the test is best, by 0.02**: yes." in words
     assert "CEL 0.8655, full NMF, decay 1 0.9000; difference -0.0345 ± 0.0064" in words
     split["CEL"] = made([0.84, 0.88])  # better by 0.02 in both seeds, but seeds differ
-    assert "**: undecided." in page.verdicts({page.SPLIT: split})[0]
+    assert "**: undecided." in page.verdicts({page.SPLIT: split})[1]
     split["CEL"] = made([0.89, 0.891])  # better, but not by so much
-    assert "**: no." in page.verdicts({page.SPLIT: split})[0]
+    assert "**: no." in page.verdicts({page.SPLIT: split})[1]
     split["CEL"] = made([0.865])
     split["full NMF, decay 1"] = made([0.95])
-    assert "**: undecided." in page.verdicts({page.SPLIT: split})[0]  # one seed has no interval
+    assert "**: undecided." in page.verdicts({page.SPLIT: split})[1]  # one seed has no interval
 
 
 def test_the_best_full_table_is_the_rival_and_what_was_not_run_has_no_verdict(page):
@@ -154,8 +161,8 @@ def test_the_best_full_table_is_the_rival_and_what_was_not_run_has_no_verdict(pa
     }
     assert page.best_full(split) == "full NMF, decay 5"
     lines = page.verdicts({page.SPLIT: split})
-    assert len(lines) == 3
-    assert "modulo hash, 50 items: worse than CEL by 0.12**: no." in lines[1]
+    assert len(lines) == 4
+    assert "modulo hash, 50 items: worse than CEL by 0.15**: no." in lines[2]
     text = page.page({page.SPLIT: split}, {})
     assert "| full NMF, decay 5 | 0.9150 |" in text
     assert "One pass" not in text
@@ -187,7 +194,13 @@ def test_other_ratings_are_judged_by_the_clusters_that_are_best_on_validation(pa
     def method(test: float, validation: float, rare: float) -> dict[str, object]:
         sides = {f"by_{side}": {page.RARE: {"error": rare, "ratings": 12}} for side in ("item", "user")}
         sizes = {"bytes_items": 1000, "bytes_users": 2000, "setting": {"decay": 1, "learning_rate": 1e-5}}
-        return {"test": over([test] * 2), "validation": over([validation] * 2), **sizes, **sides}
+        return {
+            "seeds": [0, 1],
+            "test": over([test] * 2),
+            "validation": over([validation] * 2),
+            **sizes,
+            **sides,
+        }
 
     methods = {
         "CEL": method(0.9, 0.8, 1.0),
@@ -231,23 +244,47 @@ def chosen(study) -> Iterator[ModuleType]:
     del sys.modules["chosen"]
 
 
-def test_the_setting_of_least_validation_error_is_reported_once_all_have_been_tried(chosen, tmp_path):
+def figures(chosen: ModuleType, **changes: object) -> dict[str, object]:
     parts = {name: [2.0, 4] for name in chosen.POPULARITY}
-    settings = range(len(chosen.METHODS["full NMF"]))
-    for number in settings:
-        assert chosen.best_setting(tmp_path, "movielens_1m", "full NMF") is None
-        file = chosen.place(tmp_path, "movielens_1m", "full NMF", number, 0)
-        file.parent.mkdir(exist_ok=True)
-        figures = {"validation": abs(number - 2) + 0.5, "test": 0.9, "by_item": parts, "by_user": parts}
-        sizes = {"bytes_items": 5, "bytes_users": 6}
-        file.write_text(json.dumps({"diverged": True} if number == 2 else figures | sizes))
-    assert chosen.best_setting(tmp_path, "movielens_1m", "full NMF") == 1
-    again = chosen.place(tmp_path, "movielens_1m", "full NMF", 1, 1)
-    again.write_text(json.dumps(figures | sizes | {"test": 0.7}))
-    found = chosen.collect(tmp_path, ["movielens_1m"])["movielens_1m"]["full NMF"]
-    assert (found["seeds"], found["setting"]) == (2, chosen.METHODS["full NMF"][1])
+    return {
+        "validation": 0.5,
+        "test": 0.9,
+        "by_item": parts,
+        "by_user": parts,
+        "bytes_items": 5,
+        "bytes_users": 6,
+        **changes,
+    }
+
+
+def test_the_setting_of_least_validation_error_is_reported_once_all_have_been_tried(chosen, tmp_path):
+    def add(number: int, seed: int, told: dict[str, object]) -> None:
+        cell = {"set": "movielens_1m", "method": "full NMF", "setting": number, "seed": seed}
+        chosen.add_run(tmp_path / chosen.RUNS, cell | {"figures": told})
+
+    for number in range(len(chosen.METHODS["full NMF"])):
+        assert chosen.best_settings(tmp_path) == {}
+        told = {"diverged": True} if number == 2 else figures(chosen, validation=abs(number - 2) + 0.5)
+        add(number, 0, told)
+    assert chosen.best_settings(tmp_path) == {("movielens_1m", "full NMF"): 1}
+    add(1, 1, figures(chosen, test=0.7))
+    found = chosen.collect(tmp_path)["sets"]["movielens_1m"]["full NMF"]
+    assert (found["seeds"], found["setting"]) == ([0, 1], chosen.METHODS["full NMF"][1])
     assert found["test"]["values"] == [0.9, 0.7]
     assert found["by_user"]["1–4"] == {"error": 0.5, "ratings": 8}
+
+
+def test_settings_chosen_earlier_are_trained_again_and_what_was_not_stays(chosen, tmp_path):
+    setting = chosen.METHODS["CEL"][3]
+    named = {"CEL": {"seeds": [0], "setting": setting, "test": 1.5}, "modulo hash": {"test": 2.5}}
+    named["modulo hash"]["setting"] = chosen.METHODS["modulo hash"][0]
+    (tmp_path / chosen.CHOSEN).write_text(json.dumps({"sets": {"movielens_1m": named}}))
+    assert chosen.best_settings(tmp_path)["movielens_1m", "CEL"] == 3
+    cell = {"set": "movielens_1m", "method": "CEL", "setting": 3, "seed": 2}
+    chosen.add_run(tmp_path / chosen.RUNS, cell | {"figures": figures(chosen)})
+    found = chosen.collect(tmp_path)["sets"]["movielens_1m"]
+    assert (found["CEL"]["seeds"], found["CEL"]["test"]["mean"]) == ([2], 0.9)
+    assert found["modulo hash"] == named["modulo hash"]
 
 
 def test_errors_are_told_by_ratings_of_the_user_and_of_the_item(chosen, ratings):

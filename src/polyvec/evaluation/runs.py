@@ -142,8 +142,9 @@ def run_study(
     out: Path | None,
     train: Callable[[Path, Path], None],
     collect: Callable[[Path], Mapping[str, Any]],
+    name: str = "results.json",
 ) -> dict[str, Any]:
-    """Train what a study lacks, and write results.json of all that it has, of one that is stopped, too.
+    """Train what a study lacks, and write figures of all that it has, of one that is stopped, too.
 
     Parameters
     ----------
@@ -155,6 +156,8 @@ def run_study(
         Called with that folder, and with one for the moment.
     collect
         Figures of the runs in the folder.
+    name
+        File of the figures.
     """
     with TemporaryDirectory() as scratch:
         out = out or Path(scratch)
@@ -163,7 +166,7 @@ def run_study(
             train(out, Path(scratch))
         finally:
             results = {"command": command, **collect(out)}
-            write_run(out / "results.json", results)
+            write_run(out / name, results)
     return results
 
 

@@ -62,11 +62,16 @@ def test_own_gradients_sum_to_the_rows_gradient_before_averaging(begin, small, c
             torch.testing.assert_close(own.sum(dim=0), side.table.weight.grad[cluster], rtol=1e-9, atol=1e-10)
 
 
+def losses_under_every_cluster(run, side):
+    clustering = run.clustering
+    clusters, entities = torch.arange(side.table.num_clusters), torch.arange(side.table.num_rows)
+    return clustering.own_losses(entities, clustering.sums(side), clustering.scores(side, clusters))
+
+
 def test_losses_under_every_cluster_are_those_of_brute_force(begin, small, losses_by_brute_force):
     for config in (CONFIG, BOTH, replace(CONFIG, interaction="neunmf")):
         run = made(begin, small, config)
-        side, entities = item_side(run), torch.arange(small.num_items)
-        found = run.clustering.own_losses(entities, run.clustering._sums(side))
+        found = losses_under_every_cluster(run, item_side(run))
         expected = losses_by_brute_force(run, run.network.items.num_clusters)
         shift = expected - found  # a constant of each item: the sum of its squared labels
         torch.testing.assert_close(shift, shift[:, :1].expand_as(shift), rtol=0, atol=1e-8)
@@ -76,8 +81,7 @@ def test_log_losses_under_every_cluster_are_those_of_brute_force(begin, small):
     clicks = replace(small.training, labels=(small.training.labels > 0.5).double())
     config = replace(CONFIG, target="click", nonnegative=False)
     run = made(begin, replace(small, training=clicks), config)
-    side = item_side(run)
-    found = run.clustering.own_losses(torch.arange(small.num_items), run.clustering._sums(side))
+    found = losses_under_every_cluster(run, item_side(run))
     scores = run.network.users.weight @ run.network.items.weight[: run.network.items.num_clusters].T
     for item in range(small.num_items):
         chosen = clicks.items == item
@@ -119,6 +123,17 @@ def test_every_item_goes_where_its_loss_is_least_but_for_the_last_of_a_cluster(
     is_alone = run.network.items.sizes()[run.network.items.assign.long()] == 1
     assert (is_alone | (own <= losses.min(dim=1).values + 1e-9)).all()
     assert is_alone.sum() < run.network.items.num_clusters
+
+
+def test_some_clusters_and_entities_at_a_time_are_reassigned_as_all_at_once(begin, small, monkeypatch):
+    config = replace(BOTH, damping=0.3)
+    at_once = made(begin, small, config, steps=12)
+    monkeypatch.setattr("polyvec.systems.cel.clustering.CLUSTERS_AT_ONCE", 3)
+    monkeypatch.setattr("polyvec.systems.cel.clustering.AT_ONCE", 7)
+    in_parts = made(begin, small, config, steps=12)
+    for one, other in zip(at_once.clustering.sides, in_parts.clustering.sides, strict=True):
+        assert int(one.table.lineage.moves.sum()) > 0
+        assert torch.equal(one.table.assign, other.table.assign)
 
 
 def test_items_without_records_stay_where_most_interactions_are(begin, small):

@@ -16,6 +16,7 @@ from polyvec.data.dataset import Dataset
 from polyvec.embeddings import EMPTY, WARM
 from polyvec.errors import ArtifactError, DataError, UsageError
 from polyvec.systems.cel import CEL, CELConfig, fit, paper
+from polyvec.systems.cel.fit import Split
 from polyvec.systems.cel.records import Index, RecordPlan, Records
 from polyvec.systems.embed import embed
 from polyvec.systems.open import open_model
@@ -73,10 +74,13 @@ def test_ratings_foretell_who_likes_what(model, dataset, tmp_path):
     assert made.items.state[-1] == EMPTY
 
 
-def test_who_was_not_trained_on_has_the_largest_clusters_vector(model):
+@pytest.mark.parametrize("kind", ["clustered", "full", "hash"])
+def test_who_was_not_trained_on_has_the_mean_vector_of_those_who_were(dataset, tmp_path, kind):
+    model = fit(dataset, tmp_path / "m", replace(CONFIG, item_table=kind), options(), validation="none")
     catalogue = pl.DataFrame({"item_id": ["i23", "never seen"]})
-    largest = model.network.items.weight[model.network.items.sizes().argmax()].detach().numpy()
-    np.testing.assert_array_equal(model.encode_items(catalogue), [largest, largest])
+    trained = model.encode_items(dataset.item_table.filter(pl.col("item_id") != "i23"))
+    for vector in model.encode_items(catalogue):
+        np.testing.assert_allclose(vector, trained.mean(axis=0), rtol=1e-5)
     states, events = model.item_states(catalogue)
     assert states.tolist() == [EMPTY, EMPTY]
     assert events.tolist() == [0, 0]
@@ -164,6 +168,17 @@ def test_clicks_are_learned_against_drawn_items(tmp_path):
     scores = users @ table.T
     assert scores[likes].mean() > scores[~likes].mean() + 1
     assert made.trained_items["events"].sum() == int(kept.sum())
+
+
+def test_no_item_of_a_users_own_is_drawn_against_him():
+    data = replace(rated(), columns={})
+    config = replace(CONFIG, target="click", nonnegative=False, num_negatives=8)
+    records = Split.before(data, config, data.time_span[1] + 1, 0, seed=0).training
+    pairs = records.users * ITEMS + records.items
+    own, drawn = pairs[records.labels > 0], pairs[records.labels == 0]
+    assert len(own) == USERS * 15
+    assert 0.2 * 8 * len(own) < len(drawn) < 0.6 * 8 * len(own)  # a user has 15 of 24 items
+    assert not torch.isin(drawn, own).any()
 
 
 def test_data_without_ratings_is_refused_with_a_way_out(tmp_path):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import defaultdict
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,13 +113,19 @@ def test_a_split_copies_the_row_and_what_adagrad_knows():
     side = Side(3, CONFIG, 1.0, np.random.default_rng(0))
     side.admit(np.arange(10))
     side.update(np.zeros(4, np.int64), np.ones((4, 4), np.float32))
-    side.volume[0] = 500
-    side.split(0, np.array([1, 5]))
+    assert side.split(0, np.array([1, 5])) == 1
     np.testing.assert_array_equal(side.rows[0], side.rows[1])
     np.testing.assert_array_equal(side.squares[0], side.squares[1])
     assert side.members(1).tolist() == [1, 5]
-    assert side.volume[:2].tolist() == [0, 0]
-    assert side.nearest[0].tolist() == [1]
+
+
+def test_clusters_are_looked_at_anew_after_so_many_interactions_whether_they_can_split_or_not():
+    config = replace(CONFIG, user_clusters=3, item_clusters=3, near=2)
+    model, _, _ = learned(4000, config=config)
+    assert (model.users.clusters, model.items.clusters) == (3, 3)
+    for side in (model.users, model.items):
+        assert (side.volume[:3] < config.volume).all()
+        assert (np.sort(side.nearest, axis=1) == [[1, 2], [0, 2], [0, 1]]).all()
 
 
 def test_a_rows_step_is_adagrads_of_the_mean_gradient_of_its_records():
@@ -346,6 +355,41 @@ def test_work_per_interaction_does_not_grow_with_the_stream_or_with_the_entities
     assert long[0] <= 1.25 * small[0]
     assert wide[0] <= 1.25 * long[0]
     assert max(long[1], wide[1]) <= small[1]  # splits end once all clusters are in use
+
+
+def test_work_per_interaction_does_not_grow_with_the_clusters():
+    """Neither is one searched for among all, nor does everyone look at all of them."""
+    few, many = (
+        learned(20_000, 64, replace(CONFIG, user_clusters=count, item_clusters=count, volume=100))[0]
+        for count in (20, 80)
+    )
+    assert (few.users.clusters, many.users.clusters) == (20, 80)
+    for model in (few, many):
+        assert model.costs.compared <= 2 * 2 * model.costs.interactions * model.users.clusters / 100
+    assert many.costs.evaluations <= 1.1 * few.costs.evaluations
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell peak memory")
+def test_a_stream_of_a_million_users_takes_less_memory_than_a_row_for_each():
+    script = """
+from pathlib import Path
+import numpy as np
+from polyvec.systems.cel.lite import CELLite, LiteConfig
+
+def peak():  # of this process alone: getrusage knows that of the one it was forked from, too
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+
+random = np.random.default_rng(0)
+model = CELLite(LiteConfig(width=64, ring=50_000, user_clusters=100, item_clusters=100), 3.0)
+before = peak()
+for _ in range(50):
+    users, items = random.integers(0, 1_000_000, (2, 2048))
+    model.learn(users, items, random.random(2048).astype(np.float32))
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    rows = 2 * 1_000_000 * 64 * 4  # without Adagrad's memory of them
+    assert 0 < int(done.stdout) < rows / 3
 
 
 def test_nothing_is_as_wide_as_a_vector_for_every_entity():

@@ -88,6 +88,24 @@ def test_the_pull_shrinks_clusters_to_their_common_mean(begin, small):
 PERSONAL = replace(CONFIG, personal_from=30, pull=5.0)
 
 
+@pytest.mark.parametrize("kind", ["full", "clustered"])
+def test_rows_that_a_batch_does_not_look_at_stay_as_they_are(begin, small, kind):
+    config = replace(
+        CONFIG, item_table=kind, full_batch=False, start=6, split_every=100, reassign_every=0, decay=1.0
+    )
+    run = begin(config, small.training, small.num_users, small.num_items, 1e-3)
+    run.records = small.training.take(torch.arange(2))
+    before = [table.weight.detach().clone() for table in (run.network.users, run.network.items)]
+    run.step(1)
+    for table, rows, ids in zip(
+        (run.network.users, run.network.items), before, (run.records.users, run.records.items), strict=True
+    ):
+        is_looked_at = torch.zeros(len(rows), dtype=torch.bool)
+        is_looked_at[table.clusters_of(ids)] = True
+        changed = (table.weight.detach() != rows).any(dim=1)
+        assert torch.equal(changed, is_looked_at)
+
+
 def test_personal_vectors_start_at_their_clusters_rows(begin, small):
     run = made(begin, small, PERSONAL)
     before = run.loss()

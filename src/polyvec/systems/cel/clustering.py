@@ -1,10 +1,10 @@
 """The cluster steps of CEL over all training interactions: GPCA splits and reassignment by own loss.
 
-Nothing here holds a number for every pair of an entity and a dimension: gradients are those of one cluster's
-members, losses are worked out some entities at a time.
+Nothing here holds a number for every pair of an entity and a dimension, or of an entity and a cluster:
+gradients are those of one cluster's members, losses are worked out for some entities and clusters at a time.
 
-**M** members, **K** clusters in use, **O** rows of the other side, **D** width, **F** features, **P**
-records.
+**M** members, **K** clusters in use, **Q** of them, **O** rows of the other side, **D** width, **F**
+features, **P** records.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from polyvec.layers.tables.clustered import gradient_cut
 from polyvec.layers.tables.lineage import UNTOLD
@@ -26,6 +25,7 @@ from polyvec.systems.cel.objective import losses_of, record_losses
 from polyvec.training.optimizers import copy_rows
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from torch.optim import Optimizer
 
     from polyvec.layers.tables import ClusteredTable
@@ -34,10 +34,9 @@ if TYPE_CHECKING:
     from polyvec.systems.cel.records import Index, Records
 
 Features = Callable[[Tensor], Tensor]
-Sums = tuple[csr_matrix, csr_matrix, Tensor]
-"""Number and sum of labels of every entity's records with each row of the other side, both ``[n, O]``; and
-scores of these rows with every cluster in use, float64 ``[O, K]``."""
-AT_ONCE = 16_384  # entities whose losses are worked out together
+Sums = tuple[csr_matrix, csr_matrix]
+"""Number and sum of labels of every entity's records with each row of the other side, both ``[n, O]``."""
+AT_ONCE, CLUSTERS_AT_ONCE = 16_384, 64  # entities, and clusters, whose losses are worked out together
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,8 @@ class Clustering:
     def _place_unseen(self, side: Side) -> None:
         """Put entities without records, of which any cluster is as good, where most interactions are.
 
-        Left behind by splits they would end in whatever became of the first cluster.
+        There they change least: rows learn the mean over all who share them. They are not served from there:
+        see :meth:`CELNetwork.served`.
         """
         entities_M = (side.index.counts == 0).nonzero()[:, 0]
         most = self._by_interactions(side).argmax()
@@ -195,42 +195,52 @@ class Clustering:
 
     def _reassign(self, side: Side, generator: torch.Generator) -> int:
         entities_M = side.index.counts.nonzero()[:, 0]
-        clusters_K = torch.arange(side.table.num_clusters)
-        sums = self._sums(side)
-        return sum(
-            side.table.reassign(
-                part,
-                clusters_K,
-                self.own_losses(part, sums),
-                damping=self._config.damping,
-                generator=generator,
-            )
-            for part in entities_M.split(AT_ONCE)
+        own_M = side.table.clusters_of(entities_M)
+        best_M, (own_losses_M, best_losses_M) = own_M.clone(), torch.full((2, len(own_M)), torch.inf).double()
+        sums = self.sums(side)
+        for clusters_Q in torch.arange(side.table.num_clusters).split(CLUSTERS_AT_ONCE):
+            scores_OQ = self.scores(side, clusters_Q)
+            for some in torch.arange(len(entities_M)).split(AT_ONCE):
+                losses_MQ = self.own_losses(entities_M[some], sums, scores_OQ)
+                is_own_MQ = clusters_Q == own_M[some, None]
+                own_losses_M[some[is_own_MQ.any(dim=1)]] = losses_MQ[is_own_MQ]
+                least_M, places_M = losses_MQ.min(dim=1)
+                is_better_M = least_M < best_losses_M[some]
+                best_losses_M[some[is_better_M]] = least_M[is_better_M]
+                best_M[some[is_better_M]] = clusters_Q[places_M[is_better_M]]
+        return side.table.reassign(
+            entities_M,
+            torch.stack([own_M, best_M], dim=1),
+            torch.stack([own_losses_M, best_losses_M], dim=1),
+            damping=self._config.damping,
+            generator=generator,
         )
 
-    @torch.no_grad()
-    def _sums(self, side: Side) -> Sums:
+    def sums(self, side: Side) -> Sums:
         """What losses under all clusters are made of: see :data:`Sums`."""
         other_OF, other_P = side.other()
-        rows_KD = side.table.weight[: side.table.num_clusters]
-        scores_OK = (other_OF @ side.features(rows_KD).T).double()
         shape = side.table.num_rows, len(other_OF)
         places = side.index.own.numpy(), other_P.numpy()
         labels = self._records.labels.numpy().astype(np.float64)
-        ones = np.ones(len(labels))
-        return csr_matrix((ones, places), shape), csr_matrix((labels, places), shape), scores_OK
+        return csr_matrix((np.ones(len(labels)), places), shape), csr_matrix((labels, places), shape)
 
-    def own_losses(self, entities_M: Tensor, sums: Sums) -> Tensor:
-        """Loss of the entities' records under every cluster in use, but for a constant of each entity.
+    @torch.no_grad()
+    def scores(self, side: Side, clusters_Q: Tensor) -> npt.NDArray[np.float64]:
+        """Scores of the other side's rows with some clusters, ``[O, Q]``."""
+        other_OF, _ = side.other()
+        scores_OQ = other_OF @ side.features(side.table.weight[clusters_Q]).T
+        return scores_OQ.double().numpy()
+
+    def own_losses(self, entities_M: Tensor, sums: Sums, scores_OQ: npt.NDArray[np.float64]) -> Tensor:
+        """Loss of the entities' records under some clusters, but for a constant of each entity.
 
         With p the score of a row of the other side and a cluster, squared errors are p² − 2·a·p + a² and log
         losses softplus(p) − a·p: two products with sparse matrices instead of one forward pass for every
-        cluster. ``→ [M, K]``, float64.
+        cluster. ``→ [M, Q]``, float64.
         """
-        *matrices, scores_OK = sums
-        counts, labels = (matrix[entities_M.numpy()] for matrix in matrices)
+        counts, labels = (matrix[entities_M.numpy()] for matrix in sums)
         if self._config.target == "rating":
-            losses_MK = counts @ scores_OK.square().numpy() - 2 * (labels @ scores_OK.numpy())
+            losses_MQ = counts @ np.square(scores_OQ) - 2 * (labels @ scores_OQ)
         else:
-            losses_MK = counts @ softplus(scores_OK).numpy() - labels @ scores_OK.numpy()
-        return torch.from_numpy(losses_MK)
+            losses_MQ = counts @ np.logaddexp(0, scores_OQ) - labels @ scores_OQ
+        return torch.from_numpy(losses_MQ)

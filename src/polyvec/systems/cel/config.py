@@ -49,7 +49,7 @@ class CELConfig:
         ``rating``: squared error of the column ``rating``. ``click``: log loss of events (1) against drawn
         items (0).
     num_negatives
-        Items drawn evenly for each event of ``click``.
+        Items drawn evenly for each event of ``click``; those of the user's own events are left out.
     target_days
         Data with timestamps: days at the end that are validated on.
     decay

@@ -235,8 +235,8 @@ def records_of(
     owners, events = expand_ranges(start, stop)
     users, items = user_rows[owners], dataset.item_rows[events].astype(np.int64)
     if config.target == "click":
-        records = _with_drawn_items(users, items, dataset.num_items, config.num_negatives, seed)
-        events = np.tile(events, config.num_negatives + 1)
+        records, of_event = _with_drawn_items(users, items, dataset.num_items, config.num_negatives, seed)
+        events = events[of_event]
     else:
         labels = _ratings(dataset)[events]
         known = np.isfinite(labels)
@@ -259,12 +259,23 @@ def _ratings(dataset: Dataset) -> np.ndarray[Any, Any]:
 
 
 def _with_drawn_items(
-    users: np.ndarray[Any, Any], items: np.ndarray[Any, Any], num_items: int, num_negatives: int, seed: int
-) -> Records:
-    """Events as ones, and for each some items drawn evenly from all as zeros."""
+    users: np.ndarray[Any, Any],
+    items: np.ndarray[Any, Any],
+    num_items: int,
+    num_negatives: int,
+    seed: int,
+) -> tuple[Records, np.ndarray[Any, Any]]:
+    """Events as ones, and for each some items drawn evenly as zeros; and the event of each, int64 ``[P]``.
+
+    An item of the user's own events is no zero: where one is drawn, it is left out.
+    """
     drawn = np.random.default_rng(seed).integers(0, num_items, num_negatives * len(items))
+    events = np.tile(np.arange(len(items)), num_negatives + 1)
+    all_users, all_items = users[events], np.concatenate([items, drawn])
+    is_own = np.isin(all_users * num_items + all_items, users * num_items + items)
+    is_own[: len(items)] = False
     labels = np.repeat([1.0, 0.0], [len(items), len(drawn)])
-    return _as_records(np.tile(users, num_negatives + 1), np.concatenate([items, drawn]), labels)
+    return _as_records(all_users[~is_own], all_items[~is_own], labels[~is_own]), events[~is_own]
 
 
 def _as_records(
@@ -330,7 +341,7 @@ def _card(model: CEL, meta: dict[str, Any]) -> str:
             f"{sizes}; joined by {joined} of {meta['D']} numbers.",
             "",
             f"* {meta['parameters']:,} weights, {meta['steps']:,} steps; {told_best(meta)}",
-            "* users and items that were not trained on have the vector of the largest cluster",
+            "* users and items that were not trained on have the mean vector of those that were",
             "",
         ]
     )

@@ -67,11 +67,9 @@ class LiteConfig:
     ring
         Latest interactions that are kept for all entities together.
     volume
-        d: interactions of a cluster between two splits.
+        d: interactions of a cluster between two splits, or two searches for the clusters nearest to it.
     near, random
         Candidates of a check, besides the entity's own cluster: those nearest to it, and some drawn.
-    refresh
-        Batches between two searches for the clusters nearest to each.
     residual
         Clusters learn what the means leave over, of either sign: rows start near 0. Without it a prediction
         is the product of rows alone, which are kept at 0 or above: labels have a mean above 0 then.
@@ -93,7 +91,6 @@ class LiteConfig:
     volume: Count = 1000
     near: Annotated[int, Field(ge=0)] = 8
     random: Annotated[int, Field(ge=0)] = 8
-    refresh: Count = 64
     residual: bool = True
     seed: Annotated[int, Field(ge=0)] = 0
     column: str = "rating"
@@ -112,11 +109,14 @@ class Costs:
         Scores worked out to check entities.
     read
         Buffered interactions read for splits.
+    compared
+        Rows compared with others to find the nearest.
     """
 
     interactions: int = 0
     evaluations: int = 0
     read: int = 0
+    compared: int = 0
 
 
 class Side:
@@ -251,8 +251,8 @@ class Side:
         if better.any():
             self._join(entities_E[better], candidates_EQ[rows, best][better])
 
-    def find_nearest(self, clusters: Ints) -> None:
-        """Look up the clusters nearest to some."""
+    def find_nearest(self, clusters: Ints) -> int:
+        """Look up the clusters nearest to some; pairs of rows that were compared."""
         near = min(self.config.near, self.clusters - 1)
         if self.nearest.shape[1] != near:
             self.nearest = np.zeros((len(self.rows), near), np.int64)
@@ -262,6 +262,7 @@ class Side:
         distances[np.arange(len(clusters)), clusters] = np.inf
         if near:
             self.nearest[clusters] = np.argpartition(distances, near - 1, axis=1)[:, :near]
+        return distances.size
 
     def state(self) -> Arrays:
         """What it goes on from, not copied; of entities without the room for new ones."""
@@ -279,14 +280,13 @@ class Side:
         self.assign[known] = NOTHING  # until they join again
         self._join(known, joined)
 
-    def split(self, cluster: int, leaving: Ints) -> None:
+    def split(self, cluster: int, leaving: Ints) -> int:
         """Move some members to a new cluster with a copy of the row and of what Adagrad knows of it."""
         new = self.clusters
         self.clusters += 1
         self.rows[new], self.squares[new] = self.rows[cluster], self.squares[cluster]
-        self.volume[[cluster, new]] = 0
         self._join(leaving, np.full(len(leaving), new))
-        self.find_nearest(np.array([cluster, new]))
+        return new
 
 
 class Ring:
@@ -366,7 +366,6 @@ class CELLite:
         self.users = Side(config.user_clusters, config, level, self._random)
         self.items = Side(config.item_clusters, config, level, self._random)
         self.ring, self.means = Ring(config.ring), Means(mean_label)
-        self._batches = 0
 
     @property
     def _sides(self) -> tuple[Side, Side]:
@@ -388,7 +387,6 @@ class CELLite:
             "items": self.items.clusters,
             "ring": self.ring.written,
             "means": self.means.counters(),
-            "batches": self._batches,
             "costs": asdict(self.costs),
             "random": self._random.bit_generator.state,
         }
@@ -401,7 +399,7 @@ class CELLite:
         for part, owner in learner._parts.items():
             own = {key.removeprefix(f"{part}."): arrays[key] for key in arrays if key.startswith(f"{part}.")}
             owner.restore(own, numbers[part])
-        learner._batches, learner.costs = numbers["batches"], Costs(**numbers["costs"])
+        learner.costs = Costs(**numbers["costs"])
         learner._random.bit_generator.state = numbers["random"]
         return learner
 
@@ -456,13 +454,10 @@ class CELLite:
         for place in (0, 1):
             self._check(place, sides[place], sides[1 - place], entities_2P[place])
             self._split(place, sides[place], sides[1 - place])
-        self._batches += 1
         return scores_P
 
     def _check(self, place: int, side: Side, other: Side, entities_P: Ints) -> None:
         """Move entities whose time has come to the candidate under which their buffer errs least."""
-        if self._batches % self.config.refresh == 0:
-            side.find_nearest(np.arange(side.clusters))
         due_E = side.due(entities_P)
         if side.clusters == 1 or not len(due_E):
             return
@@ -486,16 +481,20 @@ class CELLite:
         return losses.reshape(candidates_EQ.shape)
 
     def _split(self, place: int, side: Side, other: Side) -> None:
-        """Split the clusters that have had interactions enough."""
+        """Split the clusters that have had interactions enough, and look up who is nearest to them now.
+
+        A search compares all rows: once in ``volume`` interactions, not with the batches, so that one
+        interaction's share of it does not grow with their number.
+        """
         for cluster in np.flatnonzero(side.volume[: side.clusters] >= self.config.volume):
-            if side.clusters == len(side.rows):
-                return
-            members_E = side.members(int(cluster))
-            leaving_E = self._leaving(place, side, other, int(cluster), members_E)
-            if leaving_E is None:
-                side.volume[cluster] = 0
-            else:
-                side.split(int(cluster), members_E[leaving_E])
+            near = [int(cluster)]
+            if side.clusters < len(side.rows):
+                members_E = side.members(int(cluster))
+                leaving_E = self._leaving(place, side, other, int(cluster), members_E)
+                if leaving_E is not None:
+                    near.append(side.split(int(cluster), members_E[leaving_E]))
+            side.volume[near] = 0
+            self.costs.compared += side.find_nearest(np.array(near))
 
     def _leaving(self, place: int, side: Side, other: Side, cluster: int, members_E: Ints) -> Flags | None:
         """Which members of a cluster leave: GPCA of their buffers' gradients."""

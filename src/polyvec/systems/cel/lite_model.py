@@ -109,6 +109,7 @@ class LiteModel:
             "trained_until": self.trained_until,
             "time_kind": self.time_kind,
             "parameters": self._parameters,
+            "bytes": sum(array.nbytes for array in self.learner.state()[0].values()),
             "C": 1,
             "D": self.width,
             "clusters": {name: side.clusters for name, side in sides.items()},

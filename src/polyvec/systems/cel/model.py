@@ -21,7 +21,6 @@ import numpy as np
 import polars as pl
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from polyvec.data.item_sets import expand_ranges
 from polyvec.embeddings import EMPTY, WARM
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset, TimeKind
     from polyvec.data.split import Windows
     from polyvec.embeddings import Score
-    from polyvec.layers.tables import ClusteredTable
     from polyvec.systems.cel.network import CELNetwork
     from polyvec.systems.clusters import Clusters, Side
 
@@ -51,12 +49,12 @@ SYSTEM = "cel"
 class CEL:
     """A fitted CEL model.
 
-    Users are looked up by their ids, not encoded from events. Who was not trained on has the vector of the
-    largest cluster (where there are no clusters, the mean).
+    Users are looked up by their ids, not encoded from events. Users and items that were not trained on have
+    the mean vector of those that were.
 
     DIN scores a user, a history and an item together: no two vectors have that score. Its items' vectors are
-    their rows less the mean of all, its users' the means of these over the latest events; their cosine says
-    how like a history an item is, which is not the prediction.
+    their rows less the mean of all that were trained on, its users' the means of these over the latest
+    events; their cosine says how like a history an item is, which is not the prediction.
 
     Attributes
     ----------
@@ -169,15 +167,13 @@ class CEL:
 
     def encode_items(self, item_table: pl.DataFrame) -> npt.NDArray[np.float32]:
         """Vectors of the items of a catalogue. ``→ [N, F]``."""
-        rows = self._items.rows(item_table["item_id"])
-        return _looked_up(self._item_features, self.trained_items, rows)
+        return self._item_features[self._items.rows(item_table["item_id"])]
 
     def encode_users(self, dataset: Dataset, windows: Windows) -> npt.NDArray[np.float32]:
         """Vectors of the users of W windows, by their ids; DIN's by their events. ``→ [W, 1, F]``."""
         if self._is_deep:
             return self._mean_of_past(dataset, windows)[:, None]
-        rows = self._users.rows(dataset.users.take(windows.user_rows))
-        return _looked_up(self._user_features, self.trained_users, rows)[:, None]
+        return self._user_features[self._users.rows(dataset.users.take(windows.user_rows))][:, None]
 
     @property
     def _is_deep(self) -> bool:
@@ -205,35 +201,18 @@ class CEL:
     def _items(self) -> Vocabulary:
         return Vocabulary(self.trained_items["item_id"], "item_id")
 
-    @cached_property
-    @torch.no_grad()
+    @property
     def _user_features(self) -> npt.NDArray[np.float32]:
         """Of every user, and of one that is not known: ``[U + 1, F]``."""
-        table = self.network.users
-        features_KF = self.network.user_features()
-        return _with_prior(features_KF[table.assign.long()], features_KF, table)
+        return self._served[0]
 
-    @cached_property
-    @torch.no_grad()
+    @property
     def _item_features(self) -> npt.NDArray[np.float32]:
         """Of every item, and of one that is not known: ``[N + 1, F]``."""
-        table = self.network.items
-        features_AF, places_N = self.network.item_features()
-        rows_KF = self.network.interaction.items(table.weight[: table.num_clusters])
-        vectors = _with_prior(features_AF[places_N], rows_KF, table)
-        return vectors - vectors[:-1].mean(axis=0) if self._is_deep else vectors
+        return self._served[1]
 
-
-def _with_prior(features_NF: Tensor, rows_KF: Tensor, table: ClusteredTable) -> npt.NDArray[np.float32]:
-    """Append what stands for an entity that is not known."""
-    is_full = table.num_clusters == table.num_rows
-    prior_F = rows_KF.mean(dim=0) if is_full else rows_KF[table.sizes().argmax()]
-    return torch.cat([features_NF, prior_F[None]]).numpy()
-
-
-def _looked_up(
-    features: npt.NDArray[np.float32], trained: pl.DataFrame, rows: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float32]:
-    """Features by row; the last for those that are not known or were never trained on."""
-    was_trained = np.append(trained["events"].to_numpy() > 0, False)[rows]
-    return features[np.where(was_trained, rows, -1)]
+    @cached_property
+    def _served(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        events = (torch.tensor(one["events"]) for one in (self.trained_users, self.trained_items))
+        users, items = self.network.served(*events)
+        return users.numpy(), (items - items[-1] if self._is_deep else items).numpy()

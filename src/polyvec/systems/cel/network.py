@@ -82,6 +82,26 @@ class CELNetwork(nn.Module):
             return shared_ND
         return torch.where(self.follows_N[:, None], shared_ND.detach(), self.personal)
 
+    @torch.no_grad()
+    def served(self, events_U: Tensor, events_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of every user and item as they are served, the last of one that is not known.
+
+        Who has no training events has the mean of all who have some: nothing tells which cluster is theirs.
+
+        Parameters
+        ----------
+        events_U, events_N
+            Training events of every user and item.
+
+        Returns
+        -------
+        users, items
+            ``[U + 1, F]`` and ``[N + 1, F]``.
+        """
+        items_AF, places_N = self.item_features()
+        users_UF = self.user_features()[self.users.assign.long()]
+        return _with_mean(users_UF, events_U > 0), _with_mean(items_AF[places_N], events_N > 0)
+
     def forward(self, users_P: Tensor, items_P: Tensor) -> Tensor:
         """Scores of pairs. ``[P], [P] → [P]``."""
         users_KF, (items_AF, places_N) = self.user_features(), self.item_features()
@@ -103,6 +123,12 @@ def pair_scores(left_AF: Tensor, left_P: Tensor, right_BF: Tensor, right_P: Tens
         products_AB = left_AF @ right_BF.T
         return products_AB.flatten().index_select(0, left_P * len(right_BF) + right_P)
     return (left_AF.index_select(0, left_P) * right_BF.index_select(0, right_P)).sum(dim=1)
+
+
+def _with_mean(features_NF: Tensor, is_known_N: Tensor) -> Tensor:
+    """Append the mean over who is known, and give it to the others."""
+    mean_F = features_NF[is_known_N].mean(dim=0)
+    return torch.cat([torch.where(is_known_N[:, None], features_NF, mean_F), mean_F[None]])
 
 
 def _table(config: CELConfig, kind: TableKind, clusters: int, entities: int) -> ClusteredTable:

@@ -55,23 +55,25 @@ class Objective:
         error = losses_P.sum() * (self.num_records / len(batch))
         clusters = torch.tensor(float(self.network.items.num_clusters))
         figures = {"error": losses_P.detach().mean(), "item_clusters": clusters}
-        return error + self._penalties(), figures
+        return error + self._penalties(batch), figures
 
-    def _penalties(self) -> Tensor:
+    def _penalties(self, batch: Records) -> Tensor:
         network = self.network
-        total = self._of_rows(network.users, self.config.user_table)
+        total = self._of_rows(network.users, self.config.user_table, batch.users)
         if network.personal is None or not bool(network.is_personal):
-            return total + self._of_rows(network.items, self.config.item_table)
+            return total + self._of_rows(network.items, self.config.item_table, batch.all_items())
         vectors_ND = network.item_vectors()
         shared_ND = network.items(torch.arange(network.items.num_rows)).detach()
         pull = self.config.pull * (vectors_ND - shared_ND).square().sum()
         return total + pull + self.config.decay * vectors_ND.square().sum()
 
-    def _of_rows(self, table: ClusteredTable, kind: TableKind) -> Tensor:
-        """Decay, and the pull of clusters to their common mean."""
+    def _of_rows(self, table: ClusteredTable, kind: TableKind, ids_P: Tensor) -> Tensor:
+        """Decay, and the pull of clusters to their common mean; of a batch, of the rows that it looks at."""
         rows_KD = table.weight[: table.num_clusters]
+        common_D = rows_KD.detach().mean(dim=0)
+        if not self.config.full_batch:
+            rows_KD = rows_KD[table.clusters_of(ids_P).unique()]
         total = self.config.decay * rows_KD.square().sum()
         if self.config.shrinkage and kind == "clustered":
-            common_D = rows_KD.detach().mean(dim=0)
             total = total + self.config.shrinkage * (rows_KD - common_D).square().sum()
         return total
