@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from polyvec.cli.run_options import SYSTEMS, RunOptions, resolve, run_options, told_choice
+from polyvec.cli.run_options import CHOSEN_BY_BUDGET, SYSTEMS, RunOptions, resolve, run_options, told_choice
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -47,9 +47,7 @@ def command(system: str, dataset: Path, **options: Unpack[Options]) -> None:
         config = run.system.settled(data, config, training, **moment)
         click.echo(told_choice(config), err=True)
     told = _told(run.system.plan(data, config, training, **moment))
-    chosen = {
-        key: getattr(config, key) for key in ("item_table", "item_rows", "budget") if hasattr(config, key)
-    }
+    chosen = {key: getattr(config, key) for key in (*CHOSEN_BY_BUDGET, "budget") if hasattr(config, key)}
     if options["as_json"]:
         click.echo(json.dumps({"system": system, **chosen, **told}))
         return

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SYSTEMS = ("guim", "dupn", "sasrec", "cel", "pgtl", "saml")
 STREAM = "cel-lite"  # learns in one pass: most of these options are none of its
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-CHOSEN_BY_BUDGET = ("item_table", "item_rows")
+CHOSEN_BY_BUDGET = ("user_table", "user_clusters", "item_table", "item_clusters", "item_rows")
 
 
 class Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
@@ -73,8 +73,8 @@ OPTIONS = [
     click.option(
         "--budget",
         type=Bytes(),
-        help="Bytes that the model may be kept in, e.g. 200MB; the item table is chosen to fit "
-        "(guim, sasrec), or a larger model refused (saml).",
+        help="Bytes that the model may be kept in, e.g. 200MB; tables are chosen to fit "
+        "(guim, sasrec, cel), or a larger model refused (saml).",
     ),
 ]
 
@@ -106,7 +106,7 @@ class Run:
     Attributes
     ----------
     system
-        Package of the system: its ``fit``, ``plan`` and, where item tables can be chosen, ``settled``.
+        Package of the system: its ``fit``, ``plan`` and, where tables can be chosen, ``settled``.
     validation
         How the best epoch is chosen.
     configured
@@ -124,7 +124,7 @@ class Run:
 
     @property
     def chooses_tables(self) -> bool:
-        """Whether a budget chooses the item table; of other systems it only refuses what is too large."""
+        """Whether a budget chooses tables; of other systems it only refuses what is too large."""
         return hasattr(self.system, "settled")
 
     def moment(self, dataset: Dataset, options: RunOptions) -> dict[str, Any]:
@@ -165,9 +165,12 @@ def resolve(name: str, options: RunOptions) -> Run:
 
 
 def told_choice(config: Any) -> str:
-    """Say which item table a budget has led to."""
-    rows = f", item_rows={config.item_rows}" if config.item_rows else ""
-    return f"a budget of {config.budget:,} bytes: item_table={config.item_table}{rows}"
+    """Say which tables a budget has led to."""
+    chosen = {key: getattr(config, key, None) for key in CHOSEN_BY_BUDGET}
+    if chosen["user_table"] == "full":
+        del chosen["user_clusters"]
+    told = ", ".join(f"{key}={value}" for key, value in chosen.items() if value)
+    return f"a budget of {config.budget:,} bytes: {told}"
 
 
 def _with_budget(name: str, run: Run, preset: Any, options: RunOptions) -> Any:
@@ -178,12 +181,12 @@ def _with_budget(name: str, run: Run, preset: Any, options: RunOptions) -> Any:
     if not hasattr(config, "budget"):
         raise UsageError(
             f"{name} has no budget",
-            expected="guim, sasrec or saml",
+            expected="guim, sasrec, cel or saml",
             mend="set the rows of its tables: --show-config",
         )
     named = {setting.partition("=")[0] for setting in options["settings"]}
     for key in CHOSEN_BY_BUDGET if run.chooses_tables else ():
-        if key in named or getattr(config, key) != getattr(preset, key):
+        if key in named or getattr(config, key, None) != getattr(preset, key, None):
             raise UsageError(f"--budget chooses {key}", mend=f"leave out --budget, or the setting {key}")
     return replace(config, budget=options["budget"])
 

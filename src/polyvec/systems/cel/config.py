@@ -30,6 +30,9 @@ class CELConfig:
         ``clustered``: CEL. ``full``: a row for each. ``hash``: entity i has row i mod the number of rows.
     user_clusters, item_clusters
         K_max: rows of tables that are not full, at most.
+    budget
+        Bytes that the model is kept in, at most: see :func:`polyvec.systems.cel.budget.within_budget`. 0
+        sets no limit.
     start
         K_0: rows that clusters start from.
     interaction
@@ -89,6 +92,7 @@ class CELConfig:
     item_table: TableKind = "clustered"
     user_clusters: Count = 50
     item_clusters: Count = 50
+    budget: Annotated[int, Field(ge=0)] = 0
     start: Count = 1
     interaction: Literal["dot", "mlp", "neunmf", "din"] = "dot"
     max_length: Count = 20

@@ -14,6 +14,7 @@ from polyvec.data.dataset import days
 from polyvec.data.item_sets import expand_ranges
 from polyvec.data.split import Windows, check_moment, cut, leave_last_out
 from polyvec.errors import DataError
+from polyvec.systems.cel.budget import within_budget
 from polyvec.systems.cel.config import CELConfig, paper
 from polyvec.systems.cel.model import CEL, SYSTEM
 from polyvec.systems.cel.past import before_each
@@ -25,6 +26,7 @@ from polyvec.systems.folder import (
     claim_workspace,
     run_name,
     told_best,
+    told_budget,
     told_by,
     told_reach,
     write_model,
@@ -90,12 +92,14 @@ def fit(
     ArtifactError
         If ``out`` exists, or the run to resume was another one.
     UsageError
-        If the data has no such moment, or ``refit`` has no validation to follow.
+        If the data has no such moment, ``refit`` has no validation to follow, or nothing fits into
+        ``config.budget``.
     """
     defaults = paper()
     out, config, options = Path(out), config or defaults[0], options or defaults[1]
     check_moment(dataset, until, held_back)
     check_refit(validation, refit=refit)
+    config = settled(dataset, config, options)
     until = dataset.time_span[1] + 1 if until is None else until
     moment = [until, held_back, validation, refit]
     settings = {SYSTEM: asdict(config), "training": asdict(options), "moment": moment}
@@ -114,6 +118,17 @@ def fit(
         return CEL.open(out)
 
 
+def settled(dataset: Dataset, config: CELConfig, _options: TrainingOptions, **_moment: Any) -> CELConfig:
+    """Resolve what :func:`fit` resolves with the data: tables and clusters in a budget.
+
+    Raises
+    ------
+    UsageError
+        If nothing fits.
+    """
+    return within_budget(config, dataset.num_users, dataset.num_items)
+
+
 def plan(
     dataset: Dataset,
     config: CELConfig | None = None,
@@ -129,6 +144,7 @@ def plan(
     config, options = config or defaults[0], options or defaults[1]
     check_moment(dataset, until, held_back)
     check_refit(validation, refit=refit)
+    config = settled(dataset, config, options)
     until = dataset.time_span[1] + 1 if until is None else until
     learned = Split.before(dataset, config, until, held_back, options.seed)
     if validation == "window" and not refit:
@@ -340,7 +356,8 @@ def _card(model: CEL, meta: dict[str, Any]) -> str:
             "",
             f"{sizes}; joined by {joined} of {meta['D']} numbers.",
             "",
-            f"* {meta['parameters']:,} weights, {meta['steps']:,} steps; {told_best(meta)}",
+            f"* {meta['parameters']:,} weights in {meta['bytes']:,} bytes{told_budget(meta['budget'])}, "
+            f"{meta['steps']:,} steps; {told_best(meta)}",
             "* users and items that were not trained on have the mean vector of those that were",
             "",
         ]

@@ -26,7 +26,7 @@ from polyvec.data.item_sets import expand_ranges
 from polyvec.embeddings import EMPTY, WARM
 from polyvec.ids import Vocabulary
 from polyvec.systems.cel.config import CELConfig
-from polyvec.systems.cel.deep import make_network
+from polyvec.systems.cel.din import make_network
 from polyvec.systems.folder import read_model_manifest
 from polyvec.systems.sizes import Sizes
 from polyvec.training.checkpoint import copies
@@ -125,6 +125,7 @@ class CEL:
             "trained_until": self.trained_until,
             "time_kind": self.time_kind,
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            "budget": self.config.budget,
             "bytes": Sizes.of(self.network, self.network.items).total,
             "C": 1,
             "D": self.width,

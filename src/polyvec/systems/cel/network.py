@@ -42,7 +42,8 @@ class CELNetwork(nn.Module):
         self.users = _table(config, config.user_table, config.user_clusters, num_users)
         self.items = _table(config, config.item_table, config.item_clusters, num_items)
         for table in (self.users, self.items):
-            _start(table, nonnegative=config.nonnegative)
+            if not table.weight.is_meta:  # of which only sizes are asked
+                _start(table, nonnegative=config.nonnegative)
         self.interaction: Interaction = INTERACTIONS[config.interaction](config.width)
         self.personal = nn.Parameter(torch.zeros(num_items, config.width)) if config.personal_from else None
         self.register_buffer("is_personal", torch.tensor(False))

@@ -9,7 +9,7 @@ import torch
 from torch.optim import SGD, Adagrad, Adam
 
 from polyvec.systems.cel.clustering import Clustering
-from polyvec.systems.cel.deep import DeepClustering, make_network
+from polyvec.systems.cel.din import DeepClustering, make_network
 from polyvec.systems.cel.network import CELNetwork
 from polyvec.systems.cel.objective import Objective, losses_of
 from polyvec.systems.cel.records import Index, RecordPlan

@@ -18,7 +18,7 @@ from polyvec.layers.tables import ClusteredTable
 from polyvec.systems.cel import deep as deep_module
 from polyvec.systems.cel import fit
 from polyvec.systems.cel.config import CELConfig, deep
-from polyvec.systems.cel.deep import DeepClustering, DINNetwork, candidates, make_network
+from polyvec.systems.cel.din import DeepClustering, DINNetwork, candidates, make_network
 from polyvec.systems.cel.fit import Split
 from polyvec.systems.cel.objective import record_losses
 from polyvec.systems.cel.past import Past
