@@ -82,6 +82,7 @@ def test_item_similarity_is_found_in_vectors_that_know_it(done):
     values = dict(found.select("scorer", "value").iter_rows())
     assert values["planted"] > 0.65  # half of the pairs drawn apart are of one taste, too: 0.75 is the best
     assert abs(values["noise"] - 0.5) < 0.12
+    assert values["item-to-item cosine"] > 0.6
 
 
 def costs(systems, dataset):
@@ -217,6 +218,20 @@ def test_where_nobody_takes_two_items_the_other_tasks_are_asked_all_the_same():
         note == "item similarity was not asked: no user takes two items in the 30 days after 1970-04-11"
         for note in found.notes
     )
+
+
+def test_what_is_clicked_together_is_asked_where_the_log_tells_clicks(taste_shop):
+    dataset, _, made = taste_shop
+    times, actions = np.asarray(dataset.times), np.zeros(dataset.num_events, np.uint8)
+    actions[::2] = 1
+    told = replace(dataset, columns={"action": actions}, codes={"action": ["purchase", "click"]}, times=times)
+    found = benchmark({"planted": [made]}, told, CUTOFF, SETTINGS).similarity
+    tasks = found["task"].unique(maintain_order=True).to_list()
+    assert [task.partition(",")[0] for task in tasks] == ["item similarity", "item similarity of clicks"]
+    assert found.filter(pl.col("task") == tasks[1])["scorer"].unique().sort().to_list() == [
+        "item-to-item cosine",
+        "planted",
+    ]
 
 
 def test_data_with_an_order_is_asked_for_the_next_item(taste_shop, tmp_path):

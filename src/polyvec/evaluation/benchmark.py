@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from polyvec.data.dataset import days
+from polyvec.data.dataset import PURCHASE, days
 from polyvec.data.overlap import check_overlap
 from polyvec.data.split import Windows, cut, leave_last_out
 from polyvec.errors import DataError, UsageError
 from polyvec.evaluation.aggregates import AGGREGATES
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
-from polyvec.evaluation.baselines.standard import Tuning, standard_features, standard_rankers, tuned
+from polyvec.evaluation.baselines.item_to_item import history_matrix
+from polyvec.evaluation.baselines.standard import COSINE, Tuning, standard_features, standard_rankers, tuned
 from polyvec.evaluation.curves import stem
 from polyvec.evaluation.evaluate import ORACLE, Settings, Truths
 from polyvec.evaluation.foresight import foresight_note
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from polyvec.evaluation.probes import Features
     from polyvec.evaluation.rankers import Ranker
 
+CLICK = "click"
 KEPT = ("recall@100", "ndcg@10")
 PARTS = ("all", "repeats", "new")
 MOST_RANKED = 100  # of the measure that settings are chosen by
@@ -94,7 +96,8 @@ class Benchmark:
     trials
         Profile, behaviour and transfer tasks: :func:`polyvec.evaluation.trials.attempt`.
     similarity
-        Item similarity: :func:`polyvec.evaluation.tasks.similarity.similarity`; empty without timestamps.
+        Item similarity: :func:`polyvec.evaluation.tasks.similarity.similarity`, of purchases and, where the
+        log tells them, of clicks; empty without timestamps.
     costs
         Columns :data:`COSTS`: of every system its size, in numbers and bytes, and mean over its runs of the
         seconds that training and encoding took and of the users encoded in a second; null where it does not
@@ -133,7 +136,7 @@ def benchmark(
         reason for fewer. Every run counts in every task: matching averages them user by user, elsewhere they
         take turns (:mod:`polyvec.evaluation.trials`).
     dataset
-        Events of users; purchases alone are looked at where actions are told apart.
+        Events of users; purchases alone are looked at where actions are told apart, but for similarity.
     cutoff
         T in microseconds since 1970 UTC; None for data with an order.
     settings
@@ -165,7 +168,7 @@ def benchmark(
     rankers |= own
     answers = _ask(rankers, purchases, cutoff, settings)
     values = pl.concat([per_user(one, purchases) for one in answers if not one.question.newcomers])
-    similar, similarity_notes = _similarity(systems, purchases, cutoff, settings)
+    similar, similarity_notes = _similarity(systems, dataset, cutoff, settings)
     features = _features(systems, purchases, windows, settings.seed)
     asked, trial_notes = _trials(features, dataset, _turns(systems), cutoff, settings, truths)
     return Benchmark(
@@ -463,19 +466,30 @@ def _turns(systems: Mapping[str, Sequence[Embeddings]]) -> tuple[int, ...]:
 def _similarity(
     systems: Mapping[str, Sequence[Embeddings]], dataset: Dataset, cutoff: int | None, settings: Settings
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Item similarity of each system, items apart by their events before the cut-off."""
-    scorers = {
+    """Item similarity of each system and of counting, items apart by their events before the cut-off."""
+    vectors = {
         name: [similarity.VectorPairs(one, dataset) for one in runs]
         for name, runs in systems.items()
         if all(len(one.items) for one in runs)
     }
-    if cutoff is None or not scorers:
+    if cutoff is None or not vectors:
         return pl.DataFrame(schema=similarity.SCHEMA), []
-    try:
-        asked = similarity.questions(dataset, cutoff, settings.target_days, _turns(systems))
-    except DataError as error:  # nobody takes two items: no reason to refuse the other tasks
-        return pl.DataFrame(schema=similarity.SCHEMA), [f"item similarity was not asked: {error.what}"]
-    return similarity.similarity(scorers, asked, reference=next(iter(scorers))), []
+    actions = [PURCHASE, *({CLICK} & set(dataset.codes.get("action", [])))]
+    tables, notes = [pl.DataFrame(schema=similarity.SCHEMA)], []
+    for action in actions:
+        taken = dataset.only_action(action)
+        of_action = "" if action == PURCHASE else f" of {action}s"
+        try:
+            asked = similarity.questions(taken, cutoff, settings.target_days, _turns(systems))
+            histories_UN = history_matrix(taken, cut(taken, cutoff, settings.history_days, 0))
+        except DataError as error:  # nobody takes two items: no reason to refuse the other tasks
+            notes.append(f"item similarity{of_action} was not asked: {error.what}")
+            continue
+        scorers: dict[str, similarity.PairScorer | Sequence[similarity.PairScorer]] = {**vectors}
+        scorers[COSINE] = similarity.CountedPairs(histories_UN)
+        found = similarity.similarity(scorers, asked, reference=next(iter(vectors)))
+        tables.append(found.with_columns(pl.col("task").str.replace("similarity", f"similarity{of_action}")))
+    return pl.concat(tables), notes
 
 
 def _few_seeds(systems: Mapping[str, Sequence[Embeddings]]) -> list[str]:

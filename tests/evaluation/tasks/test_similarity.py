@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 import pytest
+from scipy.sparse import csr_array
 from sklearn.metrics import roc_auc_score
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY as DAY
@@ -16,6 +17,7 @@ from polyvec.evaluation.tasks.similarity import (
     BASKETS,
     NEIGHBOURS,
     Asked,
+    CountedPairs,
     Pairs,
     VectorPairs,
     questions,
@@ -73,6 +75,14 @@ class Scores:
 
 def rows(table, part="all"):
     return {row["scorer"]: row for row in table.filter(pl.col("part") == part).to_dicts()}
+
+
+def test_counting_is_the_cosine_of_the_users_who_had_both(monkeypatch):
+    monkeypatch.setattr("polyvec.evaluation.tasks.similarity.PAIRS_AT_ONCE", 2)
+    histories_UN = csr_array(np.array([[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0]], np.float32))
+    first, second = np.array([0, 0, 1, 0, 3]), np.array([1, 2, 2, 3, 3])
+    scores = CountedPairs(histories_UN).score(first, second)
+    np.testing.assert_allclose(scores, [2 / 6**0.5, 1 / 3**0.5, 1 / 2**0.5, 0, 0], rtol=1e-6)
 
 
 def test_planted_kinds_are_found_noise_and_popularity_score_one_half(dataset, asked):

@@ -181,6 +181,12 @@ def test_no_item_of_a_users_own_is_drawn_against_him():
     assert not torch.isin(drawn, own).any()
 
 
+def test_another_device_is_refused_rather_than_not_used(dataset, tmp_path):
+    with pytest.raises(UsageError, match="cel does not train on cuda"):
+        fit(dataset, tmp_path / "m", CONFIG, options(device="cuda"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_data_without_ratings_is_refused_with_a_way_out(tmp_path):
     bare = replace(rated(), columns={})
     with pytest.raises(DataError, match="no column rating") as caught:

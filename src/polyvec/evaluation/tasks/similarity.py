@@ -118,6 +118,32 @@ class VectorPairs:
         return scores
 
 
+class CountedPairs:
+    """Cosine of the sets of users that had two items in their history: nothing is learned.
+
+    An item that nobody had is as like to one as to another: 0.
+
+    Parameters
+    ----------
+    histories_UN
+        :func:`polyvec.evaluation.baselines.item_to_item.history_matrix`.
+    """
+
+    def __init__(self, histories_UN: csr_array) -> None:
+        self._users_NU = histories_UN.T.tocsr()
+        self._lengths_N = np.sqrt(np.diff(self._users_NU.indptr))
+
+    def score(self, first_rows: Rows, second_rows: Rows) -> npt.NDArray[np.floating]:
+        """Similarity of every pair, ``[P]``."""
+        scores = np.zeros(len(first_rows), dtype=np.float32)
+        for start in range(0, len(scores), PAIRS_AT_ONCE):
+            first, second = (rows[start : start + PAIRS_AT_ONCE] for rows in (first_rows, second_rows))
+            both = self._users_NU[first].multiply(self._users_NU[second]).sum(axis=1)
+            lengths = self._lengths_N[first] * self._lengths_N[second]
+            scores[start : start + PAIRS_AT_ONCE] = both / np.maximum(lengths, 1)
+        return scores
+
+
 class Pairs(NamedTuple):
     """Pairs of one seed, item rows of the Dataset, ``[P]`` each.
 

@@ -13,7 +13,7 @@ import torch
 from polyvec.data.dataset import days
 from polyvec.data.item_sets import expand_ranges
 from polyvec.data.split import Windows, check_moment, cut, leave_last_out
-from polyvec.errors import DataError
+from polyvec.errors import DataError, UsageError
 from polyvec.systems.cel.budget import within_budget
 from polyvec.systems.cel.config import CELConfig, paper
 from polyvec.systems.cel.model import CEL, SYSTEM
@@ -118,14 +118,19 @@ def fit(
         return CEL.open(out)
 
 
-def settled(dataset: Dataset, config: CELConfig, _options: TrainingOptions, **_moment: Any) -> CELConfig:
+def settled(dataset: Dataset, config: CELConfig, options: TrainingOptions, **_moment: Any) -> CELConfig:
     """Resolve what :func:`fit` resolves with the data: tables and clusters in a budget.
 
     Raises
     ------
     UsageError
-        If nothing fits.
+        If nothing fits, or another device than the CPU is asked for, where losses under all clusters are
+        products of sparse matrices.
     """
+    if options.device not in ("auto", "cpu"):
+        raise UsageError(
+            f"cel does not train on {options.device}", expected="the CPU", mend="leave device out"
+        )
     return within_budget(config, dataset.num_users, dataset.num_items)
 
 
