@@ -175,10 +175,32 @@ def check_catalogue(item_table: pl.DataFrame, learned: Mapping[str, Vocabulary])
 
 
 def texts_of(item_table: pl.DataFrame, column: str) -> pl.Series:
-    """A column of the catalogue as texts ``[N]``; nulls where there is none."""
+    """A column of the catalogue as texts ``[N]``; nulls where there is none.
+
+    Raises
+    ------
+    DataError
+        If the column holds lists.
+    """
     if column not in item_table.columns:
         return pl.Series(column, [None] * len(item_table), dtype=pl.String)
+    if item_table[column].dtype.is_nested():
+        raise DataError("a field of the item holds lists", column=column, expected="one text each")
     return item_table[column].cast(pl.String)
+
+
+def lists_of(item_table: pl.DataFrame, column: str) -> pl.Series:
+    """A column of the catalogue as lists of texts ``[N]``.
+
+    Raises
+    ------
+    DataError
+        If the column holds no lists, or lists of anything but texts and numbers.
+    """
+    kind = item_table[column].dtype
+    if not isinstance(kind, pl.List | pl.Array) or kind.inner.is_nested():
+        raise DataError(f"a field of the item holds {kind}", column=column, expected="a list of texts each")
+    return item_table[column].cast(pl.List(pl.String))
 
 
 def rows_of_lists(

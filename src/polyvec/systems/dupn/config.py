@@ -119,7 +119,8 @@ class DUPNConfig:
     id_width, shop_width, brand_width, category_width, word_width, field_width
         Numbers of an item's id, shop, brand, category and mean title word; of any other field.
     item_fields
-        Text columns of the catalogue that are fields.
+        Columns of the catalogue that are fields: of texts, or of lists of texts such as tags, whose mean
+        vector is taken.
     property_width
         Numbers of an event's action, of its scenario, and of its time; together d_p.
     profile_fields
@@ -180,7 +181,7 @@ class DUPNConfig:
     category_width: Count = 16
     word_width: Count = 28
     field_width: Count = 16
-    item_fields: tuple[str, ...] = ("shop", "brand", "category")
+    item_fields: tuple[str, ...] = ("shop", "brand", "category", "tags")
     property_width: Count = 16
     profile_fields: tuple[str, ...] = ()
     profile_width: Count = 128

@@ -16,6 +16,7 @@ from polyvec.data.fields import (
     WORD,
     check_catalogue,
     frequent_words,
+    lists_of,
     rows_of_lists,
     texts_of,
     titles_as_words,
@@ -76,6 +77,8 @@ class Fields:
         Known values of every field of the user.
     query
         Known words of queries.
+    tags
+        Known values of every field of the item that holds lists.
     """
 
     items: dict[str, Vocabulary]
@@ -83,6 +86,7 @@ class Fields:
     events: dict[str, Vocabulary]
     users: dict[str, Vocabulary]
     query: Vocabulary
+    tags: dict[str, Vocabulary] = field(default_factory=dict)
 
     @classmethod
     def learn(cls, dataset: Dataset, config: DUPNConfig, is_read: npt.NDArray[np.bool_]) -> Fields:
@@ -97,10 +101,12 @@ class Fields:
         counts_N = np.bincount(dataset.item_rows[is_read], minlength=dataset.num_items)
         order = np.argsort(-counts_N, kind="stable")[: config.max_ids]
         items = {ITEM_ID: Vocabulary(dataset.items.take(order[counts_N[order] > 0]), ITEM_ID)}
+        tags = {}
         for name in config.item_fields:
-            if name in table.columns:
-                if table[name].dtype.is_nested():
-                    raise DataError("a field of the item holds lists", column=name, expected="one text each")
+            if name in table.columns and table[name].dtype.is_nested():
+                values = lists_of(table, name).explode(empty_as_null=False, keep_nulls=False)
+                tags[name] = Vocabulary(values.drop_nulls().unique().sort(), name)
+            elif name in table.columns:
                 items[name] = Vocabulary(texts_of(table, name).drop_nulls().unique().sort(), name)
         for name in config.profile_fields:
             if name not in dataset.codes:
@@ -122,6 +128,7 @@ class Fields:
             {name: _texts(dataset, name) for name in PROPERTIES if len(dataset.codes.get(name, [])) > 1},
             {name: _texts(dataset, name) for name in config.profile_fields},
             Vocabulary(query, "word"),
+            tags,
         )
 
     def grown(self, dataset: Dataset, config: DUPNConfig, is_read: npt.NDArray[np.bool_]) -> Fields:
@@ -132,7 +139,7 @@ class Fields:
         """
         config = replace(
             config,
-            item_fields=tuple(name for name in self.items if name != ITEM_ID),
+            item_fields=tuple(name for name in (*self.items, *self.tags) if name != ITEM_ID),
             profile_fields=tuple(name for name in self.users if name in dataset.codes),
         )
         new = Fields.learn(dataset, config, is_read)
@@ -150,6 +157,7 @@ class Fields:
             extended(self.events, new.events),
             extended(self.users, new.users),
             self.query.extended(new.query.series, config.query_words) if len(self.query) else self.query,
+            extended(self.tags, new.tags),
         )
 
     def shape(self, *, has_times: bool) -> Shape:
@@ -161,6 +169,7 @@ class Fields:
             has_times,
             {name: len(known) + 1 for name, known in self.users.items()},
             len(self.query),
+            {name: len(known) for name, known in self.tags.items()},
         )
 
     def save(self, folder: Path) -> None:
@@ -173,7 +182,8 @@ class Fields:
     @property
     def names(self) -> dict[str, list[str]]:
         """Names by kind: what :meth:`load` needs."""
-        return {"items": list(self.items), "events": list(self.events), "users": list(self.users)}
+        kinds = {"items": self.items, "events": self.events, "users": self.users, "tags": self.tags}
+        return {kind: list(some) for kind, some in kinds.items()}
 
     @classmethod
     def load(cls, folder: Path, names: dict[str, list[str]]) -> Fields:
@@ -182,14 +192,13 @@ class Fields:
             kind: {name: Vocabulary.load(folder / kind / f"{name}.parquet", name) for name in some}
             for kind, some in (names | {"words": ["word"], "query": ["word"]}).items()
         }
-        return cls(
-            found["items"], found["words"]["word"], found["events"], found["users"], found["query"]["word"]
-        )
+        words, query = found["words"]["word"], found["query"]["word"]
+        return cls(found["items"], words, found["events"], found["users"], query, found.get("tags", {}))
 
     def _all(self) -> Iterator[tuple[str, str, Vocabulary]]:
         kinds = {
             "items": self.items, "words": {"word": self.words}, "events": self.events, "users": self.users,
-            "query": {"word": self.query},
+            "query": {"word": self.query}, "tags": self.tags,
         }  # fmt: skip
         for kind, some in kinds.items():
             for name, known in some.items():
@@ -202,6 +211,75 @@ class Fields:
 
 
 @dataclass(frozen=True)
+class ItemRows:
+    """Fields of the N items of a catalogue as rows of tables.
+
+    Attributes
+    ----------
+    codes
+        Of every field of one text each, int64 ``[N, F]``; 0 is unknown.
+    words
+        Of title words, one item after the other, and their offsets ``[N + 1]``.
+    tags
+        The same of every field that holds lists.
+    """
+
+    codes: Ints
+    words: tuple[Ints, Ints]
+    tags: list[tuple[Ints, Ints]]
+
+    @classmethod
+    def of(cls, item_table: pl.DataFrame, fields: Fields) -> ItemRows:
+        """Look up a catalogue.
+
+        Raises
+        ------
+        DataError
+            If it lacks a column that the fields have been learned from, or has it in another form.
+        """
+        check_catalogue(item_table, {**fields.items, **fields.tags, "title": fields.words})
+        codes = [
+            known.rows(item_table[ITEM_ID] if name == ITEM_ID else texts_of(item_table, name)) + 1
+            for name, known in fields.items.items()
+        ]
+        return cls(
+            np.stack(codes, axis=1).astype(np.int64),
+            rows_of_lists(fields.words, titles_as_words(item_table)),
+            [rows_of_lists(known, lists_of(item_table, name)) for name, known in fields.tags.items()],
+        )
+
+    @property
+    def is_known(self) -> npt.NDArray[np.bool_]:
+        """Whether anything of an item is known, ``[N]``."""
+        known = (self.codes > 0).any(axis=1)
+        for _, offsets in (self.words, *self.tags):
+            known |= np.diff(offsets) > 0
+        return np.asarray(known)
+
+    def take(self, rows: Ints, device: torch.device, shares: npt.NDArray[np.float32] | None = None) -> Items:
+        """Fields of some items as tensors; without ``shares`` of no training events."""
+
+        def tensor(array: npt.NDArray[Any]) -> torch.Tensor:
+            return torch.from_numpy(array).to(device)
+
+        shares = np.zeros(len(rows), np.float32) if shares is None else shares
+        (words, offsets), *tags = (
+            tuple(map(tensor, some_of(*one, rows))) for one in (self.words, *self.tags)
+        )
+        return Items(tensor(self.codes[rows]), words, offsets, tensor(shares), tuple(tags))
+
+    def all(self, device: torch.device) -> Items:
+        """All items as tensors, of no training events."""
+        return self.take(np.arange(len(self.codes)), device)
+
+
+def some_of(values: Ints, offsets: Ints, rows: Ints) -> tuple[Ints, Ints]:
+    """Of lists one after the other those of some rows, and where each begins ``[M]``."""
+    starts, stops = offsets[rows], offsets[rows + 1]
+    return values[expand_ranges(starts, stops)[1]], np.cumsum(stops - starts) - (stops - starts)
+
+
+@dataclass(frozen=True)
 class Encoder:
     """Turns samples of one Dataset into batches.
 
@@ -209,10 +287,10 @@ class Encoder:
     ----------
     dataset
         The log.
-    item_codes
-        Rows of the item's fields, int64 ``[N, F]``; 0 is unknown.
-    words, word_offsets
-        Rows of title words, one item after the other.
+    catalogue
+        Rows of the items' fields.
+    shares
+        Of all training events, those of every item, ``[N]``.
     properties
         Row of every property of every code of its column, the last one for what is missing.
     users
@@ -222,9 +300,7 @@ class Encoder:
     """
 
     dataset: Dataset
-    item_codes: Ints
-    words: Ints
-    word_offsets: Ints
+    catalogue: ItemRows
     shares: npt.NDArray[np.float32]
     properties: dict[str, Ints]
     users: dict[str, Ints]
@@ -234,7 +310,6 @@ class Encoder:
     def of(cls, dataset: Dataset, fields: Fields, counts_N: Ints | None = None) -> Encoder:
         """Look up a log and its catalogue; ``counts_N`` are training events of every item."""
         counts = np.zeros(dataset.num_items) if counts_N is None else counts_N
-        item_codes, words, offsets = item_rows(dataset.item_table, fields)
 
         def rows(name: str, known: Vocabulary) -> Ints:
             there = pl.Series(name, dataset.codes.get(name, []), dtype=pl.String)
@@ -242,19 +317,13 @@ class Encoder:
 
         query = fields.words_of_queries(dataset.codes.get(QUERY, [])) if len(fields.query) else None
         return cls(
-            dataset, item_codes, words, offsets, (counts / max(counts.sum(), 1)).astype(np.float32),
+            dataset,
+            ItemRows.of(dataset.item_table, fields),
+            (counts / max(counts.sum(), 1)).astype(np.float32),
             {name: rows(name, known) for name, known in fields.events.items()},
             {name: rows(name, known) for name, known in fields.users.items()},
             query,
-        )  # fmt: skip
-
-    def items(self, rows: Ints, device: torch.device) -> Items:
-        """Fields of some items."""
-        starts, stops = self.word_offsets[rows], self.word_offsets[rows + 1]
-        words = self.words[expand_ranges(starts, stops)[1]]
-        offsets = np.cumsum(stops - starts) - (stops - starts)
-        arrays = (self.item_codes[rows], words, offsets, self.shares[rows])
-        return Items(*(torch.from_numpy(array).to(device) for array in arrays))
+        )
 
     def batch(self, tasks: dict[str, Samples], device: torch.device, *, asks: bool = True) -> Batch:
         """Samples as tensors, task after task.
@@ -292,7 +361,7 @@ class Encoder:
             return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
         return Batch(
-            items=self.items(distinct, device),
+            items=self.catalogue.take(distinct, device, self.shares[distinct]),
             lengths=torch.from_numpy(stop - start),
             history=tensor(places[: len(rows)]),
             owners=tensor(owners),
@@ -333,17 +402,6 @@ class Encoder:
         words, offsets = self.query
         start, stop = (np.where(codes >= 0, offsets[codes + more], 0) for more in (0, 1))
         return words[expand_ranges(start, stop)[1]], np.cumsum(stop - start) - (stop - start)
-
-
-def item_rows(item_table: pl.DataFrame, fields: Fields) -> tuple[Ints, Ints, Ints]:
-    """Rows of the fields of a catalogue's items ``[N, F]``, their title words, and offsets ``[N + 1]``."""
-    check_catalogue(item_table, {**fields.items, "title": fields.words})
-    codes = [
-        known.rows(item_table[ITEM_ID] if name == ITEM_ID else texts_of(item_table, name)) + 1
-        for name, known in fields.items.items()
-    ]
-    words, offsets = rows_of_lists(fields.words, titles_as_words(item_table))
-    return np.stack(codes, axis=1).astype(np.int64), words, offsets
 
 
 @dataclass(frozen=True)

@@ -287,7 +287,7 @@ class Lessons:
             "left_out": self.left_out,
             "not_validated": [name for name in self.tasks if name not in measures],
             "fields": {
-                "items": [*parts.items, *(["title"] if len(parts.words) else [])],
+                "items": [*parts.items, *(["title"] if len(parts.words) else []), *parts.tags],
                 "events": [*parts.events, *(["time"] if self.time_kind == "timestamp" else [])],
                 "users": list(parts.users),
                 "query": ["query"] if len(parts.query) else [],

@@ -28,8 +28,8 @@ from polyvec.errors import UsageError
 from polyvec.ids import Vocabulary
 from polyvec.layers.tables import clusters_of
 from polyvec.systems.dupn.config import HEADED, DUPNConfig, Task
-from polyvec.systems.dupn.features import Encoder, Fields, item_rows
-from polyvec.systems.dupn.network import DUPNNetwork, Items
+from polyvec.systems.dupn.features import Encoder, Fields, ItemRows
+from polyvec.systems.dupn.network import DUPNNetwork
 from polyvec.systems.dupn.objective import represent
 from polyvec.systems.dupn.rivals import Network, make_network
 from polyvec.systems.dupn.tasks import Known, samples_at
@@ -224,9 +224,7 @@ class DUPN:
         device = next(network.parameters()).device
         blocks = [np.zeros((0, self.width), np.float32)]
         for start in range(0, len(item_table), ITEMS_AT_ONCE):
-            codes, words, offsets = item_rows(item_table[start : start + ITEMS_AT_ONCE], self.fields)
-            arrays = (codes, words, offsets[:-1], np.zeros(len(codes), np.float32))
-            items = Items(*(torch.from_numpy(array).to(device) for array in arrays))
+            items = ItemRows.of(item_table[start : start + ITEMS_AT_ONCE], self.fields).all(device)
             encoded = network.encoder.items.encoding(network.encoder.items(items))
             blocks.append(network.head(self.next_task).items(encoded).float().cpu().numpy())
         return np.concatenate(blocks)
@@ -235,8 +233,7 @@ class DUPN:
         """State (index into ``STATES``) and training events of every item of a catalogue, ``[N]`` each."""
         trained = Vocabulary(self.trained_items["item_id"], "item_id").rows(item_table["item_id"])
         events = np.append(self.trained_items["events"].to_numpy(), 0)[trained]
-        codes, _, offsets = item_rows(item_table, self.fields)
-        known = (codes > 0).any(axis=1) | (np.diff(offsets) > 0)
+        known = ItemRows.of(item_table, self.fields).is_known
         state = np.where(events > 0, WARM, np.where(known, COLD, EMPTY))
         return state.astype(np.uint8), events.astype(np.int64)
 

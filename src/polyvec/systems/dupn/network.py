@@ -47,6 +47,8 @@ class Shape:
         Rows of every field of the user.
     query
         Words of queries.
+    tags
+        Rows of every field of the item that holds lists.
     """
 
     items: dict[str, int]
@@ -55,6 +57,7 @@ class Shape:
     has_times: bool
     users: dict[str, int]
     query: int
+    tags: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,15 @@ class Items:
         Title words one item after the other, and where each item's begin ``[M]``.
     shares
         Of all training events, float ``[M]``.
+    tags
+        Words and offsets of every field that holds lists.
     """
 
     codes: Tensor
     words: Tensor
     offsets: Tensor
     shares: Tensor
+    tags: tuple[tuple[Tensor, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -165,7 +171,11 @@ class ItemTables(nn.Module):
                 table = PopularTable(rows - 1, known.get(name, config.field_width))
             self.tables[f"of {name}"] = table
         self.words = WordTable(shape.words, config.word_width) if shape.words else None
-        self.width = sum(table.width for table in self.all_tables) + bool(shape.words) * config.word_width
+        self.tags = nn.ModuleDict(
+            {f"of {name}": WordTable(rows, config.field_width) for name, rows in shape.tags.items()}
+        )
+        self.width = sum(table.width for table in self.all_tables)
+        self.width += sum(table.width for table in self.list_tables)
         if config.item_vectors == "word2vec":
             self.requires_grad_(requires_grad=False)
         self.encoding = nn.Linear(self.width, config.item_width)
@@ -174,6 +184,12 @@ class ItemTables(nn.Module):
     def all_tables(self) -> list[Table]:
         """One for each field."""
         return [cast("Table", table) for table in self.tables.values()]
+
+    @property
+    def list_tables(self) -> list[WordTable]:
+        """Of title words, where there are any, and one for each field that holds lists."""
+        words = [] if self.words is None else [self.words]
+        return words + [cast("WordTable", table) for table in self.tags.values()]
 
     @property
     def ids(self) -> Table:
@@ -185,8 +201,8 @@ class ItemTables(nn.Module):
         parts: list[Tensor] = [
             table(column) for table, column in zip(self.all_tables, items.codes.unbind(1), strict=True)
         ]
-        if self.words is not None:
-            parts.append(self.words(items.words, items.offsets))
+        lists = [] if self.words is None else [(items.words, items.offsets)]
+        parts += [table(*one) for table, one in zip(self.list_tables, (*lists, *items.tags), strict=True)]
         return torch.cat(parts, dim=1)
 
 

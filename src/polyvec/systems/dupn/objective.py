@@ -215,7 +215,7 @@ def item_vectors(network: DUPNNetwork, name: str, encoder: Encoder, rows: npt.ND
     network.eval()
     device, parts = next(network.parameters()).device, []
     for start in range(0, len(rows), ITEMS_AT_ONCE):
-        items = encoder.items(rows[start : start + ITEMS_AT_ONCE], device)
+        items = encoder.catalogue.take(rows[start : start + ITEMS_AT_ONCE], device)
         encoded = network.encoder.items.encoding(network.encoder.items(items))
         parts.append(network.head(name).items(encoded).float().cpu().numpy())
     return np.concatenate(parts)
@@ -223,7 +223,7 @@ def item_vectors(network: DUPNNetwork, name: str, encoder: Encoder, rows: npt.ND
 
 def _are_found(network: DUPNNetwork, name: str, samples: Samples, encoder: Encoder) -> Floats:
     """Whether the item of every sample is among the best of the catalogue, ``[P]``."""
-    num_items = len(encoder.item_codes)
+    num_items = len(encoder.catalogue.codes)
     users = torch.from_numpy(represent(network, samples, encoder))
     items = torch.from_numpy(item_vectors(network, name, encoder, np.arange(num_items)))
     users, items = nn.functional.normalize(users, dim=1), nn.functional.normalize(items, dim=1)

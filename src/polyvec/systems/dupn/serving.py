@@ -23,7 +23,7 @@ from polyvec.data.split import cut
 from polyvec.errors import ArtifactError, UsageError, nearest_name
 from polyvec.ids import Vocabulary
 from polyvec.layers.property_gated_lstm import State
-from polyvec.systems.dupn.features import gap_of, item_rows
+from polyvec.systems.dupn.features import ItemRows, gap_of
 from polyvec.systems.dupn.network import Batch, Items, UserEncoder, cosines
 from polyvec.systems.dupn.tasks import samples_at
 from polyvec.systems.folder import version_of
@@ -177,10 +177,8 @@ class ItemHead:
         """
         tower = UserTower(model)
         version, network = tower.version, tower.network
-        codes, words, offsets = item_rows(item_table, model.fields)
-        arrays = (codes, words, offsets[:-1], np.zeros(len(codes), np.float32))
         device = next(network.parameters()).device
-        items = network.encoder.items(Items(*(torch.from_numpy(array).to(device) for array in arrays)))
+        items = network.encoder.items(ItemRows.of(item_table, model.fields).all(device))
         encoded = network.encoder.items.encoding(items)
         found = cls(version, {}, Vocabulary(item_table["item_id"], "item_id"), {}, {}, {}, model.config.alpha)
         for name, (task, known) in model.tasks.items():
@@ -448,7 +446,7 @@ class UserState:
         """One request without query or candidates, for pooling."""
         nothing, one = torch.empty(0, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
         return Batch(
-            items=Items(nothing[:, None], nothing, nothing, nothing.float()),
+            items=Items(nothing[:, None], nothing, nothing, nothing.float()),  # tables are not asked
             lengths=torch.tensor([len(self)]), history=nothing,
             owners=torch.zeros(len(self), dtype=torch.int64), properties=nothing[:, None], users=self.users,
             words=nothing, word_offsets=one, candidates=one, entities=one, answers=one, weights=one.float(),

@@ -15,7 +15,7 @@ from polyvec.data.split import check_time_kind, period_after
 from polyvec.errors import DataError, UsageError
 from polyvec.layers.tables import PopularTable
 from polyvec.systems.dupn.config import HEADED
-from polyvec.systems.dupn.features import ITEM_ID, Encoder, TaskPlan, item_rows
+from polyvec.systems.dupn.features import ITEM_ID, Encoder, ItemRows, TaskPlan
 from polyvec.systems.dupn.fit import ACCUMULATED, card, make_optimizers_of
 from polyvec.systems.dupn.model import DUPN
 from polyvec.systems.dupn.objective import Objective, asked, worth_of_each
@@ -243,7 +243,7 @@ def _begin_at_category(larger: DUPN, dataset: Dataset, known: int) -> None:
     """Let rows of new items, those from ``known`` on, begin at the mean of the rows of their category."""
     fields, ids = list(larger.fields.items), larger.network.item_table
     if CATEGORY in fields and isinstance(ids, PopularTable):
-        codes, _, _ = item_rows(dataset.item_table, larger.fields)
+        codes = ItemRows.of(dataset.item_table, larger.fields).codes
         begin_at_means(ids.weight, codes[:, 0], codes[:, fields.index(CATEGORY)], known)
 
 

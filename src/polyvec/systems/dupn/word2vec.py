@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from polyvec.data.item_sets import expand_ranges
 from polyvec.errors import UsageError
+from polyvec.systems.dupn.features import some_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +76,7 @@ class Sentences:
 
 
 def pretrain(tables: ItemTables, encoder: Encoder, is_read: npt.NDArray[np.bool_], seed: int) -> None:
-    """Write word2vec's vectors into the tables of an item's fields and title words.
+    """Write word2vec's vectors into the tables of an item's fields, title words and lists.
 
     Parameters
     ----------
@@ -92,12 +92,13 @@ def pretrain(tables: ItemTables, encoder: Encoder, is_read: npt.NDArray[np.bool_
     dataset = encoder.dataset
     before = np.concatenate([[0], np.cumsum(is_read)])
     rows, offsets = np.asarray(dataset.item_rows)[is_read], before[dataset.user_offsets]
-    for table, codes_N in zip(tables.all_tables, encoder.item_codes.T, strict=True):
+    for table, codes_N in zip(tables.all_tables, encoder.catalogue.codes.T, strict=True):
         sentences = Sentences(codes_N[rows], offsets)
         _pretrain(next(table.parameters()), sentences.only(sentences.words > 0), seed)
-    if tables.words is not None:
-        titles = Sentences(*_titles(encoder, np.unique(rows)))
-        _pretrain(tables.words.weight, titles, seed)
+    lists = [] if tables.words is None else [encoder.catalogue.words]
+    for of_list, one in zip(tables.list_tables, (*lists, *encoder.catalogue.tags), strict=True):
+        values, starts = some_of(*one, np.unique(rows))
+        _pretrain(of_list.weight, Sentences(values, np.append(starts, len(values))), seed)
 
 
 def vectors_of(sentences: Sentences, count: int, width: int, seed: int) -> Floats:
@@ -115,13 +116,6 @@ def vectors_of(sentences: Sentences, count: int, width: int, seed: int) -> Float
         )  # fmt: skip
         vectors[[int(word) for word in model.wv.index_to_key]] = model.wv.vectors
     return vectors
-
-
-def _titles(encoder: Encoder, items: Ints) -> tuple[Ints, Ints]:
-    """Title words of some items, and where each title begins."""
-    starts, stops = encoder.word_offsets[items], encoder.word_offsets[items + 1]
-    words = encoder.words[expand_ranges(starts, stops)[1]]
-    return words, np.concatenate([[0], np.cumsum(stops - starts)])
 
 
 @torch.no_grad()
