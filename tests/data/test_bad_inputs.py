@@ -385,7 +385,11 @@ WRONG_OPTIONS = {
         {"order": "position", "time_unit": "s"},
         "--order and a timestamp are both given\n"
         "  expected: either an order column or a timestamp\n"
-        "  mend: drop --order, or drop --time-unit, --time-format and --column timestamp=…",
+        "  mend: drop --order, or drop --time-unit, --time-format, --time-zone and --column timestamp=…",
+    ),
+    "a time zone that there is not": (
+        {"time_zone": "Asia/Peking"},
+        "--time-zone 'Asia/Peking' is unknown\n  expected: a name such as Europe/Berlin or Asia/Shanghai",
     ),
     "a delimiter of two characters": (
         {"delimiter": "::"},

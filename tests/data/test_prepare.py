@@ -309,6 +309,23 @@ def test_told_unit_and_format_overrule_plausibility(tmp_path: Path) -> None:
     assert prepared(events, tmp_path, time_format="%Y%m%d").item_rows.tolist() == [1, 0]
 
 
+def test_days_are_those_of_the_time_zone_and_dates_without_one_are_its_already(tmp_path: Path) -> None:
+    moment = datetime(2024, 2, 29, 20, 30, tzinfo=UTC)  # half past four on the next day in Shanghai
+    local, said = datetime(2024, 3, 1, 4, 30, tzinfo=UTC), []
+    ways = [
+        int(moment.timestamp()),
+        moment,
+        moment.isoformat(),
+        "2024-02-29T21:30+01:00",
+        local.replace(tzinfo=None),
+        "2024-03-01 04:30",
+    ]
+    for number, way in enumerate(ways):
+        events = pl.DataFrame({"user_id": [1], "item_id": [2], "timestamp": [way]})
+        said += prepared(events, tmp_path / str(number), time_zone="Asia/Shanghai").times.tolist()
+    assert said == [to_microseconds(local)] * len(ways)
+
+
 def test_files_may_keep_time_in_different_ways(tmp_path: Path) -> None:
     seconds = pl.DataFrame({"user_id": [1], "item_id": [1], "timestamp": [START]})
     millis = pl.DataFrame({"user_id": [1], "item_id": [2], "timestamp": [(START + 1) * 1000]})

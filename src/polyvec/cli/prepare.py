@@ -57,6 +57,12 @@ QUANTILE_NAMES = ("mean", "std", "min", "q25", "q50", "q75", "q99", "max")
     "--time-unit", type=click.Choice(["s", "ms", "us", "ns"]), help="Unit of integer times.  [plausible one]"
 )
 @click.option("--time-format", metavar="PATTERN", help="strftime pattern of text times.  [ISO 8601]")
+@click.option(
+    "--time-zone",
+    metavar="NAME",
+    help="Time zone by whose clock days begin and end, such as Asia/Shanghai; dates without a zone are its "
+    "already.  [UTC]",
+)
 @click.option("--delimiter", metavar="CHARACTER", help="Between the fields of CSV files.  [guessed]")
 @click.option("--encoding", default="utf-8", show_default=True, help="Of CSV files.")
 @click.option(

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+import polars as pl
+
 from polyvec.data.columns import EVENT_NAMES, ITEM_NAMES, TIMESTAMP
 from polyvec.errors import UsageError, nearest_name
 
@@ -32,6 +34,9 @@ class PrepareOptions:
         Unit of integer timestamps; None decides by what is plausible.
     time_format
         ``strftime`` pattern of text timestamps; None reads ISO 8601 and unambiguous dates.
+    time_zone
+        Name of a time zone (``Asia/Shanghai``) by whose clock days begin and end; None for UTC. Numbers, and
+        dates that name a zone, are told by it; other dates are taken as its clock's already.
     purchases
         Actions that mean a purchase, besides ``purchase``; they are kept under that name.
     delimiter, encoding
@@ -58,6 +63,7 @@ class PrepareOptions:
     order: str | None = None
     time_unit: TimeUnit | None = None
     time_format: str | None = None
+    time_zone: str | None = None
     purchases: tuple[str, ...] = ()
     delimiter: str | None = None
     encoding: str = "utf-8"
@@ -77,11 +83,12 @@ class PrepareOptions:
             raise UsageError(
                 f"--max-history is {self.max_history}", expected="a number of events of at least 1"
             )
-        if self.order is not None and (self.time_unit or self.time_format or TIMESTAMP in self.columns):
+        told = self.time_unit, self.time_format, self.time_zone
+        if self.order is not None and (any(told) or TIMESTAMP in self.columns):
             raise UsageError(
                 "--order and a timestamp are both given",
                 expected="either an order column or a timestamp",
-                mend="drop --order, or drop --time-unit, --time-format and --column timestamp=…",
+                mend="drop --order, or drop --time-unit, --time-format, --time-zone and --column timestamp=…",
             )
 
     def _check_keep(self) -> None:
@@ -94,6 +101,8 @@ class PrepareOptions:
                 )
 
     def _check_reading(self) -> None:
+        if self.time_zone is not None:
+            _check_zone(self.time_zone)
         delimiter = self.delimiter
         if delimiter is not None and (len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n'):
             raise UsageError(
@@ -106,6 +115,15 @@ class PrepareOptions:
             raise UsageError(
                 f"--encoding '{self.encoding}' is unknown", expected="an encoding such as utf-8 or latin-1"
             ) from None
+
+
+def _check_zone(name: str) -> None:
+    try:
+        pl.Series([0]).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(name)
+    except pl.exceptions.PolarsError:
+        raise UsageError(
+            f"--time-zone '{name}' is unknown", expected="a name such as Europe/Berlin or Asia/Shanghai"
+        ) from None
 
 
 def _check_roles(mapping: Mapping[str, str], roles: Mapping[str, object], option: str) -> None:

@@ -1,9 +1,12 @@
-"""Timestamps of every kind as int64 microseconds since 1970 UTC, or an order column as int64."""
+"""Timestamps of every kind as int64 microseconds since 1970, or an order column as int64.
+
+In UTC, or by the clock of a time zone: days, weekdays and parts of the day are then those of the shop.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -49,6 +52,9 @@ class TimeReader:
         Whether numbers before 1990 are faults (not if the person named the unit).
     note
         What was decided, for people; empty if nothing was.
+    zone
+        By whose clock times are told, of those that are moments: numbers, and dates that name their zone.
+        Others are taken as its clock's already. None stands for UTC.
     """
 
     kind: str
@@ -56,14 +62,19 @@ class TimeReader:
     formats: tuple[str, ...] = ()
     plausible: bool = False
     note: str = ""
+    zone: str | None = None
 
     def read(self, values: pl.Series) -> pl.Series:
         """Int64 times; null where a value is missing or cannot be read."""
         if self.kind == "datetime":
-            return values.cast(pl.Datetime("us"), strict=False).to_physical()
+            is_moment = isinstance(values.dtype, pl.Datetime) and values.dtype.time_zone is not None
+            times = values.cast(pl.Datetime("us"), strict=False).to_physical()
+            return on_clock(times, self.zone) if is_moment else times
         if self.kind == "text":
-            return parse_text(values.cast(pl.String), self.formats)
-        return whole_numbers(values) if self.kind == "order" else _to_microseconds(values, self.unit)
+            return parse_text(values.cast(pl.String), self.formats, self.zone)
+        if self.kind == "order":
+            return whole_numbers(values)
+        return on_clock(_to_microseconds(values, self.unit), self.zone)
 
 
 def time_reader(sample: pl.Series, table: str, column: str, options: PrepareOptions) -> TimeReader:
@@ -76,7 +87,7 @@ def time_reader(sample: pl.Series, table: str, column: str, options: PrepareOpti
     table, column
         Where they stand, for messages.
     options
-        ``order``, ``time_unit`` and ``time_format`` overrule what would be decided.
+        ``order``, ``time_unit`` and ``time_format`` overrule what would be decided; ``time_zone``.
 
     Raises
     ------
@@ -86,6 +97,10 @@ def time_reader(sample: pl.Series, table: str, column: str, options: PrepareOpti
     """
     if options.order is not None:
         return TimeReader("order")
+    return replace(_decided(sample, table, column, options), zone=options.time_zone)
+
+
+def _decided(sample: pl.Series, table: str, column: str, options: PrepareOptions) -> TimeReader:
     if options.time_format is not None:
         return _told_format(sample, table, column, options.time_format)
     if sample.dtype.is_temporal() and sample.dtype != pl.Time:
@@ -104,7 +119,18 @@ def whole_numbers(values: pl.Series) -> pl.Series:
     return values.cast(pl.Int64, strict=False)
 
 
-def parse_text(texts: pl.Series, formats: tuple[str, ...]) -> pl.Series:
+def on_clock(times: pl.Series, zone: str | None) -> pl.Series:
+    """What a zone's clock shows at moments of UTC, both int64 microseconds; the moments themselves for None.
+
+    In the hour that a clock is set back, its times come twice.
+    """
+    if zone is None:
+        return times
+    moments = times.cast(pl.Datetime("us", "UTC"))
+    return moments.dt.convert_time_zone(zone).dt.replace_time_zone(None).to_physical()
+
+
+def parse_text(texts: pl.Series, formats: tuple[str, ...], zone: str | None = None) -> pl.Series:
     """Int64 microseconds of texts in any of the formats; null where none fits."""
     plain = texts.str.strip_chars()
     if formats == ISO_FORMATS:
@@ -117,7 +143,9 @@ def parse_text(texts: pl.Series, formats: tuple[str, ...]) -> pl.Series:
         if not left.any():
             break
         parsed = plain.set(~left, None).str.to_datetime(pattern, time_unit="us", strict=False)
-        times = times.zip_with(times.is_not_null(), parsed.to_physical())
+        is_moment = parsed.dtype.time_zone is not None  # type: ignore[attr-defined]
+        found = parsed.to_physical()
+        times = times.zip_with(times.is_not_null(), on_clock(found, zone) if is_moment else found)
     return times
 
 
