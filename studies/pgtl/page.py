@@ -20,6 +20,7 @@ from polyvec.systems.pgtl.fit import transfer_pays
 Results = dict[str, Any]
 ALONE, OURS, SHUFFLED = "target alone", "PGTL", "PGTL, relations shuffled"
 RIVALS = ("fine-tune", "FShare, adversarial", "FShare, MMD", "SShare")
+ABLATED = ("PGTL, no specific embedding", "PGTL, no prior feature", "PGTL, no alignment")
 COUNTED = ("items taken together, target", "items taken together, both markets")
 PARTS = ("0", "1–5", "over 5")
 SHARES = (5, 10, 25, 50)  # % of the target's users, of the curves
@@ -73,6 +74,12 @@ def verdicts(sets: Results) -> list[str]:
         elif rivals:
             best = max(rivals, key=lambda one: methods[one]["auc"]["mean"])
             lines.append(_better(f"{name}: and the best of its rivals, {best}", methods, OURS, best))
+        lines += [_better(f"{name}: and {one}", methods, OURS, one) for one in ABLATED if one in methods]
+        for share in SHARES:
+            ours, alone = (f"{one}, {share}% of the target" for one in (OURS, ALONE))
+            if ours in methods and alone in methods:
+                words = f"{name}: with {share} % of the target's users PGTL beats the target alone"
+                lines.append(_better(words, methods, ours, alone))
         counted = [one for one in COUNTED if one in methods]
         if counted:
             lines.append(

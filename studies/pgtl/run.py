@@ -37,6 +37,7 @@ from sklearn.metrics import roc_auc_score
 import polyvec
 from polyvec.data.dataset import days, parse_date
 from polyvec.data.market import Market, is_of_market
+from polyvec.errors import DataError
 from polyvec.evaluation.runs import add_run, over_runs, read_runs, run_study, side_by_side
 from polyvec.systems import pgtl
 from polyvec.systems.pgtl.explain import gates_by_category
@@ -52,6 +53,8 @@ PARTS = {"0": (0, 0), "1–5": (1, 5), "over 5": (6, 2**31)}
 SHARES = (0.05, 0.1, 0.25, 0.5)
 QUICK = ("target alone", "PGTL")
 RUNS = "runs.jsonl"
+REFUSED = "refused"
+"""Of a run that could not be: why."""
 TO_CHOOSE = 100
 """Seeds from here on are of runs by which settings were chosen."""
 COMMAND = "python studies/pgtl/run.py DATA --out studies/pgtl"
@@ -131,7 +134,14 @@ def run_once(scratch: Path, name: str, small: str, method: str, seed: int, *, qu
     is_learned = kept(dataset, small, variant.share, seed)
     learned = dataset.keep(is_learned)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        model = pgtl.fit(learned, Path(folder) / "model", config, options, until=cutoff)
+        try:
+            model = pgtl.fit(learned, Path(folder) / "model", config, options, until=cutoff)
+        except DataError as error:
+            if variant.share == 1:
+                raise
+            return {
+                REFUSED: error.what
+            }  # so few users are left that there is nothing to learn, or validate on
         meta = model.manifest.meta if model.manifest else {}
         journal = (Path(folder) / "model" / "training.jsonl").read_text("utf-8").splitlines()
     epochs = [found for found in map(json.loads, journal) if found["event"] == "epoch"]
@@ -268,7 +278,8 @@ def collect(out: Path) -> dict[str, Any]:
 
 
 def _reported(runs: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
-    return {seed: figures for seed, figures in runs.items() if seed < TO_CHOOSE}
+    """Runs with figures, but for those by which settings were chosen."""
+    return {seed: figures for seed, figures in runs.items() if seed < TO_CHOOSE and REFUSED not in figures}
 
 
 def _summary(runs: dict[int, dict[str, Any]]) -> dict[str, Any]:
