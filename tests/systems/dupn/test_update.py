@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from contextlib import suppress
 from dataclasses import replace
@@ -13,7 +14,8 @@ import pytest
 import torch
 
 from polyvec.artifact import read_manifest
-from polyvec.data.dataset import MICROSECONDS_PER_DAY, Dataset
+from polyvec.cli.main import main
+from polyvec.data.dataset import MICROSECONDS_PER_DAY, Dataset, parse_date
 from polyvec.data.split import cut
 from polyvec.errors import DataError, TrainingError, UsageError
 from polyvec.systems import dupn
@@ -315,3 +317,29 @@ def test_a_baseline_is_fitted_again_instead(dataset, turned, config, options, la
     dupn.fit(dataset, tmp_path / "m", config, replace(options, epochs=1), until=last_week, validation="none")
     with pytest.raises(UsageError, match=f"a Model of {model}"):
         update_model(tmp_path / "m", turned)
+
+
+def run(*arguments) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    return caught.value.code
+
+
+def test_as_typed(tmp_path, capsys):
+    size = ["--users", 120, "--items", 300, "--events", 6000, "--days", 90, "--countries", 1]
+    assert run("synth", "--out", tmp_path / "shop", *size) == 0
+    log, out = tmp_path / "shop" / "events.parquet", tmp_path / "shop.dupn"
+    assert run("prepare", log, "--items", tmp_path / "shop" / "items.parquet", "--out", tmp_path / "d") == 0
+    small = ["--set", "epochs=1", "--set", "max_length=10", "--set", "width=8", "--validation", "none"]
+    capsys.readouterr()
+    assert run("fit", "dupn", tmp_path / "d", "--out", out, "--until", "2024-02-20", *small) == 0
+    capsys.readouterr()
+    assert run("update", out, tmp_path / "d", "--until", "2024-03-01", "--no-gate", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["system"], told["version"]) == ("dupn", 2)
+    assert told["from"] == "2024-02-20"
+    assert sum(told["samples"].values()) > 0
+    assert run("update", out, tmp_path / "d", "--until", "2024-03-01") == 3  # nothing new
+    assert "2024-03-01" in capsys.readouterr().err
+    assert run("rollback", out) == 0
+    assert DUPN.open(out).trained_until == parse_date("2024-02-20")
