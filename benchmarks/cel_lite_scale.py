@@ -6,10 +6,10 @@
 What is timed is the default of ``polyvec fit cel-lite``: means learn, and clusters what they leave over.
 A synthetic stream: users and items drawn from long tails (log-uniform ranks), labels of planted kinds.
 Every stream is learned in a process of its own; time is taken between 10 % marks. What is claimed: time per
-interaction is flat from a tenth of the stream to all of it, from the fewest entities to the most, and from
-the fewest clusters to the most, and memory holds no vector per entity. ``full_table_mb`` is what tables with
-a row of the same width for every entity, and Adagrad's memory of them, would take. The last line printed is
-one JSON object.
+interaction is flat from a tenth of the stream to all of it and from the fewest entities to the most, and
+memory holds no vector per entity; searches for the nearest clusters grow by their number over ``volume``.
+``full_table_mb`` is what tables with a row of the same width for every entity, and Adagrad's memory of them,
+would take. The last line printed is one JSON object.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def run_once(file: Path, setting: Setting, seed: int, *, quick: bool) -> dict[st
             if not looks:
                 return {"diverged": True}
     best = min(looks, key=lambda one: one["validation"])
-    return best | {"setting": setting, "steps": EVERY * (looks.index(best) + 1)}
+    return best | {"steps": EVERY * (looks.index(best) + 1)}
 
 
 def read(out: Path) -> dict[tuple[str, str], dict[int, dict[int, dict[str, Any]]]]:
@@ -130,10 +130,13 @@ def best_settings(out: Path) -> dict[tuple[str, str], int]:
 
 def train(arguments: argparse.Namespace, out: Path, _scratch: Path) -> None:
     """Try all settings by seed 0, then the best of each method by the other seeds."""
+    if arguments.quick:
+        for method in METHODS:
+            METHODS[method] = METHODS[method][:1]
     cells = list(product(SETS[1:] if arguments.quick else arguments.sets, METHODS))
     search = [(*cell, number, 0) for cell in cells for number in range(len(METHODS[cell[1]]))]
     if not arguments.again:
-        run_missing(arguments, out, search[:1] if arguments.quick else search)
+        run_missing(arguments, out, search)
     best = best_settings(out)
     seeds = range(1 if arguments.quick else arguments.seeds)
     run_missing(
@@ -167,6 +170,8 @@ def collect(out: Path) -> dict[str, Any]:
         by_seed = dict(sorted(runs.get((name, method), {}).get(number, {}).items()))
         if not by_seed:
             continue
+        if len(by_seed) < len(found.get(name, {}).get(method, {}).get("seeds", [])):
+            continue  # more seeds are told already
         figures = list(by_seed.values())
         found.setdefault(name, {})[method] = {
             "seeds": list(by_seed),
@@ -193,7 +198,7 @@ def main() -> None:
         "--again", action="store_true", help="the settings that OUT/chosen.json names, without a search"
     )
     parser.add_argument("--out", type=Path, help="folder of chosen.jsonl and chosen.json")
-    parser.add_argument("--quick", action="store_true", help="XMarket, one setting, 100 steps")
+    parser.add_argument("--quick", action="store_true", help="XMarket, one setting of each, 100 steps")
     arguments = parser.parse_args()
     if arguments.out is None and not arguments.quick:
         parser.error("--out is missing: the folder in which finished runs are kept between calls")

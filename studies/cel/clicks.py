@@ -42,7 +42,8 @@ def run_clicks(file: Path, name: str, seed: int, *, quick: bool) -> dict[str, An
     options = replace(options, seed=seed, epochs=1 if quick else options.epochs)
     windows = leave_last_out(data, 2 * HELD_BACK, targets=0)
     training = records_of(data, config, windows.user_rows, windows.history_start, windows.history_end, seed)
-    validation, test = (held_out(data, config, skip, seed) for skip in (HELD_BACK, 0))
+    asks = replace(config, interaction="din")  # all methods are asked the same
+    validation, test = (held_out(data, asks, skip, seed) for skip in (HELD_BACK, 0))
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         network, trainer = make_trainer(

@@ -4,7 +4,7 @@
 
 DATA holds ``movielens_100k/events.parquet`` (user_id, item_id, rating; GroupLens, Harper and Konstan 2015).
 Every run becomes a line of OUT/runs.jsonl: the study can be stopped and started again, and run in parts;
-results.json is made anew of all of them. Without ``--out`` nothing is kept.
+results.json is made anew of all of them. ``--quick`` keeps nothing.
 
 Protocol: ratings are parted at random by seed, 80 % to learn from, 10 % for validation, 10 % for the test.
 The error is the mean squared error. CEL is asked at fixed steps, 800 and 2,000, as its authors do; in

@@ -322,7 +322,7 @@ def test_a_budget_is_told_kept_and_what_it_chose_is_told_before_training(
         ("guim", ["--budget", "3 cups"], "'3 cups' is not a number of bytes"),
         ("guim", ["--budget", "1MB", "--set", "item_table=int8"], "error: --budget chooses item_table"),
         ("guim", ["--budget", "1MB", "--set", "item_table=popular"], "error: --budget chooses item_table"),
-        ("cel", ["--budget", "1MB", "--set", "user_clusters=9"], "error: --budget chooses user_clusters"),
+        ("cel", ["--budget", "1MB", "--set", "user_table=full"], "error: --budget chooses user_table"),
         ("cel", ["--budget", "0.1kB"], "error: a budget of 100 bytes is too little for this model"),
         ("dupn", ["--budget", "1MB"], "error: dupn has no budget"),
     ],

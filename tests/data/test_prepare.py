@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from polyvec.artifact import kind_of, verify
 from polyvec.data import plan, spill
-from polyvec.data.dataset import Dataset, read_profile, to_microseconds
+from polyvec.data.dataset import Dataset, parse_time, read_profile, to_microseconds
 from polyvec.data.prepare import PrepareOptions, prepare
 from polyvec.errors import ArtifactError, PolyvecError, UsageError
 
@@ -317,6 +317,7 @@ def test_days_are_those_of_the_time_zone_and_dates_without_one_are_its_already(t
         moment,
         moment.isoformat(),
         "2024-02-29T21:30+01:00",
+        "2024-02-29 20:30:00 UTC",
         local.replace(tzinfo=None),
         "2024-03-01 04:30",
     ]
@@ -324,6 +325,30 @@ def test_days_are_those_of_the_time_zone_and_dates_without_one_are_its_already(t
         events = pl.DataFrame({"user_id": [1], "item_id": [2], "timestamp": [way]})
         said += prepared(events, tmp_path / str(number), time_zone="Asia/Shanghai").times.tolist()
     assert said == [to_microseconds(local)] * len(ways)
+
+
+def test_what_is_no_time_is_set_aside_with_a_time_zone_too(tmp_path: Path) -> None:
+    times = [START * 10**6, START * 10**6 + 1, 2**63 - 1, -(2**62)]
+    events = pl.DataFrame({"user_id": [1] * 4, "item_id": [1, 2, 3, 4], "timestamp": times})
+    made = prepared(events, tmp_path, time_zone="Asia/Shanghai")
+    assert made.num_events == 2
+    assert made.times[0] - START * 10**6 == 8 * 3600 * 10**6
+
+
+def test_a_pattern_that_names_utc_tells_moments(tmp_path: Path) -> None:
+    events = pl.DataFrame({"user_id": [1], "item_id": [1], "timestamp": ["29.2.2024 20:30 UTC"]})
+    made = prepared(events, tmp_path, time_zone="Asia/Shanghai", time_format="%d.%m.%Y %H:%M UTC")
+    assert made.times.tolist() == [to_microseconds(datetime(2024, 3, 1, 4, 30, tzinfo=UTC))]
+
+
+def test_a_moment_that_names_its_zone_is_told_by_the_datasets_clock(tmp_path: Path) -> None:
+    events = pl.DataFrame({"user_id": [1], "item_id": [1], "timestamp": [START]})
+    made = prepared(events, tmp_path, time_zone="Asia/Shanghai")
+    midnight = parse_time("2024-03-01", made)
+    assert parse_time("2024-03-01T00:00+08:00", made) == midnight
+    assert parse_time("2024-02-29T16:00Z", made) == midnight
+    utc = prepared(events, tmp_path / "utc")
+    assert parse_time("2024-02-29T16:00Z", utc) == parse_time("2024-02-29T16:00", utc)
 
 
 def test_files_may_keep_time_in_different_ways(tmp_path: Path) -> None:

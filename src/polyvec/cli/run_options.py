@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SYSTEMS = ("guim", "dupn", "sasrec", "cel", "pgtl", "saml")
 STREAM = "cel-lite"  # learns in one pass: most of these options are none of its
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+LIMITS = ("user_clusters", "item_clusters")  # that a budget keeps to: more than were named are never chosen
 CHOSEN_BY_BUDGET = ("user_table", "user_clusters", "item_table", "item_clusters", "item_rows")
 
 
@@ -185,7 +186,7 @@ def _with_budget(name: str, run: Run, preset: Any, options: RunOptions) -> Any:
             mend="set the rows of its tables: --show-config",
         )
     named = {setting.partition("=")[0] for setting in options["settings"]}
-    for key in CHOSEN_BY_BUDGET if run.chooses_tables else ():
+    for key in set(CHOSEN_BY_BUDGET) - set(LIMITS) if run.chooses_tables else ():
         if key in named or getattr(config, key, None) != getattr(preset, key, None):
             raise UsageError(f"--budget chooses {key}", mend=f"leave out --budget, or the setting {key}")
     return replace(config, budget=options["budget"])

@@ -6,7 +6,7 @@ On disk (``E`` events, ``U`` users, ``N`` items)::
     items.parquet          item_id and the catalogue's columns, in row order (N rows; null = unknown)
     user_offsets.npy       int64 [U+1]; user u owns events user_offsets[u] : user_offsets[u+1]
     item.npy               int32 [E]; item row of every event, sorted by (user, time, source order)
-    time.npy               int64 [E]; microseconds since 1970 UTC, or the order column
+    time.npy               int64 [E]; microseconds since 1970 (of UTC or a zone's clock), or the order column
     columns/NAME.npy       one more column of events: float32 [E] for numbers, int32 codes [E] for text
     columns/NAME.parquet   the texts behind the codes (column NAME, in code order; code -1 = missing)
     profile.json           the data's profile
@@ -18,9 +18,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
@@ -54,7 +54,8 @@ class Dataset:
     item_rows
         Integer ``[E]``, item of every event.
     times
-        int64 ``[E]``: microseconds since 1970 UTC, or the order column's values.
+        int64 ``[E]``: microseconds since 1970, of UTC or of the clock of :attr:`time_zone`, or the order
+        column's values.
     time_kind
         ``timestamp`` or ``order``; windows in days exist only for ``timestamp``.
     columns
@@ -91,7 +92,13 @@ class Dataset:
         """E."""
         return int(self.user_offsets[-1])
 
-    @cached_property
+    @property
+    def time_zone(self) -> str | None:
+        """Zone by whose clock times are told; None for UTC, or if nothing is known."""
+        told = self.manifest.meta.get("options", {}) if self.manifest else {}
+        return told.get("time_zone")
+
+    @property
     def time_span(self) -> tuple[int, int]:
         """Earliest and latest time of any event; (0, 0) if there is none."""
         return (int(self.times.min()), int(self.times.max())) if self.num_events else (0, 0)
@@ -217,6 +224,8 @@ def no_such_action(action: str, known: Sequence[str]) -> UsageError:
 def parse_time(text: str, dataset: Dataset) -> int:
     """Time in the Dataset's unit from what a person types: ``2011-10-01``, ``2011-10-01T12:00``, or an order.
 
+    A moment that names its zone is told by the clock of the Dataset's.
+
     Raises
     ------
     UsageError
@@ -230,11 +239,13 @@ def parse_time(text: str, dataset: Dataset) -> int:
                 f"'{text}' is not a position",
                 expected="an integer: this data has an order column, no timestamps",
             ) from None
-    return parse_date(text)
+    return parse_date(text, dataset.time_zone)
 
 
-def parse_date(text: str) -> int:
-    """Microseconds since 1970 UTC of what a person types: ``2011-10-01`` or ``2011-10-01T12:00``.
+def parse_date(text: str, zone: str | None = None) -> int:
+    """Microseconds since 1970 of what a person types: ``2011-10-01`` or ``2011-10-01T12:00``.
+
+    A moment that names its zone is told by the clock of ``zone``, or UTC's.
 
     Raises
     ------
@@ -245,6 +256,9 @@ def parse_date(text: str) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(f"'{text}' is not a date", expected="a date such as 2011-10-01") from None
+    if moment.tzinfo and zone is not None:
+        moment = moment.astimezone(ZoneInfo(zone))
+        return to_microseconds(moment.replace(tzinfo=UTC))
     return to_microseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 

@@ -174,6 +174,11 @@ def check_catalogue(item_table: pl.DataFrame, learned: Mapping[str, Vocabulary])
         )
 
 
+def holds_texts(item_table: pl.DataFrame, column: str) -> bool:
+    """Whether the catalogue has the column, with one value for each item."""
+    return column in item_table.columns and not item_table[column].dtype.is_nested()
+
+
 def texts_of(item_table: pl.DataFrame, column: str) -> pl.Series:
     """A column of the catalogue as texts ``[N]``; nulls where there is none.
 
@@ -198,6 +203,8 @@ def lists_of(item_table: pl.DataFrame, column: str) -> pl.Series:
         If the column holds no lists, or lists of anything but texts and numbers.
     """
     kind = item_table[column].dtype
+    if kind == pl.Null:
+        return pl.Series(column, [None] * len(item_table), dtype=pl.List(pl.String))
     if not isinstance(kind, pl.List | pl.Array) or kind.inner.is_nested():
         raise DataError(f"a field of the item holds {kind}", column=column, expected="a list of texts each")
     return item_table[column].cast(pl.List(pl.String))

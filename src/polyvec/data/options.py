@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
@@ -36,7 +37,8 @@ class PrepareOptions:
         ``strftime`` pattern of text timestamps; None reads ISO 8601 and unambiguous dates.
     time_zone
         Name of a time zone (``Asia/Shanghai``) by whose clock days begin and end; None for UTC. Numbers, and
-        dates that name a zone, are told by it; other dates are taken as its clock's already.
+        dates that name a zone, are told by it; other dates are taken as its clock's already. In the hour in
+        which a clock is set back its times come twice: events of that hour may change places, or be equal.
     purchases
         Actions that mean a purchase, besides ``purchase``; they are kept under that name.
     delimiter, encoding
@@ -120,7 +122,8 @@ class PrepareOptions:
 def _check_zone(name: str) -> None:
     try:
         pl.Series([0]).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(name)
-    except pl.exceptions.PolarsError:
+        ZoneInfo(name)
+    except (pl.exceptions.PolarsError, ValueError, OSError, KeyError):
         raise UsageError(
             f"--time-zone '{name}' is unknown", expected="a name such as Europe/Berlin or Asia/Shanghai"
         ) from None

@@ -33,6 +33,7 @@ ISO_FORMATS = (
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 DAY_FIRST = tuple("%d/%m/%Y" + clock for clock in CLOCKS)
 MONTH_FIRST = tuple("%m/%d/%Y" + clock for clock in CLOCKS)
+NAMES_UTC = r"UTC|GMT|%s"
 SLASHED = r"^(\d{1,2})[/.-](\d{1,2})[/.-]\d{4}"
 
 
@@ -126,15 +127,17 @@ def on_clock(times: pl.Series, zone: str | None) -> pl.Series:
     """
     if zone is None:
         return times
-    moments = times.cast(pl.Datetime("us", "UTC"))
-    return moments.dt.convert_time_zone(zone).dt.replace_time_zone(None).to_physical()
+    is_moment = times.is_between(YEAR_ONE, LATEST)  # others are refused later, as they are
+    moments = times.set(~is_moment, None).cast(pl.Datetime("us", "UTC"))
+    shown = moments.dt.convert_time_zone(zone).dt.replace_time_zone(None).to_physical()
+    return shown.zip_with(is_moment, times)
 
 
 def parse_text(texts: pl.Series, formats: tuple[str, ...], zone: str | None = None) -> pl.Series:
     """Int64 microseconds of texts in any of the formats; null where none fits."""
     plain = texts.str.strip_chars()
     if formats == ISO_FORMATS:
-        plain = plain.str.replace("T", " ", literal=True).str.replace(r"Z$", "+00:00")
+        plain = plain.str.replace(r" ?(Z|UTC|GMT)$", "+00:00").str.replace("T", " ", literal=True)
     elif formats in (DAY_FIRST, MONTH_FIRST):
         plain = plain.str.replace(r"^(\d+)[.-](\d+)[.-]", "${1}/${2}/")
     times = pl.Series(texts.name, [None], dtype=pl.Int64).new_from_index(0, len(texts))
@@ -143,7 +146,8 @@ def parse_text(texts: pl.Series, formats: tuple[str, ...], zone: str | None = No
         if not left.any():
             break
         parsed = plain.set(~left, None).str.to_datetime(pattern, time_unit="us", strict=False)
-        is_moment = parsed.dtype.time_zone is not None  # type: ignore[attr-defined]
+        is_moment = isinstance(parsed.dtype, pl.Datetime) and parsed.dtype.time_zone is not None
+        is_moment |= re.search(NAMES_UTC, pattern) is not None
         found = parsed.to_physical()
         times = times.zip_with(times.is_not_null(), on_clock(found, zone) if is_moment else found)
     return times

@@ -5,6 +5,7 @@ A system is known by its Embeddings alone, one per seed, whatever made them.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -481,12 +482,13 @@ def _similarity(
         of_action = "" if action == PURCHASE else f" of {action}s"
         try:
             asked = similarity.questions(taken, cutoff, settings.target_days, _turns(systems))
-            histories_UN = history_matrix(taken, cut(taken, cutoff, settings.history_days, 0))
         except DataError as error:  # nobody takes two items: no reason to refuse the other tasks
             notes.append(f"item similarity{of_action} was not asked: {error.what}")
             continue
         scorers: dict[str, similarity.PairScorer | Sequence[similarity.PairScorer]] = {**vectors}
-        scorers[COSINE] = similarity.CountedPairs(histories_UN)
+        with suppress(DataError):  # nothing to count before the cut-off
+            histories_UN = history_matrix(taken, cut(taken, cutoff, settings.history_days, 0))
+            scorers[COSINE] = similarity.CountedPairs(histories_UN)
         found = similarity.similarity(scorers, asked, reference=next(iter(vectors)))
         tables.append(found.with_columns(pl.col("task").str.replace("similarity", f"similarity{of_action}")))
     return pl.concat(tables), notes

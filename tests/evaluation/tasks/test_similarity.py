@@ -78,11 +78,13 @@ def rows(table, part="all"):
 
 
 def test_counting_is_the_cosine_of_the_users_who_had_both(monkeypatch):
-    monkeypatch.setattr("polyvec.evaluation.tasks.similarity.PAIRS_AT_ONCE", 2)
+    monkeypatch.setattr("polyvec.evaluation.tasks.similarity.USERS_AT_ONCE", 4)
     histories_UN = csr_array(np.array([[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0]], np.float32))
-    first, second = np.array([0, 0, 1, 0, 3]), np.array([1, 2, 2, 3, 3])
+    first, second = np.array([0, 0, 1, 0, 3, 0]), np.array([1, 2, 2, 3, 3, 1])
     scores = CountedPairs(histories_UN).score(first, second)
-    np.testing.assert_allclose(scores, [2 / 6**0.5, 1 / 3**0.5, 1 / 2**0.5, 0, 0], rtol=1e-6)
+    expected = [2 / 6**0.5, 1 / 3**0.5, 1 / 2**0.5, 0, 0, 2 / 6**0.5]
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+    assert len(CountedPairs(histories_UN).score(first[:0], second[:0])) == 0
 
 
 def test_planted_kinds_are_found_noise_and_popularity_score_one_half(dataset, asked):

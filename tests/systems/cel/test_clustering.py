@@ -136,6 +136,22 @@ def test_some_clusters_and_entities_at_a_time_are_reassigned_as_all_at_once(begi
         assert torch.equal(one.table.assign, other.table.assign)
 
 
+def test_twins_that_have_just_split_are_not_merged_by_rounding(begin, small, monkeypatch):
+    """Scores of one row may differ by where it stands in a product of matrices."""
+    monkeypatch.setattr("polyvec.systems.cel.clustering.CLUSTERS_AT_ONCE", 2)
+    run = made(begin, small, replace(CONFIG, reassign_every=0))
+    items = run.network.items
+    with torch.no_grad():
+        items.weight[: items.num_clusters] = items.weight[0]
+    real = run.clustering.scores
+
+    def rounded(side, clusters):
+        return real(side, clusters) * (1 - 1e-12 * float(clusters[0]))
+
+    monkeypatch.setattr(run.clustering, "scores", rounded)
+    assert run.clustering.reassign(torch.Generator()) == [0]
+
+
 def test_items_without_records_stay_where_most_interactions_are(begin, small):
     """Else they end in whatever cluster the splits leave behind."""
     kept = small.training.items % 5 != 0

@@ -15,8 +15,7 @@ from polyvec.data.dataset import MICROSECONDS_PER_DAY as DAY
 from polyvec.data.dataset import Dataset
 from polyvec.data.split import cut
 from polyvec.layers.tables import ClusteredTable
-from polyvec.systems.cel import deep as deep_module
-from polyvec.systems.cel import fit
+from polyvec.systems.cel import din, fit
 from polyvec.systems.cel.config import CELConfig, deep
 from polyvec.systems.cel.din import DeepClustering, DINNetwork, candidates, make_network
 from polyvec.systems.cel.fit import Split
@@ -111,7 +110,7 @@ def test_a_split_looks_at_no_more_records_than_told_and_at_each_that_has_a_membe
     has_member[owners[torch.isin(items, members)]] = True
     everything = made.clustering._with_members(item_side, members, torch.Generator())
     assert sorted(everything.tolist()) == has_member.nonzero()[:, 0].tolist()
-    monkeypatch.setattr(deep_module, "SAMPLE", 10)
+    monkeypatch.setattr(din, "SAMPLE", 10)
     generator = torch.Generator().manual_seed(0)
     drawn = [made.clustering._with_members(item_side, members, generator).tolist() for _ in range(300)]
     assert all(len(set(rows)) == 10 for rows in drawn)
@@ -310,7 +309,8 @@ OPTIONS = replace(deep()[1], epochs=10, batch_size=256)
 def learned(folder: Path, data: Dataset, config: CELConfig) -> float:
     """AUC on the last days, after training on those before."""
     folder.mkdir()
-    parted = Split.before(data, config, data.time_span[1] + 1, 0, 0).without_the_last(data, config, 0)
+    asks = replace(config, interaction="din")  # everybody is asked the same
+    parted = Split.before(data, asks, data.time_span[1] + 1, 0, 0).without_the_last(data, asks, 0)
     counts = data.num_users, data.num_items
     network, trainer = make_trainer(parted.training, *counts, config, OPTIONS, folder)
     trainer.run()

@@ -170,12 +170,21 @@ def test_clicks_are_learned_against_drawn_items(tmp_path):
     assert made.trained_items["events"].sum() == int(kept.sum())
 
 
+def pairs_of(records: Records) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pairs of users and items that are ones, and zeros."""
+    pairs = records.users * ITEMS + records.items
+    return pairs[records.labels > 0], pairs[records.labels == 0]
+
+
 def test_no_item_of_a_users_own_is_drawn_against_him():
     data = replace(rated(), columns={})
     config = replace(CONFIG, target="click", nonnegative=False, num_negatives=8)
-    records = Split.before(data, config, data.time_span[1] + 1, 0, seed=0).training
-    pairs = records.users * ITEMS + records.items
-    own, drawn = pairs[records.labels > 0], pairs[records.labels == 0]
+    whole = Split.before(data, config, data.time_span[1] + 1, 0, seed=0)
+    parted = whole.without_the_last(data, config, seed=0)
+    own, drawn = pairs_of(whole.training)
+    before, last = pairs_of(parted.training), pairs_of(parted.validation)
+    assert len(last[1]) > 50
+    assert not torch.isin(last[1], torch.cat([before[0], last[0]])).any()
     assert len(own) == USERS * 15
     assert 0.2 * 8 * len(own) < len(drawn) < 0.6 * 8 * len(own)  # a user has 15 of 24 items
     assert not torch.isin(drawn, own).any()

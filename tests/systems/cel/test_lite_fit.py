@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -221,6 +222,16 @@ def test_a_fault_while_writing_leaves_the_old_model_or_the_new(fail_at_operation
 
 
 # --- serving
+
+
+def test_a_model_of_before_that_names_a_setting_which_is_gone_is_opened(begun, tmp_path, monkeypatch):
+    old = shutil.copytree(begun, tmp_path / "old")
+    told = json.loads((old / "config.json").read_text())
+    told["cel-lite"]["refresh"] = 64
+    (old / "config.json").write_text(json.dumps(told))
+    manifest = read_manifest(begun, "model")
+    monkeypatch.setattr("polyvec.systems.cel.lite_model.read_model_manifest", lambda *_: manifest)
+    assert LiteModel.open(old).learner.config == LiteModel.open(begun).learner.config
 
 
 def test_users_and_items_are_served_by_their_clusters_and_new_ones_by_the_largest(begun, log, tmp_path):

@@ -17,7 +17,7 @@ from polyvec.errors import DataError
 from polyvec.systems.dupn import DUPN, DUPNConfig, Task, fit
 from polyvec.systems.dupn.features import Encoder, Fields
 from polyvec.systems.dupn.serving import ItemHead, UserTower
-from polyvec.systems.dupn.tasks import samples_at
+from polyvec.systems.dupn.tasks import samples_at, tasks_of
 from polyvec.systems.dupn.update import News
 
 CPU = torch.device("cpu")
@@ -127,6 +127,21 @@ def test_word2vec_makes_the_vectors_of_tags_too(shop, tag_config, options, tmp_p
 def test_a_catalogue_whose_tags_are_no_lists_of_texts_is_refused(model, shop, tags, said):
     with pytest.raises(DataError, match=said):
         model.encode_items(shop.item_table.with_columns(tags=tags))
+
+
+def test_a_column_without_any_value_is_no_field_and_one_that_items_lack_says_nothing(shop, model, tag_config):
+    empty = shop.item_table.with_columns(
+        tags=pl.Series([[]] * len(shop.item_table), dtype=pl.List(pl.String))
+    )
+    assert Fields.learn(replace(shop, item_table=empty), tag_config, shop.times >= 0).tags == {}
+    untold = pl.DataFrame({"item_id": ["new"], "tags": [None]})
+    assert model.item_states(untold)[0].tolist() == [EMPTY]
+
+
+def test_brands_that_are_lists_are_no_task_of_their_own(dataset):
+    listed = dataset.item_table.with_columns(brand=pl.concat_list("brand"))
+    assert "brand" in tasks_of(dataset)
+    assert "brand" not in tasks_of(replace(dataset, item_table=listed))
 
 
 def test_lists_where_texts_were_learned_are_refused(dataset, config):

@@ -54,6 +54,7 @@ LEAST_BASKET_SHARE = 0.1  # of events; with fewer in baskets, neighbouring event
 MOST_PAIRS = 200_000  # more are drawn from at random, for each seed
 EXCHANGES = 20  # rounds in which pairs that were taken together look for other partners
 PAIRS_AT_ONCE = 65_536
+USERS_AT_ONCE = 2**22  # of both items of pairs that are counted together
 MOST_IN_BASKET = 50  # a wholesaler's order of hundreds of items says little about any two of them
 PARTS = {
     "all": (0, 2**62),
@@ -135,13 +136,17 @@ class CountedPairs:
 
     def score(self, first_rows: Rows, second_rows: Rows) -> npt.NDArray[np.floating]:
         """Similarity of every pair, ``[P]``."""
-        scores = np.zeros(len(first_rows), dtype=np.float32)
-        for start in range(0, len(scores), PAIRS_AT_ONCE):
-            first, second = (rows[start : start + PAIRS_AT_ONCE] for rows in (first_rows, second_rows))
-            both = self._users_NU[first].multiply(self._users_NU[second]).sum(axis=1)
-            lengths = self._lengths_N[first] * self._lengths_N[second]
-            scores[start : start + PAIRS_AT_ONCE] = both / np.maximum(lengths, 1)
-        return scores
+        pairs_2P, places_P = np.unique(np.stack([first_rows, second_rows]), axis=1, return_inverse=True)
+        first, second = pairs_2P
+        users_P = np.cumsum(self._lengths_N[first] ** 2 + self._lengths_N[second] ** 2)
+        ends = np.searchsorted(users_P, np.arange(USERS_AT_ONCE, users_P[-1:].sum(), USERS_AT_ONCE))
+        both = [
+            self._users_NU[first[part]].multiply(self._users_NU[second[part]]).sum(axis=1)
+            for part in np.split(np.arange(len(first)), ends)
+        ]
+        lengths = self._lengths_N[first] * self._lengths_N[second]
+        scores = (np.concatenate(both) / np.maximum(lengths, 1)).astype(np.float32)
+        return scores[places_P.reshape(-1)]
 
 
 class Pairs(NamedTuple):

@@ -208,6 +208,9 @@ class Clustering:
                 is_better_M = least_M < best_losses_M[some]
                 best_losses_M[some[is_better_M]] = least_M[is_better_M]
                 best_M[some[is_better_M]] = clusters_Q[places_M[is_better_M]]
+        groups_K = _twins(side.table)
+        is_twin_M = groups_K[best_M] == groups_K[own_M]  # whatever rounding says
+        best_losses_M[is_twin_M] = own_losses_M[is_twin_M]
         return side.table.reassign(
             entities_M,
             torch.stack([own_M, best_M], dim=1),
@@ -244,3 +247,8 @@ class Clustering:
         else:
             losses_MQ = counts @ np.logaddexp(0, scores_OQ) - labels @ scores_OQ
         return torch.from_numpy(losses_MQ)
+
+
+def _twins(table: ClusteredTable) -> Tensor:
+    """Number of the row that every cluster in use has, alike for clusters of equal rows; int64 ``[K]``."""
+    return table.weight[: table.num_clusters].detach().unique(dim=0, return_inverse=True)[1]

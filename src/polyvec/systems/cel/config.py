@@ -45,14 +45,16 @@ class CELConfig:
         Of the rows, at the run's ``learning_rate``: ``sgd``, plain gradient steps; ``adagrad`` or ``adam``.
     full_batch, steps_per_epoch
         Whether every step looks at all interactions, as in the authors' code, with ``steps_per_epoch`` such
-        steps between two validations; else steps look at ``batch_size`` of them.
+        steps between two validations; else steps look at ``batch_size`` of them, and ``decay`` and
+        ``shrinkage`` are of the rows that a batch looks at.
     nonnegative
         Rows are kept at 0 or above; with ``dot`` this is NMF.
     target
         ``rating``: squared error of the column ``rating``. ``click``: log loss of events (1) against drawn
         items (0).
     num_negatives
-        Items drawn evenly for each event of ``click``; those of the user's own events are left out.
+        Items drawn evenly for each event of ``click``; what the user's own events have is left out, but by
+        ``din``, which asks what comes now.
     target_days
         Data with timestamps: days at the end that are validated on.
     decay

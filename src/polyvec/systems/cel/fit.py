@@ -208,7 +208,13 @@ class Split:
             held_out = leave_last_out(dataset, self.held_back, targets=1)
             earlier = Split.before(dataset, config, self.until, self.held_back + 1, seed)
         last = records_of(
-            dataset, config, held_out.user_rows, held_out.target_start, held_out.target_end, seed + 1
+            dataset,
+            config,
+            held_out.user_rows,
+            held_out.target_start,
+            held_out.target_end,
+            seed + 1,
+            earlier=earlier.training,
         )
         last = _of_known(last, earlier.training, dataset)
         return replace(earlier, validation=last if len(last) else None)
@@ -234,6 +240,7 @@ def records_of(
     start: np.ndarray[Any, Any],
     stop: np.ndarray[Any, Any],
     seed: int,
+    earlier: Records | None = None,
 ) -> Records:
     """Interactions of ranges of events, with what came before each where the model looks at it.
 
@@ -247,6 +254,9 @@ def records_of(
         Events ``start[w] : stop[w]``, int64 ``[W]``.
     seed
         Of the drawn items of ``click``.
+    earlier
+        Interactions before: what a user had in them is not drawn for him either, but by ``din``, which asks
+        what comes now.
 
     Raises
     ------
@@ -256,7 +266,15 @@ def records_of(
     owners, events = expand_ranges(start, stop)
     users, items = user_rows[owners], dataset.item_rows[events].astype(np.int64)
     if config.target == "click":
-        records, of_event = _with_drawn_items(users, items, dataset.num_items, config.num_negatives, seed)
+        own = np.empty(0, np.int64)
+        if config.interaction != "din":  # which asks when, and what one had before may not be what comes now
+            own = users * dataset.num_items + items
+            if earlier is not None:
+                had = earlier.take((earlier.labels > 0).nonzero()[:, 0])
+                own = np.concatenate([own, (had.users * dataset.num_items + had.items).numpy()])
+        records, of_event = _with_drawn_items(
+            users, items, own, dataset.num_items, config.num_negatives, seed
+        )
         events = events[of_event]
     else:
         labels = _ratings(dataset)[events]
@@ -282,18 +300,19 @@ def _ratings(dataset: Dataset) -> np.ndarray[Any, Any]:
 def _with_drawn_items(
     users: np.ndarray[Any, Any],
     items: np.ndarray[Any, Any],
+    own: np.ndarray[Any, Any],
     num_items: int,
     num_negatives: int,
     seed: int,
 ) -> tuple[Records, np.ndarray[Any, Any]]:
     """Events as ones, and for each some items drawn evenly as zeros; and the event of each, int64 ``[P]``.
 
-    An item of the user's own events is no zero: where one is drawn, it is left out.
+    ``own`` are pairs that are no zeros, users · N + items: where one is drawn, it is left out.
     """
     drawn = np.random.default_rng(seed).integers(0, num_items, num_negatives * len(items))
     events = np.tile(np.arange(len(items)), num_negatives + 1)
     all_users, all_items = users[events], np.concatenate([items, drawn])
-    is_own = np.isin(all_users * num_items + all_items, users * num_items + items)
+    is_own = np.isin(all_users * num_items + all_items, own)
     is_own[: len(items)] = False
     labels = np.repeat([1.0, 0.0], [len(items), len(drawn)])
     return _as_records(all_users[~is_own], all_items[~is_own], labels[~is_own]), events[~is_own]

@@ -483,8 +483,8 @@ class CELLite:
     def _split(self, place: int, side: Side, other: Side) -> None:
         """Split the clusters that have had interactions enough, and look up who is nearest to them now.
 
-        A search compares all rows: once in ``volume`` interactions, not with the batches, so that one
-        interaction's share of it does not grow with their number.
+        A search compares a row with all K: once in ``volume`` interactions of its cluster, so that one
+        interaction's share of it is K over ``volume`` rows.
         """
         for cluster in np.flatnonzero(side.volume[: side.clusters] >= self.config.volume):
             near = [int(cluster)]

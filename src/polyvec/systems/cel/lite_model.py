@@ -152,7 +152,9 @@ class LiteModel:
         manifest = read_model_manifest(path, SYSTEM)
         arrays = load_file(_state(path))
         numbers = json.loads((path / "state.json").read_text("utf-8"))
-        config = LiteConfig(**json.loads((path / "config.json").read_text("utf-8"))[SYSTEM])
+        told = json.loads((path / "config.json").read_text("utf-8"))[SYSTEM]
+        told.pop("refresh", None)  # of models made before November 2026
+        config = LiteConfig(**told)
         lines = (path / CALLS).read_text("utf-8").splitlines()
         return cls(
             CELLite.restored(config, arrays, numbers),

@@ -214,6 +214,9 @@ class CEL:
 
     @cached_property
     def _served(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        events = (torch.tensor(one["events"]) for one in (self.trained_users, self.trained_items))
+        events = (
+            torch.from_numpy(one["events"].to_numpy().copy())
+            for one in (self.trained_users, self.trained_items)
+        )
         users, items = self.network.served(*events)
         return users.numpy(), (items - items[-1] if self._is_deep else items).numpy()

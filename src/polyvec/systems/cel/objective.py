@@ -36,6 +36,9 @@ def losses_of(network: CELNetwork, records: Records) -> Tensor:
 class Objective:
     """Loss of a batch: J of the authors' code.
 
+    Penalties of a part of the records are of the rows that it looks at: those of few records are pulled, and
+    decay, less often then.
+
     Attributes
     ----------
     network, config

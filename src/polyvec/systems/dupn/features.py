@@ -55,7 +55,7 @@ def gap_of(gaps: Ints) -> Ints:
 
 
 def part_of_week(times: Ints) -> Ints:
-    """Part of the day, 0 … 5 on weekdays and 6 … 11 on weekends, of microseconds since 1970 UTC."""
+    """Part of the day, 0 … 5 on weekdays and 6 … 11 on weekends, of microseconds since 1970."""
     day, within = np.divmod(times, MICROSECONDS_PER_DAY)
     is_weekend = (day + EPOCH_WEEKDAY) % 7 >= 5
     return within // (24 // PARTS_OF_DAY * HOUR) + PARTS_OF_DAY * is_weekend
@@ -104,8 +104,9 @@ class Fields:
         tags = {}
         for name in config.item_fields:
             if name in table.columns and table[name].dtype.is_nested():
-                values = lists_of(table, name).explode(empty_as_null=False, keep_nulls=False)
-                tags[name] = Vocabulary(values.drop_nulls().unique().sort(), name)
+                values = lists_of(table, name).explode(empty_as_null=False, keep_nulls=False).drop_nulls()
+                if len(values):
+                    tags[name] = Vocabulary(values.unique().sort(), name)
             elif name in table.columns:
                 items[name] = Vocabulary(texts_of(table, name).drop_nulls().unique().sort(), name)
         for name in config.profile_fields:

@@ -172,7 +172,10 @@ class ItemTables(nn.Module):
             self.tables[f"of {name}"] = table
         self.words = WordTable(shape.words, config.word_width) if shape.words else None
         self.tags = nn.ModuleDict(
-            {f"of {name}": WordTable(rows, config.field_width) for name, rows in shape.tags.items()}
+            {
+                f"of {name}": WordTable(rows, known.get(name, config.field_width))
+                for name, rows in shape.tags.items()
+            }
         )
         self.width = sum(table.width for table in self.all_tables)
         self.width += sum(table.width for table in self.list_tables)

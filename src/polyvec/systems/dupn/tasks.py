@@ -14,7 +14,7 @@ import polars as pl
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY, PURCHASE, days, require_timestamps
 from polyvec.data.exposures import EXPOSURE
-from polyvec.data.fields import texts_of
+from polyvec.data.fields import holds_texts, texts_of
 from polyvec.data.market import Market, Statistics, entities
 from polyvec.data.offers import draw_offers, is_within, labels_of
 from polyvec.data.split import first_in_ranges
@@ -165,7 +165,10 @@ def tasks_of(dataset: Dataset) -> dict[str, Task]:
         found["action"] = Task("class", action="", column=ACTION)
     if has_times:
         for column in ("brand", "shop"):
-            if texts_of(dataset.item_table, column).n_unique() > 1:
+            if (
+                holds_texts(dataset.item_table, column)
+                and texts_of(dataset.item_table, column).n_unique() > 1
+            ):
                 found[column] = Task("entity", action=action, column=column, new_only=True)
     return found
 

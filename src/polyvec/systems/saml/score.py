@@ -90,7 +90,9 @@ def score_log(model: SAML, dataset: Dataset, since: int | None = None, until: in
     }
     times = pl.Series(offers.times)
     if dataset.time_kind == "timestamp":
-        times = times.cast(pl.Datetime("us", "UTC"))
+        times = times.cast(
+            pl.Datetime("us", None if dataset.time_zone else "UTC")
+        )  # the shop's clock has none
     table = pl.DataFrame({
         "user_id": dataset.users.take(offers.users),
         "item_id": dataset.items.take(offers.items),
