@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from polyvec.systems.cel.lite import CELLite, LiteConfig
+from polyvec.systems.cel.config import LiteConfig
+from polyvec.systems.cel.lite import CELLite
 
 KINDS = 50
 WIDTH = 64

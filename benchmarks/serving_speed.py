@@ -27,8 +27,8 @@ from polyvec.data.dataset import Dataset
 from polyvec.data.split import cut
 from polyvec.systems import dupn
 from polyvec.systems.dupn.features import Encoder
+from polyvec.systems.dupn.samples import samples_at
 from polyvec.systems.dupn.serving import ItemHead, UserTower
-from polyvec.systems.dupn.tasks import samples_at
 
 ITEMS, EVENTS, HOUR = 20_000, 100, 3_600_000_000
 MOMENT = 2 * EVENTS * HOUR

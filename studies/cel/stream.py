@@ -15,7 +15,8 @@ import polars as pl
 
 from polyvec.ids import Vocabulary
 from polyvec.retrieval.found import rank_within
-from polyvec.systems.cel.lite import CELLite, LiteConfig, Side
+from polyvec.systems.cel.config import LiteConfig
+from polyvec.systems.cel.lite import CELLite, Side
 from polyvec.systems.cel.means import Means
 
 BATCH = 16

@@ -39,10 +39,12 @@ from polyvec.evaluation.runs import over_runs, side_by_side
 from polyvec.evaluation.tuned_runs import Job, TunedRuns
 from polyvec.systems import dupn
 from polyvec.systems.dupn import DUPN, DUPNConfig
-from polyvec.systems.dupn.features import Encoder, Fields, TaskPlan, gap_of
+from polyvec.systems.dupn.features import Encoder, Fields, gap_of
 from polyvec.systems.dupn.fit import VALIDATION_SEED, Lessons, begun, train
 from polyvec.systems.dupn.objective import MOST_VALIDATED, Validator, attention
-from polyvec.systems.dupn.tasks import Samples, samples_of
+from polyvec.systems.dupn.samples import Samples
+from polyvec.systems.dupn.task_plan import TaskPlan
+from polyvec.systems.dupn.tasks import samples_of
 from polyvec.systems.dupn.transfer import begin, drawn
 from polyvec.training.checkpoint import Progress
 from polyvec.training.journal import JOURNAL

@@ -18,7 +18,7 @@ import polars as pl
 from filelock import FileLock
 
 from polyvec.artifact import write_whole
-from polyvec.evaluation.benchmark import paired
+from polyvec.evaluation.paired import paired
 from polyvec.evaluation.runs import add_run, over_runs, read_runs
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def add(out: Path, name: str, model: str, seed: int, table: pl.DataFrame, figure
     name, model, seed
         Which run.
     table
-        Rows of :func:`polyvec.evaluation.benchmark.per_user`.
+        Rows of :func:`polyvec.evaluation.paired.per_user`.
     figures
         What else is told of it.
     """
@@ -259,7 +259,7 @@ def _difference(users: pl.DataFrame, one: str, other: str, shared: list[int]) ->
 
 
 def _averaged(users: pl.DataFrame, model: str, seeds: list[int]) -> pl.DataFrame:
-    """Each user's value, mean over seeds, as a table of :func:`polyvec.evaluation.benchmark.per_user`."""
+    """Each user's value, mean over seeds, as a table of :func:`polyvec.evaluation.paired.per_user`."""
     about = [pl.lit(value).alias(key) for key, value in {**ASKED, "ranker": MODEL}.items()]
     values = pl.mean_horizontal(pl.col([f"{model}/{seed}" for seed in seeds]).cast(pl.Float64))
     return users.select(*about, "user_id", values.alias("value")).drop_nulls("value")

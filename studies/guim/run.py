@@ -41,7 +41,7 @@ from recipes import Recipe, recipes
 from sets import SETS, DataSet
 
 import polyvec
-from polyvec.evaluation.benchmark import per_user
+from polyvec.evaluation.paired import per_user
 from polyvec.evaluation.probes import NETWORK, Features, FeedForward
 from polyvec.evaluation.rankers import EmbeddingsRanker
 from polyvec.evaluation.runs import run_study, side_by_side
@@ -220,7 +220,7 @@ def _fit(
 
 
 def _ask(embeddings: polyvec.Embeddings, dataset: polyvec.Dataset, chosen: DataSet) -> pl.DataFrame:
-    """Each user's measures: rows of :func:`polyvec.evaluation.benchmark.per_user`."""
+    """Each user's measures: rows of :func:`polyvec.evaluation.paired.per_user`."""
     ranker = {MODEL: EmbeddingsRanker(embeddings, dataset)}
     tables = []
     for question in chosen.questions(dataset):

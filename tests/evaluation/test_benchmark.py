@@ -15,9 +15,11 @@ from polyvec.data.dataset import Dataset
 from polyvec.embeddings import Embeddings
 from polyvec.errors import ArtifactError, DataError, UsageError
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
-from polyvec.evaluation.benchmark import UNTUNED, Benchmark, benchmark, kind_of, paired, tune
+from polyvec.evaluation.benchmark import UNTUNED, Benchmark, benchmark, tune
 from polyvec.evaluation.benchmark_report import compare_runs, write_benchmark
+from polyvec.evaluation.costs import kind_of
 from polyvec.evaluation.evaluate import Settings, Truths
+from polyvec.evaluation.paired import paired
 from polyvec.evaluation.trials import SCHEMA as TRIALS
 
 CUTOFF = 100 * DAY

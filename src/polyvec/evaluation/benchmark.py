@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -20,10 +20,11 @@ from polyvec.evaluation.aggregates import AGGREGATES
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
 from polyvec.evaluation.baselines.item_to_item import history_matrix
 from polyvec.evaluation.baselines.standard import COSINE, Tuning, standard_features, standard_rankers, tuned
-from polyvec.evaluation.curves import stem
+from polyvec.evaluation.costs import costs_of, kind_of
 from polyvec.evaluation.evaluate import ORACLE, Settings, Truths
 from polyvec.evaluation.foresight import foresight_note
-from polyvec.evaluation.metrics import interval, recall, resampled_means
+from polyvec.evaluation.metrics import recall
+from polyvec.evaluation.paired import all_pairs, per_user
 from polyvec.evaluation.probes import of_vectors
 from polyvec.evaluation.rankers import EmbeddingsRanker, HabitsRanker
 from polyvec.evaluation.tasks import behaviour, similarity, transfer
@@ -44,42 +45,12 @@ if TYPE_CHECKING:
     from polyvec.evaluation.rankers import Ranker
 
 CLICK = "click"
-KEPT = ("recall@100", "ndcg@10")
-PARTS = ("all", "repeats", "new")
 MOST_RANKED = 100  # of the measure that settings are chosen by
 UNTUNED = (
     "item-to-item cosine, EASE and ALS have the settings that were best on Online Retail II; on other data "
     "they may do better with their own (--tune)"
 )
 WITH_HABITS = "{}, with habits"
-UNNAMED = "foreign"  # the system's name where import was told none
-PAIR_SCHEMA: dict[str, pl.DataType] = {
-    "task": pl.String(),
-    "part": pl.String(),
-    "metric": pl.String(),
-    "ranker": pl.String(),
-    "against": pl.String(),
-    "difference": pl.Float64(),
-    "low": pl.Float64(),
-    "high": pl.Float64(),
-    "users": pl.Int64(),
-}
-COSTS: dict[str, pl.DataType] = {
-    "system": pl.String(),
-    "kind": pl.String(),
-    "seeds": pl.Int64(),
-    "C": pl.Int64(),
-    "D": pl.Int64(),
-    "bytes_per_user": pl.Int64(),
-    "bytes_per_item": pl.Int64(),
-    "score": pl.String(),
-    "parameters": pl.Int64(),
-    "model_bytes": pl.Int64(),
-    "item_table_bytes": pl.Int64(),
-    "training_seconds": pl.Float64(),
-    "encode_seconds": pl.Float64(),
-    "users_per_second": pl.Float64(),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,18 +62,19 @@ class Benchmark:
     matching
         :func:`polyvec.evaluation.tasks.comparison.tabulate`: CMP-L, CMP-S and CMP-N, or the next item.
     per_user
-        :func:`per_user` of every matching task: what two runs are paired by.
+        :func:`polyvec.evaluation.paired.per_user` of every matching task: what two runs are paired by.
     pairs
-        :func:`paired` of every system with every other ranker.
+        :func:`polyvec.evaluation.paired.paired` of every system with every other ranker.
     trials
         Profile, behaviour and transfer tasks: :func:`polyvec.evaluation.trials.attempt`.
     similarity
         Item similarity: :func:`polyvec.evaluation.tasks.similarity.similarity`, of purchases and, where the
         log tells them, of clicks; empty without timestamps.
     costs
-        Columns :data:`COSTS`: of every system its size, in numbers and bytes, and mean over its runs of the
-        seconds that training and encoding took and of the users encoded in a second; null where it does not
-        tell. ``kind`` is what made it: see :func:`kind_of`.
+        Columns :data:`polyvec.evaluation.costs.COSTS`: of every system its size, in numbers and bytes, and
+        mean over its runs of the seconds that training and encoding took and of the users encoded in a
+        second; null where it does not tell. ``kind`` is what made it: see
+        :func:`polyvec.evaluation.costs.kind_of`.
     notes
         What a reader must know.
     """
@@ -175,10 +147,10 @@ def benchmark(
     return Benchmark(
         matching=tabulate(answers, PERSONAL_FREQUENCY, settings.seed),
         per_user=values,
-        pairs=_all_pairs(values, list(own), settings.seed),
+        pairs=all_pairs(values, list(own), settings.seed),
         trials=asked,
         similarity=similar,
-        costs=_costs(systems),
+        costs=costs_of(systems),
         notes=[
             *notes,
             *_few_seeds(systems),
@@ -214,48 +186,6 @@ def tune(dataset: Dataset, cutoff: int | None, settings: Settings) -> Tuning:
         return float(np.nanmean(recall(ranker.rank(rows, MOST_RANKED), question.targets, MOST_RANKED)))
 
     return tuned(purchases, windows, value, seed=settings.seed)
-
-
-def paired(left: pl.DataFrame, right: pl.DataFrame, ranker: str, against: str, seed: int = 0) -> pl.DataFrame:
-    """Differences of two rankers, of one run or of two, paired by user.
-
-    Parameters
-    ----------
-    left, right
-        ``per_user`` tables in which ``ranker`` and ``against`` are found.
-    ranker, against
-        Names.
-    seed
-        Of the bootstrap.
-
-    Returns
-    -------
-    polars.DataFrame
-        One row per ``task``, ``part`` and ``metric`` that both have: mean ``difference`` over the users that
-        both count, and its 95 % bootstrap interval ``low`` to ``high`` over users.
-
-    Raises
-    ------
-    DataError
-        If the two have no user in common.
-    """
-    keys = ["task", "part", "metric", "user_id"]
-    ours = left.filter(pl.col("ranker") == ranker)
-    theirs = right.filter(pl.col("ranker") == against)
-    both = ours.join(theirs, on=keys, suffix="_against", maintain_order="left")
-    if not len(both):
-        raise DataError(
-            f"{ranker} and {against} have no user of the same task in common",
-            expected="runs on the same data at the same cut-off",
-        )
-    rows = []
-    for key, group in both.group_by("task", "part", "metric", maintain_order=True):
-        values_B1 = (group["value"] - group["value_against"]).cast(pl.Float64).to_numpy()[:, None]
-        low, high = interval(resampled_means(values_B1, seed))
-        names = dict(zip(("task", "part", "metric"), key, strict=True))
-        about = {"ranker": ranker, "against": against, "users": len(group)}
-        rows.append(names | about | {"difference": float(values_B1.mean()), "low": low[0], "high": high[0]})
-    return pl.DataFrame(rows, schema=PAIR_SCHEMA)
 
 
 def _check_moment(dataset: Dataset, cutoff: int | None) -> None:
@@ -368,53 +298,6 @@ def _ask(
     return [answer(rankers, question) for question in questions]
 
 
-def per_user(answers: Answers, dataset: Dataset) -> pl.DataFrame:
-    """Values of the measures that runs are compared by, one row for each user.
-
-    Parameters
-    ----------
-    answers
-        What the rankers answered to one question.
-    dataset
-        Of the question; its rows tell the users.
-
-    Returns
-    -------
-    polars.DataFrame
-        ``task, part, metric, ranker, user_id, value``: recall@100 and NDCG@10 of all targets, repeats and
-        new items, float32; a mean over runs where a ranker has several. Users whom a measure does not count
-        have no row.
-    """
-    users = dataset.users.take(answers.question.windows.user_rows)
-    frames = []
-    for column, key in enumerate(answers.keys):
-        if key.metric in KEPT and key.part in PARTS:
-            values_B = answers.values_BM[:, column].astype(np.float32)
-            counted = np.isfinite(values_B)
-            frames.append(
-                pl.DataFrame({"user_id": users, "value": values_B})
-                .filter(pl.Series(counted))
-                .select(
-                    pl.lit(answers.question.name).alias("task"),
-                    pl.lit(key.part).alias("part"),
-                    pl.lit(key.metric).alias("metric"),
-                    pl.lit(key.ranker).alias("ranker"),
-                    pl.all(),
-                )
-            )
-    return pl.concat(frames)
-
-
-def _all_pairs(per_user: pl.DataFrame, own: list[str], seed: int) -> pl.DataFrame:
-    """Differences of every system from every other ranker in its first measure."""
-    measured = per_user.filter(pl.col("metric") == KEPT[0], pl.col("part") == "all")
-    others = measured["ranker"].unique(maintain_order=True).to_list()
-    tables = [
-        paired(measured, measured, name, other, seed) for name in own for other in others if other != name
-    ]
-    return pl.concat([pl.DataFrame(schema=PAIR_SCHEMA), *tables])
-
-
 def _trials(
     features: Mapping[str, Features | Sequence[Features]],
     dataset: Dataset,
@@ -498,50 +381,3 @@ def _few_seeds(systems: Mapping[str, Sequence[Embeddings]]) -> list[str]:
     """Note the systems whose spread over seeds is not, or hardly, known."""
     few = [f"{name} ({len(runs)})" for name, runs in systems.items() if len(runs) < len(SEEDS)]
     return [f"fewer than {len(SEEDS)} seeds: {', '.join(few)}"] if few else []
-
-
-def _costs(systems: Mapping[str, Sequence[Embeddings]]) -> pl.DataFrame:
-    """Size of every system's vectors, and what making them cost."""
-    return pl.DataFrame([_cost(name, runs) for name, runs in systems.items()], schema=COSTS)
-
-
-def _cost(name: str, runs: Sequence[Embeddings]) -> dict[str, Any]:
-    one = runs[0]
-    return {
-        "system": name,
-        "kind": kind_of(name, one),
-        "seeds": len(runs),
-        "C": one.num_vectors,
-        "D": one.width,
-        "bytes_per_user": one.num_vectors * one.width * one.users.vectors.dtype.itemsize,
-        "bytes_per_item": one.width * one.items.vectors.dtype.itemsize,
-        "score": one.score,
-        "parameters": one.provenance.get("parameters"),
-        "model_bytes": one.provenance.get("bytes"),
-        "item_table_bytes": one.provenance.get("item_table_bytes"),
-        "training_seconds": _mean([run.provenance.get("training_seconds") for run in runs]),
-        "encode_seconds": _mean([run.provenance.get("encode_seconds") for run in runs]),
-        "users_per_second": _mean([_users_per_second(run) for run in runs]),
-    }
-
-
-def kind_of(name: str, embeddings: Embeddings) -> str:
-    """What made the vectors: the system or its variant, as the provenance tells.
-
-    Vectors made elsewhere of which no system is told go by the name that they are benchmarked under, without
-    a number at its end.
-    """
-    made = embeddings.provenance
-    told = made.get("variant") or made.get("system")
-    return str(told) if told not in (None, UNNAMED) else stem(name)
-
-
-def _users_per_second(embeddings: Embeddings) -> float | None:
-    seconds = embeddings.provenance.get("encode_users_seconds")
-    return len(embeddings.users) / seconds if seconds else None
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """Mean of those that are known; None if none is."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None

@@ -17,11 +17,11 @@ import polars as pl
 
 from polyvec.artifact import read_manifest, writing
 from polyvec.errors import DataError
-from polyvec.evaluation.benchmark import paired
 from polyvec.evaluation.benchmark_sections import cold_and_warm, learning_curves
 from polyvec.evaluation.curves import curves, sizes
 from polyvec.evaluation.evaluate import ORACLE
 from polyvec.evaluation.pages import page_environment
+from polyvec.evaluation.paired import paired
 from polyvec.evaluation.plots import ACCENT, POSSIBLE, bars
 from polyvec.evaluation.plots import curves as drawn_curves
 from polyvec.evaluation.runs import spread
@@ -114,7 +114,7 @@ def compare_runs(left: Path, right: Path, seed: int = 0) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        Rows of :func:`polyvec.evaluation.benchmark.paired`.
+        Rows of :func:`polyvec.evaluation.paired.paired`.
 
     Raises
     ------

@@ -15,8 +15,10 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from polyvec.layers.tables.clustered import gradient_cut
-from polyvec.systems.cel.lite import CELLite, LiteConfig, Ring, Side, part_by_gradients
+from polyvec.systems.cel.config import LiteConfig
+from polyvec.systems.cel.lite import CELLite, Side, part_by_gradients
 from polyvec.systems.cel.means import DAMPING
+from polyvec.systems.cel.ring import Ring
 
 CONFIG = LiteConfig(width=4, user_clusters=6, item_clusters=6, volume=300, ring=100_000)
 
@@ -383,7 +385,8 @@ def test_a_stream_of_a_million_users_takes_less_memory_than_a_row_for_each():
     script = """
 from pathlib import Path
 import numpy as np
-from polyvec.systems.cel.lite import CELLite, LiteConfig
+from polyvec.systems.cel.lite import CELLite
+from polyvec.systems.cel.config import LiteConfig
 
 def peak():  # of this process alone: getrusage knows that of the one it was forked from, too
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024

@@ -13,7 +13,8 @@ from polyvec.data.dataset import MICROSECONDS_PER_DAY, to_microseconds
 from polyvec.data.offers import EVER, is_within
 from polyvec.errors import DataError
 from polyvec.systems.dupn import Task
-from polyvec.systems.dupn.features import Encoder, Fields, TaskPlan, gap_of, part_of_week
+from polyvec.systems.dupn.features import Encoder, Fields, gap_of, part_of_week
+from polyvec.systems.dupn.task_plan import TaskPlan
 from polyvec.systems.dupn.tasks import learn
 
 DAY = MICROSECONDS_PER_DAY

@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from polyvec.evaluation.scenarios import area_under_curve
 from polyvec.systems.dupn import DUPNConfig, Task
-from polyvec.systems.dupn.network import Batch, DUPNNetwork, Items, Shape
+from polyvec.systems.dupn.batch import Batch, Items, Shape
+from polyvec.systems.dupn.network import DUPNNetwork
 from polyvec.systems.dupn.objective import Objective
-from polyvec.systems.dupn.tasks import Known
+from polyvec.systems.dupn.samples import Known
 from polyvec.training.optimizers import make_optimizers
 from polyvec.training.options import TrainingOptions
 

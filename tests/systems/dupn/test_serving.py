@@ -16,8 +16,8 @@ from polyvec.errors import ArtifactError, UsageError
 from polyvec.systems import dupn
 from polyvec.systems.dupn import DUPN, Task
 from polyvec.systems.dupn.features import Encoder
+from polyvec.systems.dupn.samples import samples_at
 from polyvec.systems.dupn.serving import ItemHead, UserState, UserTower
-from polyvec.systems.dupn.tasks import samples_at
 
 DAY = MICROSECONDS_PER_DAY
 MOMENT = 20 * DAY

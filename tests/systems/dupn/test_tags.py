@@ -16,8 +16,9 @@ from polyvec.embeddings import COLD, EMPTY
 from polyvec.errors import DataError
 from polyvec.systems.dupn import DUPN, DUPNConfig, Task, fit
 from polyvec.systems.dupn.features import Encoder, Fields
+from polyvec.systems.dupn.samples import samples_at
 from polyvec.systems.dupn.serving import ItemHead, UserTower
-from polyvec.systems.dupn.tasks import samples_at, tasks_of
+from polyvec.systems.dupn.tasks import tasks_of
 from polyvec.systems.dupn.update import News
 
 CPU = torch.device("cpu")

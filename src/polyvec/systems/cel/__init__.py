@@ -1,8 +1,7 @@
 """CEL: Clustered Embedding Learning (WWW 2023)."""
 
-from polyvec.systems.cel.config import PRESETS, CELConfig, deep, paper
+from polyvec.systems.cel.config import PRESETS, CELConfig, LiteConfig, deep, paper
 from polyvec.systems.cel.fit import fit, plan, settled
-from polyvec.systems.cel.lite import LiteConfig
 from polyvec.systems.cel.lite_fit import fit as fit_stream
 from polyvec.systems.cel.lite_fit import update
 from polyvec.systems.cel.lite_model import LiteModel

@@ -137,6 +137,55 @@ class CELConfig:
         return self
 
 
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class LiteConfig:
+    """CEL-Lite.
+
+    Attributes
+    ----------
+    width
+        D.
+    user_clusters, item_clusters
+        Most clusters of each side.
+    rate
+        Step size of Adagrad.
+    growth
+        γ: an entity of n interactions is checked again at γ·n, so that checks cost a constant share.
+    buffer
+        Latest interactions that an entity is judged by.
+    ring
+        Latest interactions that are kept for all entities together.
+    volume
+        d: interactions of a cluster between two splits, or two searches for the clusters nearest to it.
+    near, random
+        Candidates of a check, besides the entity's own cluster: those nearest to it, and some drawn.
+    residual
+        Clusters learn what the means leave over, of either sign: rows start near 0. Without it a prediction
+        is the product of rows alone, which are kept at 0 or above: labels have a mean above 0 then.
+    seed
+        Of everything drawn.
+    column
+        Number that is foretold: ``rating``, or any other column of numbers that the data has.
+    batch
+        Interactions that are learned together.
+    """
+
+    width: Count = 16
+    user_clusters: Count = 50
+    item_clusters: Count = 50
+    rate: Annotated[float, Field(gt=0)] = 0.02
+    growth: Annotated[float, Field(gt=1)] = 1.5
+    buffer: Count = 50
+    ring: Count = 1_000_000
+    volume: Count = 1000
+    near: Annotated[int, Field(ge=0)] = 8
+    random: Annotated[int, Field(ge=0)] = 8
+    residual: bool = True
+    seed: Annotated[int, Field(ge=0)] = 0
+    column: str = "rating"
+    batch: Count = 16
+
+
 def paper() -> tuple[CELConfig, TrainingOptions]:
     """The constants of the authors' code, without its last stage: items clustered, users in full, NMF."""
     options = TrainingOptions(

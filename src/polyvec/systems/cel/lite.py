@@ -16,20 +16,21 @@ checked or parted, **R** of their buffered interactions, **Q** candidates.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass as checked_dataclass
 from scipy.sparse import csr_matrix
 
 from polyvec.layers.tables.clustered import FLAT
 from polyvec.systems.cel.means import Means
+from polyvec.systems.cel.ring import NOTHING, Ring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
+
+    from polyvec.systems.cel.config import LiteConfig
 
     Floats = npt.NDArray[np.float32]
     Doubles = npt.NDArray[np.float64]
@@ -37,64 +38,12 @@ if TYPE_CHECKING:
     Flags = npt.NDArray[np.bool_]
     Arrays = dict[str, npt.NDArray[Any]]
 
-Count = Annotated[int, Field(gt=0)]
-NOTHING = -1
 FIRST_CHECK = 2
 SPREAD = 0.05
 """Standard deviation of the numbers of the first rows, where they learn what means leave over."""
 AT_ONCE = 4096  # entities that are parted, or interactions that are scored, together
 PER_CLUSTER = ("rows", "squares", "volume", "nearest")
-PER_INTERACTION = ("entities", "labels", "previous")
 PER_ENTITY = ("assign", "events", "next_check", "latest")
-
-
-@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class LiteConfig:
-    """CEL-Lite.
-
-    Attributes
-    ----------
-    width
-        D.
-    user_clusters, item_clusters
-        Most clusters of each side.
-    rate
-        Step size of Adagrad.
-    growth
-        γ: an entity of n interactions is checked again at γ·n, so that checks cost a constant share.
-    buffer
-        Latest interactions that an entity is judged by.
-    ring
-        Latest interactions that are kept for all entities together.
-    volume
-        d: interactions of a cluster between two splits, or two searches for the clusters nearest to it.
-    near, random
-        Candidates of a check, besides the entity's own cluster: those nearest to it, and some drawn.
-    residual
-        Clusters learn what the means leave over, of either sign: rows start near 0. Without it a prediction
-        is the product of rows alone, which are kept at 0 or above: labels have a mean above 0 then.
-    seed
-        Of everything drawn.
-    column
-        Number that is foretold: ``rating``, or any other column of numbers that the data has.
-    batch
-        Interactions that are learned together.
-    """
-
-    width: Count = 16
-    user_clusters: Count = 50
-    item_clusters: Count = 50
-    rate: Annotated[float, Field(gt=0)] = 0.02
-    growth: Annotated[float, Field(gt=1)] = 1.5
-    buffer: Count = 50
-    ring: Count = 1_000_000
-    volume: Count = 1000
-    near: Annotated[int, Field(ge=0)] = 8
-    random: Annotated[int, Field(ge=0)] = 8
-    residual: bool = True
-    seed: Annotated[int, Field(ge=0)] = 0
-    column: str = "rating"
-    batch: Count = 16
 
 
 @dataclass
@@ -287,62 +236,6 @@ class Side:
         self.rows[new], self.squares[new] = self.rows[cluster], self.squares[cluster]
         self._join(leaving, np.full(len(leaving), new))
         return new
-
-
-class Ring:
-    """Latest interactions of everyone, threaded by user and by item.
-
-    Labels are what the rows were to foretell: of a residual, what the means of that moment left over. They
-    stay so, whatever the means learn later: entities are checked and clusters split by them.
-
-    Parameters
-    ----------
-    size
-        Interactions that are kept.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.size, self.written = size, 0
-        self.entities = np.zeros((2, size), np.int64)
-        self.labels = np.zeros(size, np.float32)
-        self.previous = np.full((2, size), NOTHING, np.int64)
-
-    def append(self, sides: tuple[Side, Side], entities_2P: Ints, labels_P: Floats) -> None:
-        """Add a batch, oldest first."""
-        numbers_P = self.written + np.arange(len(labels_P))
-        places = numbers_P % self.size
-        self.entities[:, places], self.labels[places] = entities_2P, labels_P
-        for number, side in enumerate(sides):
-            self.previous[number, places] = _thread(side.latest, entities_2P[number], numbers_P)
-        self.written += len(labels_P)
-
-    def state(self) -> Arrays:
-        """What it goes on from, not copied, without places that were never written."""
-        used = min(self.written, self.size)
-        return {name: getattr(self, name)[..., :used] for name in PER_INTERACTION}
-
-    def restore(self, state: Arrays, written: int) -> None:
-        """Go on from what :meth:`state` told after so many interactions."""
-        self.written = written
-        for name in PER_INTERACTION:
-            getattr(self, name)[..., : min(written, self.size)] = state[name]
-
-    def follow(self, number: int, side: Side, entities_E: Ints, most: int) -> tuple[Ints, Ints]:
-        """Latest interactions of each entity: whose they are (a place in ``[E]``) and where, ``[R]`` each.
-
-        Those of one entity stand latest first.
-        """
-        owners, at = np.arange(len(entities_E)), side.latest[entities_E]
-        found = [(owners[:0], at[:0])]
-        for _ in range(most):
-            is_kept = at >= max(self.written - self.size, 0)
-            owners, at = owners[is_kept], at[is_kept] % self.size
-            if not len(at):
-                break
-            found.append((owners, at))
-            at = self.previous[number, at]
-        owners_R, places_R = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return owners_R, places_R
 
 
 class CELLite:
@@ -551,16 +444,3 @@ def part_by_gradients(gradients: Callable[[slice], Doubles], count: int) -> Flag
 
 def _parts(count: int) -> Iterator[slice]:
     return (slice(start, min(start + AT_ONCE, count)) for start in range(0, count, AT_ONCE))
-
-
-def _thread(latest: Ints, entities_P: Ints, numbers_P: Ints) -> Ints:
-    """Number of the entity's interaction before each of these; and bring ``latest`` up to date."""
-    order = np.argsort(entities_P, kind="stable")
-    ordered = entities_P[order]
-    is_first = np.append(True, ordered[1:] != ordered[:-1])
-    before = np.where(is_first, latest[ordered], np.append(NOTHING, numbers_P[order][:-1]))
-    previous = np.empty_like(numbers_P)
-    previous[order] = before
-    is_last = np.append(ordered[1:] != ordered[:-1], True)
-    latest[ordered[is_last]] = numbers_P[order][is_last]
-    return previous

@@ -13,7 +13,8 @@ from polyvec.artifact import refuse_existing, writing
 from polyvec.data.dataset import format_time
 from polyvec.errors import DataError, nearest_name
 from polyvec.ids import Vocabulary
-from polyvec.systems.cel.lite import CELLite, LiteConfig
+from polyvec.systems.cel.config import LiteConfig
+from polyvec.systems.cel.lite import CELLite
 from polyvec.systems.cel.lite_model import LiteModel
 from polyvec.systems.cel.prequential import squared_errors
 from polyvec.systems.versions import forget_old, keep, next_version

@@ -23,7 +23,8 @@ from safetensors.numpy import load_file, save_file
 
 from polyvec.embeddings import EMPTY, WARM
 from polyvec.ids import Vocabulary
-from polyvec.systems.cel.lite import CELLite, LiteConfig
+from polyvec.systems.cel.config import LiteConfig
+from polyvec.systems.cel.lite import CELLite
 from polyvec.systems.folder import read_model_manifest
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from polyvec.objectives.candidates import Positives, Rivals, candidate_losses
 
 if TYPE_CHECKING:
-    from polyvec.systems.dupn.network import Answers, Batch, DUPNNetwork
+    from polyvec.systems.dupn.batch import Batch
+    from polyvec.systems.dupn.network import Answers, DUPNNetwork
     from polyvec.training.cluster_steps import ClusterSteps
 
 NUM_RIVALS = 8

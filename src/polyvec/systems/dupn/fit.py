@@ -17,10 +17,12 @@ from polyvec.data.offers import EVER, is_within
 from polyvec.data.split import check_moment
 from polyvec.errors import DataError, UsageError
 from polyvec.systems.dupn.config import ANSWERS, DUPNConfig, default, told_kinds
-from polyvec.systems.dupn.features import Encoder, Fields, TaskPlan
+from polyvec.systems.dupn.features import Encoder, Fields
 from polyvec.systems.dupn.model import DUPN, SYSTEM, Tasks
 from polyvec.systems.dupn.objective import Objective, Validator
-from polyvec.systems.dupn.tasks import Samples, learn, samples_of, tasks_of
+from polyvec.systems.dupn.samples import Samples
+from polyvec.systems.dupn.task_plan import TaskPlan
+from polyvec.systems.dupn.tasks import learn, samples_of, tasks_of
 from polyvec.systems.dupn.word2vec import check_installed, pretrain
 from polyvec.systems.folder import (
     REFIT,

@@ -32,7 +32,7 @@ from polyvec.systems.dupn.features import Encoder, Fields, ItemRows
 from polyvec.systems.dupn.network import DUPNNetwork
 from polyvec.systems.dupn.objective import represent
 from polyvec.systems.dupn.rivals import Network, make_network
-from polyvec.systems.dupn.tasks import Known, samples_at
+from polyvec.systems.dupn.samples import Known, samples_at
 from polyvec.systems.folder import read_model_manifest
 from polyvec.systems.sizes import Sizes
 from polyvec.training.checkpoint import copies

@@ -16,11 +16,12 @@ from polyvec.systems.dupn.clusters import tell
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from polyvec.systems.dupn.batch import Batch
     from polyvec.systems.dupn.config import DUPNConfig, Task
     from polyvec.systems.dupn.features import Encoder
-    from polyvec.systems.dupn.network import Answers, Batch, DUPNNetwork
+    from polyvec.systems.dupn.network import Answers, DUPNNetwork
     from polyvec.systems.dupn.rivals import Network
-    from polyvec.systems.dupn.tasks import Samples
+    from polyvec.systems.dupn.samples import Samples
     from polyvec.training.cluster_steps import ClusterSteps
 
     Floats = npt.NDArray[np.float64]

@@ -36,9 +36,9 @@ from polyvec.systems.dupn.network import (
 )
 
 if TYPE_CHECKING:
+    from polyvec.systems.dupn.batch import Batch, Shape
     from polyvec.systems.dupn.config import DUPNConfig, Task
-    from polyvec.systems.dupn.network import Batch, Shape
-    from polyvec.systems.dupn.tasks import Known
+    from polyvec.systems.dupn.samples import Known
 
     Tasks = dict[str, tuple[Task, Known]]
 

@@ -23,9 +23,10 @@ from polyvec.data.split import cut
 from polyvec.errors import ArtifactError, UsageError, nearest_name
 from polyvec.ids import Vocabulary
 from polyvec.layers.property_gated_lstm import State
+from polyvec.systems.dupn.batch import Batch, Items
 from polyvec.systems.dupn.features import ItemRows, gap_of
-from polyvec.systems.dupn.network import Batch, Items, UserEncoder, cosines
-from polyvec.systems.dupn.tasks import samples_at
+from polyvec.systems.dupn.network import UserEncoder, cosines
+from polyvec.systems.dupn.samples import samples_at
 from polyvec.systems.folder import version_of
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset
     from polyvec.systems.dupn.config import Task
     from polyvec.systems.dupn.fit import Validation
-    from polyvec.systems.dupn.tasks import Samples
+    from polyvec.systems.dupn.samples import Samples
     from polyvec.training.options import TrainingOptions
 
 How = Literal["rt", "ft", "rs", "ra"]

@@ -15,11 +15,13 @@ from polyvec.data.split import check_time_kind, period_after
 from polyvec.errors import DataError, UsageError
 from polyvec.layers.tables import PopularTable
 from polyvec.systems.dupn.config import HEADED
-from polyvec.systems.dupn.features import ITEM_ID, Encoder, ItemRows, TaskPlan
+from polyvec.systems.dupn.features import ITEM_ID, Encoder, ItemRows
 from polyvec.systems.dupn.fit import ACCUMULATED, card, make_optimizers_of
 from polyvec.systems.dupn.model import DUPN
 from polyvec.systems.dupn.objective import Objective, asked, worth_of_each
-from polyvec.systems.dupn.tasks import Samples, of_whole_days, samples_of
+from polyvec.systems.dupn.samples import Samples
+from polyvec.systems.dupn.task_plan import TaskPlan
+from polyvec.systems.dupn.tasks import of_whole_days, samples_of
 from polyvec.systems.folder import claim_workspace, version_of
 from polyvec.systems.updating import (
     Comparison,
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from polyvec.data.dataset import Dataset
     from polyvec.systems.dupn.config import Task
     from polyvec.systems.dupn.model import Tasks
-    from polyvec.systems.dupn.tasks import Known
+    from polyvec.systems.dupn.samples import Known
     from polyvec.training.checkpoint import Progress
     from polyvec.training.options import TrainingOptions
 
