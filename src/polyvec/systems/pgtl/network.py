@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,13 +73,20 @@ class SharedEmbedding(nn.Module):
         for table in (self.numbers, self.texts):
             nn.init.normal_(table.weight, std=10 * INITIAL_STD)
 
-    def forward(self, features: Features) -> Tensor:
-        """Vectors of all features. ``→ [M, F, width]``."""
-        parts = [self.numbers(features.numbers)]
-        parts += [
-            nn.functional.embedding_bag(codes, self.texts.weight, offsets, mode="mean")[:, None]
+    def forward(self, features: Features, view: Perspective | None = None) -> Tensor:
+        """Vectors of all features, as a market sees them. ``→ [M, F, width]``.
+
+        What it sees of a bucket is the same in every sample: it is worked out once for each bucket.
+        """
+        buckets = self.numbers.weight if view is None else view(self.numbers.weight)
+        parts = [nn.functional.embedding(features.numbers, buckets)]
+        texts = [
+            nn.functional.embedding_bag(codes, self.texts.weight, offsets, mode="mean")
             for codes, offsets in features.bags
         ]
+        if texts:
+            vectors = torch.stack(texts, dim=1)
+            parts.append(vectors if view is None else view(vectors))
         return torch.cat(parts, dim=1)
 
 
@@ -93,9 +100,9 @@ class Perspective(nn.Module):
         super().__init__()
         self.attention = _layers((width, *hidden, width), dropout=0)
 
-    def forward(self, vectors_MFX: Tensor) -> Tensor:
-        """``[M, F, X] → [M, F, X]``."""
-        weighted: Tensor = 2 * torch.sigmoid(self.attention(vectors_MFX)) * vectors_MFX
+    def forward(self, vectors: Tensor) -> Tensor:
+        """``[…, X] → […, X]``."""
+        weighted: Tensor = 2 * torch.sigmoid(self.attention(vectors)) * vectors
         return weighted
 
 
@@ -202,9 +209,8 @@ class PGTLNetwork(nn.Module):
         return scores, truth
 
     def _generate(self, name: str, features: Features, market: str) -> Tensor:
-        vectors = self.embedding(features)
-        if market in self.perspectives:
-            vectors = self.perspectives[market](vectors)
+        view = cast("Perspective | None", dict(self.perspectives).get(market))
+        vectors = self.embedding(features, view)
         generated: Tensor = self.generators[name](self.dropout(vectors.flatten(1)))
         return generated
 
