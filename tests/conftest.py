@@ -20,12 +20,25 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from polyvec.cli.main import main
 from polyvec.embeddings import Embeddings
 
 hypothesis.settings.register_profile("polyvec", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("polyvec")
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., int]:
+    """Return a function that does what typing these arguments does, and returns the exit code."""
+
+    def typed(*arguments: object) -> int:
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        return int(caught.value.code or 0)
+
+    return typed
 
 
 @pytest.fixture(scope="session")

@@ -139,9 +139,8 @@ def run_once(scratch: Path, name: str, small: str, method: str, seed: int, *, qu
         except DataError as error:
             if variant.share == 1:
                 raise
-            return {
-                REFUSED: error.what
-            }  # so few users are left that there is nothing to learn, or validate on
+            # so few users are left that there is nothing to learn, or to validate on
+            return {REFUSED: error.what}
         meta = model.manifest.meta if model.manifest else {}
         journal = (Path(folder) / "model" / "training.jsonl").read_text("utf-8").splitlines()
     epochs = [found for found in map(json.loads, journal) if found["event"] == "epoch"]

@@ -9,8 +9,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from polyvec.cli.main import main
-
 SMALL = [
     "hidden=16,8",
     "epochs=1",
@@ -21,14 +19,8 @@ SMALL = [
 ]
 
 
-def run(*arguments):
-    with pytest.raises(SystemExit) as caught:
-        main([str(argument) for argument in arguments])
-    return caught.value.code
-
-
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory) -> Path:
+def shop(tmp_path_factory, run) -> Path:
     folder = tmp_path_factory.mktemp("shop")
     size = ["--users", 300, "--items", 400, "--events", 15000, "--days", 120, "--countries", 2]
     assert run("synth", "--out", folder / "tables", *size) == 0
@@ -43,7 +35,7 @@ def shop(tmp_path_factory) -> Path:
     return folder
 
 
-def test_offers_after_the_training_are_scored_and_measured(shop, capsys):
+def test_offers_after_the_training_are_scored_and_measured(shop, capsys, run):
     out = shop / "scores.parquet"
     assert run("score", shop / "shop.saml", shop / "shop.dataset", "--out", out) == 0
     told = capsys.readouterr().out
@@ -62,7 +54,7 @@ def test_offers_after_the_training_are_scored_and_measured(shop, capsys):
     assert found["by_scenario"]["de"]["samples"] > 100
 
 
-def test_a_page_shows_measures_whether_chances_are_true_and_who_resembles_whom(shop, capsys):
+def test_a_page_shows_measures_whether_chances_are_true_and_who_resembles_whom(shop, capsys, run):
     out, page = shop / "shown.parquet", shop / "shown.html"
     typed = ["--out", out, "--report", page]
     assert run("score", shop / "shop.saml", shop / "shop.dataset", *typed) == 0
@@ -81,7 +73,7 @@ def test_a_page_shows_measures_whether_chances_are_true_and_who_resembles_whom(s
     assert "--report" in capsys.readouterr().err
 
 
-def test_a_country_is_added_to_a_ranker_of_others(shop, capsys):
+def test_a_country_is_added_to_a_ranker_of_others(shop, capsys, run):
     small = [word for setting in SMALL for word in ("--set", setting)]
     one, two = shop / "one.saml", shop / "two.saml"
     assert run("fit", "saml", shop / "shop.dataset", "--out", one, "--set", "scenarios=de", *small) == 0
@@ -93,7 +85,7 @@ def test_a_country_is_added_to_a_ranker_of_others(shop, capsys):
     assert "has learned scenario 'fr' already" in capsys.readouterr().err
 
 
-def test_pairs_are_scored_in_the_order_of_the_file(shop, capsys):
+def test_pairs_are_scored_in_the_order_of_the_file(shop, capsys, run):
     pairs, out = shop / "pairs.csv", shop / "answers.parquet"
     pairs.write_text("scenario,user_id,item_id\nde,u0000001,i0000002\nfr,nobody,i0000001\n")
     assert run("score", shop / "shop.saml", shop / "shop.dataset", "--pairs", pairs, "--out", out) == 0
@@ -104,7 +96,7 @@ def test_pairs_are_scored_in_the_order_of_the_file(shop, capsys):
     assert "--since" in capsys.readouterr().err
 
 
-def test_what_is_wrong_with_a_file_of_pairs_is_said_and_nothing_written(shop, capsys):
+def test_what_is_wrong_with_a_file_of_pairs_is_said_and_nothing_written(shop, capsys, run):
     pairs, out = shop / "bad.csv", shop / "bad.parquet"
     pairs.write_text("scenario,user_id,item_id\nde,a,b\nxx,a,b\n")
     assert run("score", shop / "shop.saml", shop / "shop.dataset", "--pairs", pairs, "--out", out) == 3
@@ -114,7 +106,7 @@ def test_what_is_wrong_with_a_file_of_pairs_is_said_and_nothing_written(shop, ca
     assert not out.exists()
 
 
-def test_fit_says_that_it_makes_scores(shop, capsys):
+def test_fit_says_that_it_makes_scores(shop, capsys, run):
     typed = [word for setting in SMALL for word in ("--set", setting)]
     out = shop / "again.saml"
     assert run("fit", "saml", shop / "shop.dataset", "--out", out, "--set", "method=mixed", *typed) == 0
@@ -126,7 +118,7 @@ def test_fit_says_that_it_makes_scores(shop, capsys):
     assert "polyvec score" in capsys.readouterr().err
 
 
-def test_vectors_of_a_scenario_are_written_and_how_well_they_follow_the_ranker_is_said(shop, capsys):
+def test_vectors_of_a_scenario_are_written_and_how_well_they_follow_the_ranker_is_said(shop, capsys, run):
     out = shop / "de.emb"
     assert run("embed", shop / "shop.saml", shop / "shop.dataset", "--out", out) == 2
     assert "pass --scenario" in capsys.readouterr().err

@@ -186,7 +186,9 @@ def _with_budget(name: str, run: Run, preset: Any, options: RunOptions) -> Any:
             mend="set the rows of its tables: --show-config",
         )
     named = {setting.partition("=")[0] for setting in options["settings"]}
-    for key in set(CHOSEN_BY_BUDGET) - set(LIMITS) if run.chooses_tables else ():
+    for key in CHOSEN_BY_BUDGET if run.chooses_tables else ():
+        if key in LIMITS:
+            continue
         if key in named or getattr(config, key, None) != getattr(preset, key, None):
             raise UsageError(f"--budget chooses {key}", mend=f"leave out --budget, or the setting {key}")
     return replace(config, budget=options["budget"])

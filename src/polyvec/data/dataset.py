@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
@@ -98,7 +99,7 @@ class Dataset:
         told = self.manifest.meta.get("options", {}) if self.manifest else {}
         return told.get("time_zone")
 
-    @property
+    @cached_property
     def time_span(self) -> tuple[int, int]:
         """Earliest and latest time of any event; (0, 0) if there is none."""
         return (int(self.times.min()), int(self.times.max())) if self.num_events else (0, 0)

@@ -190,7 +190,12 @@ def texts_of(item_table: pl.DataFrame, column: str) -> pl.Series:
     if column not in item_table.columns:
         return pl.Series(column, [None] * len(item_table), dtype=pl.String)
     if item_table[column].dtype.is_nested():
-        raise DataError("a field of the item holds lists", column=column, expected="one text each")
+        raise DataError(
+            "a field of the item holds lists",
+            column=column,
+            expected="one text for each item",
+            mend="keep one of them, or leave it out of item_fields",
+        )
     return item_table[column].cast(pl.String)
 
 
@@ -206,7 +211,13 @@ def lists_of(item_table: pl.DataFrame, column: str) -> pl.Series:
     if kind == pl.Null:
         return pl.Series(column, [None] * len(item_table), dtype=pl.List(pl.String))
     if not isinstance(kind, pl.List | pl.Array) or kind.inner.is_nested():
-        raise DataError(f"a field of the item holds {kind}", column=column, expected="a list of texts each")
+        raise DataError(
+            f"a field of the item holds {kind}",
+            column=column,
+            expected="a list of texts for each item",
+            mend="prepare the column as in the Dataset that the Model was fitted to, or leave it out of "
+            "item_fields",
+        )
     return item_table[column].cast(pl.List(pl.String))
 
 

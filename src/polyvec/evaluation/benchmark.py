@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from polyvec.data.dataset import PURCHASE, days
+from polyvec.data.dataset import days
 from polyvec.data.overlap import check_overlap
 from polyvec.data.split import Windows, cut, leave_last_out
 from polyvec.errors import DataError, UsageError
@@ -141,7 +141,7 @@ def benchmark(
     rankers |= own
     answers = _ask(rankers, purchases, cutoff, settings)
     values = pl.concat([per_user(one, purchases) for one in answers if not one.question.newcomers])
-    similar, similarity_notes = _similarity(systems, dataset, cutoff, settings)
+    similar, similarity_notes = _similarity(systems, dataset, purchases, cutoff, settings)
     features = _features(systems, purchases, windows, settings.seed)
     asked, trial_notes = _trials(features, dataset, _turns(systems), cutoff, settings, truths)
     return Benchmark(
@@ -348,7 +348,11 @@ def _turns(systems: Mapping[str, Sequence[Embeddings]]) -> tuple[int, ...]:
 
 
 def _similarity(
-    systems: Mapping[str, Sequence[Embeddings]], dataset: Dataset, cutoff: int | None, settings: Settings
+    systems: Mapping[str, Sequence[Embeddings]],
+    dataset: Dataset,
+    purchases: Dataset,
+    cutoff: int | None,
+    settings: Settings,
 ) -> tuple[pl.DataFrame, list[str]]:
     """Item similarity of each system and of counting, items apart by their events before the cut-off."""
     vectors = {
@@ -358,11 +362,11 @@ def _similarity(
     }
     if cutoff is None or not vectors:
         return pl.DataFrame(schema=similarity.SCHEMA), []
-    actions = [PURCHASE, *({CLICK} & set(dataset.codes.get("action", [])))]
+    parts = {"": purchases}
+    if CLICK in dataset.codes.get("action", []):
+        parts[" of clicks"] = dataset.only_action(CLICK)
     tables, notes = [pl.DataFrame(schema=similarity.SCHEMA)], []
-    for action in actions:
-        taken = dataset.only_action(action)
-        of_action = "" if action == PURCHASE else f" of {action}s"
+    for of_action, taken in parts.items():
         try:
             asked = similarity.questions(taken, cutoff, settings.target_days, _turns(systems))
         except DataError as error:  # nobody takes two items: no reason to refuse the other tasks

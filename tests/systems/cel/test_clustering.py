@@ -65,7 +65,9 @@ def test_own_gradients_sum_to_the_rows_gradient_before_averaging(begin, small, c
 def losses_under_every_cluster(run, side):
     clustering = run.clustering
     clusters, entities = torch.arange(side.table.num_clusters), torch.arange(side.table.num_rows)
-    return clustering.own_losses(entities, clustering.sums(side), clustering.scores(side, clusters))
+    other = side.other()
+    scores = clustering.scores(side, other[0], clusters)
+    return clustering.own_losses(entities, clustering.sums(side, other), scores)
 
 
 def test_losses_under_every_cluster_are_those_of_brute_force(begin, small, losses_by_brute_force):
@@ -145,8 +147,8 @@ def test_twins_that_have_just_split_are_not_merged_by_rounding(begin, small, mon
         items.weight[: items.num_clusters] = items.weight[0]
     real = run.clustering.scores
 
-    def rounded(side, clusters):
-        return real(side, clusters) * (1 - 1e-12 * float(clusters[0]))
+    def rounded(side, other, clusters):
+        return real(side, other, clusters) * (1 - 1e-12 * float(clusters[0]))
 
     monkeypatch.setattr(run.clustering, "scores", rounded)
     assert run.clustering.reassign(torch.Generator()) == [0]

@@ -12,7 +12,6 @@ import torch
 from pydantic import ValidationError
 from safetensors.numpy import load_file
 
-from polyvec.cli.main import main
 from polyvec.data.dataset import MICROSECONDS_PER_DAY
 from polyvec.data.split import cut
 from polyvec.embeddings import COLD, EMPTY, WARM
@@ -271,13 +270,7 @@ def test_a_plan_tells_the_parameters_of_the_fitted_model(model, dataset, config,
     assert plan.model.total == model.manifest.meta["bytes"]
 
 
-def run(*arguments) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main([str(argument) for argument in arguments])
-    return caught.value.code
-
-
-def test_as_typed_with_tasks_in_a_file(tmp_path, capsys):
+def test_as_typed_with_tasks_in_a_file(tmp_path, capsys, run):
     size = ["--users", 100, "--items", 400, "--events", 4000, "--days", 90, "--countries", 1]
     assert run("synth", "--out", tmp_path / "shop", *size) == 0
     events, items = (tmp_path / "shop" / f"{name}.parquet" for name in ("events", "items"))

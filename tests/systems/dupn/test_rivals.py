@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from polyvec.cli.main import main
 from polyvec.data.dataset import MICROSECONDS_PER_DAY, Dataset
 from polyvec.data.split import cut
 from polyvec.errors import UsageError
@@ -637,13 +636,7 @@ def test_tasks_that_the_data_answers_and_the_model_does_not_are_left_out(dataset
     assert lessons.left_out["price"] == "model=dssm answers next, item, entity"
 
 
-def run(*arguments) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main([str(argument) for argument in arguments])
-    return caught.value.code
-
-
-def test_as_typed(tmp_path, capsys):
+def test_as_typed(tmp_path, capsys, run):
     size = ["--users", 60, "--items", 300, "--events", 2000, "--days", 60, "--countries", 1]
     assert run("synth", "--out", tmp_path / "shop", *size) == 0
     events, items = (tmp_path / "shop" / f"{name}.parquet" for name in ("events", "items"))

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from polyvec.cli.main import main
 from polyvec.data.dataset import MICROSECONDS_PER_DAY
 from polyvec.data.split import cut
 from polyvec.errors import ArtifactError, UsageError
@@ -173,13 +172,7 @@ def test_who_did_nothing_has_a_state(model, dataset):
     torch.testing.assert_close(rep, torch.from_numpy(model.encode_users(dataset, windows)[:, 0]))
 
 
-def run(*arguments) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main([str(argument) for argument in arguments])
-    return caught.value.code
-
-
-def test_as_typed(tmp_path, capsys):
+def test_as_typed(tmp_path, capsys, run):
     size = ["--users", 100, "--items", 400, "--events", 4000, "--days", 90, "--countries", 1]
     assert run("synth", "--out", tmp_path / "shop", *size) == 0
     events, items = (tmp_path / "shop" / f"{name}.parquet" for name in ("events", "items"))

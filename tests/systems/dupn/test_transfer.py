@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from polyvec.cli.main import main
 from polyvec.errors import DataError, UsageError
 from polyvec.systems import dupn
 from polyvec.systems.dupn import DUPN, Task
@@ -158,12 +157,6 @@ def test_what_cannot_be_done_is_refused(base, dataset, tmp_path, changes, what):
     assert not list(tmp_path.iterdir())
 
 
-def run(*arguments) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main([str(argument) for argument in arguments])
-    return caught.value.code
-
-
 def test_days_that_the_encoder_has_seen_count_as_trained_on(dataset, config, options, last_week, tmp_path):
     short = replace(options, epochs=1)
     one = replace(config, tasks={"price": config.tasks["price"]})
@@ -174,7 +167,7 @@ def test_days_that_the_encoder_has_seen_count_as_trained_on(dataset, config, opt
     assert model.trained_until == last_week
 
 
-def test_as_typed(tmp_path, capsys):
+def test_as_typed(tmp_path, capsys, run):
     size = ["--users", 100, "--items", 400, "--events", 4000, "--days", 90, "--countries", 1]
     assert run("synth", "--out", tmp_path / "shop", *size) == 0
     events, items = (tmp_path / "shop" / f"{name}.parquet" for name in ("events", "items"))

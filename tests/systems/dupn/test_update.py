@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from polyvec.artifact import read_manifest
-from polyvec.cli.main import main
 from polyvec.data.dataset import MICROSECONDS_PER_DAY, Dataset, parse_date
 from polyvec.data.split import cut
 from polyvec.errors import DataError, TrainingError, UsageError
@@ -319,13 +318,7 @@ def test_a_baseline_is_fitted_again_instead(dataset, turned, config, options, la
         update_model(tmp_path / "m", turned)
 
 
-def run(*arguments) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main([str(argument) for argument in arguments])
-    return caught.value.code
-
-
-def test_as_typed(tmp_path, capsys):
+def test_as_typed(tmp_path, capsys, run):
     size = ["--users", 120, "--items", 300, "--events", 6000, "--days", 90, "--countries", 1]
     assert run("synth", "--out", tmp_path / "shop", *size) == 0
     log, out = tmp_path / "shop" / "events.parquet", tmp_path / "shop.dupn"

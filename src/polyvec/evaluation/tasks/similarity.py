@@ -132,20 +132,20 @@ class CountedPairs:
 
     def __init__(self, histories_UN: csr_array) -> None:
         self._users_NU = histories_UN.T.tocsr()
-        self._lengths_N = np.sqrt(np.diff(self._users_NU.indptr))
+        self._counts_N = np.diff(self._users_NU.indptr)
 
     def score(self, first_rows: Rows, second_rows: Rows) -> npt.NDArray[np.floating]:
         """Similarity of every pair, ``[P]``."""
         pairs_2P, places_P = np.unique(np.stack([first_rows, second_rows]), axis=1, return_inverse=True)
         first, second = pairs_2P
-        users_P = np.cumsum(self._lengths_N[first] ** 2 + self._lengths_N[second] ** 2)
+        counts_2P = self._counts_N[pairs_2P].astype(np.float64)
+        users_P = np.cumsum(counts_2P.sum(axis=0))
         ends = np.searchsorted(users_P, np.arange(USERS_AT_ONCE, users_P[-1:].sum(), USERS_AT_ONCE))
         both = [
             self._users_NU[first[part]].multiply(self._users_NU[second[part]]).sum(axis=1)
             for part in np.split(np.arange(len(first)), ends)
         ]
-        lengths = self._lengths_N[first] * self._lengths_N[second]
-        scores = (np.concatenate(both) / np.maximum(lengths, 1)).astype(np.float32)
+        scores = (np.concatenate(both) / np.maximum(np.sqrt(counts_2P.prod(axis=0)), 1)).astype(np.float32)
         return scores[places_P.reshape(-1)]
 
 

@@ -197,9 +197,10 @@ class Clustering:
         entities_M = side.index.counts.nonzero()[:, 0]
         own_M = side.table.clusters_of(entities_M)
         best_M, (own_losses_M, best_losses_M) = own_M.clone(), torch.full((2, len(own_M)), torch.inf).double()
-        sums = self.sums(side)
+        other = side.other()
+        sums = self.sums(side, other)
         for clusters_Q in torch.arange(side.table.num_clusters).split(CLUSTERS_AT_ONCE):
-            scores_OQ = self.scores(side, clusters_Q)
+            scores_OQ = self.scores(side, other[0], clusters_Q)
             for some in torch.arange(len(entities_M)).split(AT_ONCE):
                 losses_MQ = self.own_losses(entities_M[some], sums, scores_OQ)
                 is_own_MQ = clusters_Q == own_M[some, None]
@@ -219,18 +220,17 @@ class Clustering:
             generator=generator,
         )
 
-    def sums(self, side: Side) -> Sums:
+    def sums(self, side: Side, other: tuple[Tensor, Tensor]) -> Sums:
         """What losses under all clusters are made of: see :data:`Sums`."""
-        other_OF, other_P = side.other()
+        other_OF, other_P = other
         shape = side.table.num_rows, len(other_OF)
         places = side.index.own.numpy(), other_P.numpy()
         labels = self._records.labels.numpy().astype(np.float64)
         return csr_matrix((np.ones(len(labels)), places), shape), csr_matrix((labels, places), shape)
 
     @torch.no_grad()
-    def scores(self, side: Side, clusters_Q: Tensor) -> npt.NDArray[np.float64]:
+    def scores(self, side: Side, other_OF: Tensor, clusters_Q: Tensor) -> npt.NDArray[np.float64]:
         """Scores of the other side's rows with some clusters, ``[O, Q]``."""
-        other_OF, _ = side.other()
         scores_OQ = other_OF @ side.features(side.table.weight[clusters_Q]).T
         return scores_OQ.double().numpy()
 

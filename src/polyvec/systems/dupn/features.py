@@ -275,7 +275,11 @@ class ItemRows:
 
 def some_of(values: Ints, offsets: Ints, rows: Ints) -> tuple[Ints, Ints]:
     """Of lists one after the other those of some rows, and where each begins ``[M]``."""
-    starts, stops = offsets[rows], offsets[rows + 1]
+    return of_ranges(values, offsets[rows], offsets[rows + 1])
+
+
+def of_ranges(values: Ints, starts: Ints, stops: Ints) -> tuple[Ints, Ints]:
+    """Values of M ranges one after the other, and where each begins ``[M]``."""
     return values[expand_ranges(starts, stops)[1]], np.cumsum(stops - starts) - (stops - starts)
 
 
@@ -400,8 +404,7 @@ class Encoder:
         events = together["events"]
         codes = np.where(events >= 0, np.asarray(self.dataset.columns[QUERY])[events], -1)
         words, offsets = self.query
-        start, stop = (np.where(codes >= 0, offsets[codes + more], 0) for more in (0, 1))
-        return words[expand_ranges(start, stop)[1]], np.cumsum(stop - start) - (stop - start)
+        return of_ranges(words, *(np.where(codes >= 0, offsets[codes + more], 0) for more in (0, 1)))
 
 
 def _none(count: int) -> Ints:

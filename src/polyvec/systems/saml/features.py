@@ -372,8 +372,6 @@ def _check_names(dataset: Dataset, config: SAMLConfig) -> None:
     ------
     UsageError
         If a field is both of the item and of the moment, is what is to be foretold, or is unknown.
-    DataError
-        If a column of the catalogue holds lists.
     """
     usual = type(config)().item_fields  # may be missing
     for name in config.item_fields:
@@ -399,14 +397,6 @@ def _check_names(dataset: Dataset, config: SAMLConfig) -> None:
         if name not in known:
             raise UsageError(
                 f"specific_fields: there is no field '{name}'", expected=nearest_name(name, known)
-            )
-    for name in items:
-        if dataset.item_table[name].dtype.is_nested():
-            raise DataError(
-                "a field of the item holds lists",
-                column=name,
-                expected="one text for each item",
-                mend="keep one of them, or leave it out of item_fields",
             )
 
 
