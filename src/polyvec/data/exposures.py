@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
+
+from polyvec.data.dataset import MICROSECONDS_PER_DAY
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     Flags = npt.NDArray[np.bool_]
 
 EXPOSURE = "impression"
+VISIT = MICROSECONDS_PER_DAY // 48  # half an hour: as long as web analytics let one pause
 CROWD = 20  # events of a day, at least, that negatives are drawn among; else days after are taken in
 ATTEMPTS, PATIENCE = 8, 3  # draws, and those of them that stay with the day
 
@@ -27,27 +30,42 @@ def has_exposures(market: Market, positive: str) -> bool:
 
 
 def not_taken(market: Market, taken: Market, start: int, stop: int) -> Market:
-    """Exposures in the time whose user did nothing else with the item on that day; read up to ``stop``."""
+    """Exposures in the time whose user did nothing else with the item on that day; read up to ``stop``.
+
+    Nor in the visit that begins with it: at midnight one goes on.
+    """
     shown = market.of_action(EXPOSURE)
     shown = shown.take((shown.times >= start) & (shown.times < stop))
     taken, others = taken.before(stop), market.take(~market.actions[EXPOSURE]).before(stop)
     done = pl.concat([_user_items(one.users, one.items, one.days) for one in (others, taken)])
-    return shown.take(~_is_in(_user_items(shown.users, shown.items, shown.days), done))
+    times = pl.Series(np.concatenate([others.times, taken.times]))
+    follows = _nearest(shown, done.with_columns(time=times), "forward")
+    goes_on = (follows - pl.Series(shown.times) < VISIT).fill_null(value=False).to_numpy()
+    return shown.take(~_is_in(_user_items(shown.users, shown.items, shown.days), done) & ~goes_on)
 
 
 def when_shown(market: Market, taken: Market) -> Market:
-    """What was taken, as of the time when it was last shown to that user on that day before.
+    """What was taken, as of the time when it was last shown to that user: on that day, or in that visit.
 
     So that no history tells what was taken by ending with its exposure. What was not shown keeps its time.
     """
     shown = market.of_action(EXPOSURE)
-    keys = ["user", "item", "day"]
     seen = _user_items(shown.users, shown.items, shown.days).with_columns(time=pl.Series(shown.times))
-    seen = seen.with_columns(shown=pl.col("time")).sort("time")
-    asked = _user_items(taken.users, taken.items, taken.days).with_columns(time=pl.Series(taken.times))
-    asked = asked.with_row_index("row").sort("time")
-    found = asked.join_asof(seen, on="time", by=keys, strategy="backward", check_sortedness=False).sort("row")
-    return replace(taken, times=found["shown"].fill_null(found["time"]).to_numpy())
+    times = _nearest(taken, seen, "backward").fill_null(pl.Series(taken.times)).to_numpy()
+    is_known = (times // MICROSECONDS_PER_DAY == taken.days) | (taken.times - times < VISIT)
+    return replace(taken, times=np.where(is_known, times, taken.times))
+
+
+def _nearest(asked: Market, known: pl.DataFrame, strategy: Literal["backward", "forward"]) -> pl.Series:
+    """Time of the nearest known event of the user and item of each one asked about; null if there is none."""
+    events = _user_items(asked.users, asked.items, asked.days).with_columns(time=pl.Series(asked.times))
+    known = known.with_columns(found=pl.col("time")).sort("time")
+    return (
+        events.with_row_index("row")
+        .sort("time")
+        .join_asof(known, on="time", by=["user", "item"], strategy=strategy, check_sortedness=False)
+        .sort("row")["found"]
+    )
 
 
 def drawn_others(

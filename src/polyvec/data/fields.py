@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 
 from polyvec.data.item_sets import expand_ranges
-from polyvec.errors import DataError
+from polyvec.errors import DataError, UsageError, nearest_name
 from polyvec.ids import Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -172,6 +172,34 @@ def check_catalogue(item_table: pl.DataFrame, learned: Mapping[str, Vocabulary])
             expected=f"a catalogue with {', '.join(needed)}",
             mend="prepare it like the Dataset that the Model was fitted to: polyvec prepare … --items FILE",
         )
+
+
+def check_item_fields(item_table: pl.DataFrame, names: Sequence[str], usual: Sequence[str]) -> None:
+    """Refuse columns of the catalogue that a configuration names and that are not there.
+
+    Parameters
+    ----------
+    item_table
+        The catalogue.
+    names
+        ``item_fields`` of the configuration.
+    usual
+        Those of them that may be missing: what is read wherever it is there.
+
+    Raises
+    ------
+    UsageError
+        If one is unknown, or the item's id.
+    """
+    for name in names:
+        if name == "item_id" or (name not in item_table.columns and name not in usual):
+            known = [column for column in item_table.columns if column != "item_id"]
+            raise UsageError(
+                f"'{name}' cannot be an item field",
+                column=name,
+                expected="the id always is one" if name == "item_id" else nearest_name(name, known),
+                mend="leave it out of item_fields",
+            )
 
 
 def holds_texts(item_table: pl.DataFrame, column: str) -> bool:

@@ -33,10 +33,9 @@ class OfferRule(Protocol):
         """How they are told.
 
         ``label``: events with one, 1 or 0. ``rating``: those with one, 1 above ``like_above``. ``exposed``:
-        impressions, 1 if the user took the item on that day; and what was taken, as of when it was shown.
-        ``drawn``: what was taken;
-        and, as often, items drawn by their popularity on that day. ``auto``: the first of these that the data
-        has columns for.
+        impressions, 1 if the user took the item on that day, or within half an hour; and what was taken, as
+        of when it was shown. ``drawn``: what was taken; and, as often, items drawn by their popularity on
+        that day. ``auto``: the first of these that the data has columns for.
         """
         ...
 

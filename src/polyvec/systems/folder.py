@@ -223,6 +223,7 @@ def write_model(
         itself without.
     """
     parents = {role: one for role, one in [("dataset", dataset.manifest), ("model", before)] if one}
+    meta = meta | {"time_zone": dataset.time_zone}
     with writing(out, "model", meta=meta, parents=parents, overwrite=overwrite) as stage:
         model.save_into(stage)
         (stage / "card.md").write_text(card, "utf-8")
@@ -234,6 +235,26 @@ def write_model(
         if keeps_optimizers:
             keep_optimizers(workspace / REFIT if (workspace / REFIT).exists() else workspace, stage)
     shutil.rmtree(workspace)
+
+
+def check_time_zone(learned: Manifest | None, dataset: Dataset) -> None:
+    """Refuse later events by another clock: between both hours would be lost, or learned twice.
+
+    Raises
+    ------
+    UsageError
+        If the Dataset that the Model learned from had another time zone.
+    """
+    if learned is None or "time_zone" not in learned.meta:  # of a polyvec that did not write it
+        return
+    zone = learned.meta["time_zone"]
+    if zone != dataset.time_zone:
+        raise UsageError(
+            f"the Model has learned by the clock of {zone or 'UTC'}, this Dataset is by that of "
+            f"{dataset.time_zone or 'UTC'}",
+            expected="the same clock",
+            mend=f"prepare the data with{f' --time-zone {zone}' if zone else 'out --time-zone'}",
+        )
 
 
 def read_model_manifest(path: Path, system: str) -> Manifest:

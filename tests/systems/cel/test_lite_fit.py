@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from polyvec.artifact import read_manifest, verify
+from polyvec.artifact import Manifest, read_manifest, verify
 from polyvec.data.dataset import Dataset
 from polyvec.embeddings import COLD, EMPTY, WARM
-from polyvec.errors import ArtifactError, DataError
+from polyvec.errors import ArtifactError, DataError, UsageError
 from polyvec.systems.cel import LiteConfig, LiteModel, fit_stream, update
 from polyvec.systems.cel.lite_fit import FIRST
 from polyvec.systems.embed import embed
@@ -172,6 +172,13 @@ def test_numbers_around_nought_are_no_start_for_rows_alone(log, tmp_path):
     with pytest.raises(DataError, match=r"the first 1,000 numbers in rating have a mean of -1"):
         fit_stream(dataset_of(below), tmp_path / "m", replace(CONFIG, residual=False))
     assert fit_stream(dataset_of(below), tmp_path / "m", CONFIG).learner.means.mean == -1
+
+
+def test_events_by_another_clock_are_refused(begun, log):
+    meta = {"options": {"time_zone": "Europe/Berlin"}}
+    later = replace(dataset_of(log[STOPS:]), manifest=Manifest("dataset", {}, {}, meta, "", "", ""))
+    with pytest.raises(UsageError, match="by the clock of UTC, this Dataset is by that of Europe/Berlin"):
+        update(begun, later)
 
 
 def test_ids_of_another_type_are_refused(begun, log):

@@ -207,6 +207,12 @@ def test_what_is_not_validated_is_told(dataset, config, options, last_week, tmp_
     assert "not validated" in (tmp_path / "model" / "card.md").read_text("utf-8")
 
 
+def test_fields_of_items_that_are_not_there_are_refused(dataset, config, options, last_week, tmp_path):
+    with pytest.raises(UsageError, match="'brnd' cannot be an item field") as raised:
+        dupn.fit(dataset, tmp_path / "m", replace(config, item_fields=("brnd",)), options, until=last_week)
+    assert raised.value.expected == "did you mean 'brand'?"
+
+
 def test_settings_that_contradict_each_other_are_refused(dataset, config, options, last_week, tmp_path):
     with pytest.raises(ValidationError, match="profile_fields"):
         replace(config, tasks={"sex": Task("class", column="gender")}, profile_fields=("gender",))

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 import torch
 
-from polyvec.artifact import read_manifest
+from polyvec.artifact import Manifest, read_manifest
 from polyvec.data.dataset import MICROSECONDS_PER_DAY, Dataset, parse_date
 from polyvec.data.split import cut
 from polyvec.errors import DataError, TrainingError, UsageError
@@ -302,6 +302,13 @@ def test_adagrads_sums_decay_and_new_rows_begin_afresh(dataset, turned, config, 
 def test_nothing_new_is_said_plainly(folder, turned, last_week):
     with pytest.raises(DataError, match="which the model has learned until"):
         update_model(folder, turned.keep(np.asarray(turned.times) < last_week))
+
+
+def test_a_log_by_another_clock_is_refused(folder, turned):
+    meta = {"options": {"time_zone": "Asia/Shanghai"}}
+    other = replace(turned, manifest=Manifest("dataset", {}, {}, meta, "", "", ""))
+    with pytest.raises(UsageError, match="by the clock of UTC, this Dataset is by that of Asia/Shanghai"):
+        update_model(folder, other)
 
 
 def test_ordered_data_cannot_be_updated(folder, plant):

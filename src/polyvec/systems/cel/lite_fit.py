@@ -17,6 +17,7 @@ from polyvec.systems.cel.config import LiteConfig
 from polyvec.systems.cel.lite import CELLite
 from polyvec.systems.cel.lite_model import LiteModel
 from polyvec.systems.cel.prequential import squared_errors
+from polyvec.systems.folder import check_time_zone
 from polyvec.systems.versions import forget_old, keep, next_version
 
 if TYPE_CHECKING:
@@ -111,11 +112,14 @@ def update(
         If events lie before the moment that the Model has learned until: it would be asked to foretell what
         it knows the future of. Or if the data does not suit, as for :func:`fit`, or its ids are of another
         type.
+    UsageError
+        If the data is by another clock than the model's.
     ArtifactError
         If the folder is missing, damaged, or holds a model of another system.
     """
     path = Path(path)
     model = LiteModel.open(path)
+    check_time_zone(model.manifest, dataset)
     stream = Stream.of(
         dataset, model.learner.config.column, until, since=model.trained_until, skip_earlier=skip_earlier
     )
@@ -275,7 +279,7 @@ def _go_on(
         training_seconds=model.training_seconds + time.perf_counter() - begun,
     )
     parents = {role: one for role, one in [("dataset", dataset.manifest), ("model", model.manifest)] if one}
-    meta = learned.meta | {"version": version}
+    meta = learned.meta | {"version": version, "time_zone": dataset.time_zone}
     with writing(out, "model", meta=meta, parents=parents, overwrite=overwrite) as stage:
         learned.save_into(stage)
     return LiteModel.open(out)

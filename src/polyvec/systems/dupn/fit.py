@@ -13,6 +13,7 @@ import torch
 from torch.optim import Adagrad
 
 from polyvec.data.dataset import days
+from polyvec.data.fields import check_item_fields
 from polyvec.data.offers import EVER, is_within
 from polyvec.data.split import check_moment
 from polyvec.errors import DataError, UsageError
@@ -214,6 +215,8 @@ class Lessons:
             check_installed()
         length = config.validation_days if dataset.time_kind == "order" else days(config.validation_days)
         cut = stop - length if validates else stop
+        if fields is None:
+            check_item_fields(dataset.item_table, config.item_fields, type(config)().item_fields)
         tasks: Tasks = {}
         training, left_out = {}, {}
         for name, task in (config.tasks or tasks_of(dataset)).items():

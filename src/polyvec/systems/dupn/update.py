@@ -22,7 +22,7 @@ from polyvec.systems.dupn.objective import Objective, asked, worth_of_each
 from polyvec.systems.dupn.samples import Samples
 from polyvec.systems.dupn.task_plan import TaskPlan
 from polyvec.systems.dupn.tasks import of_whole_days, samples_of
-from polyvec.systems.folder import claim_workspace, version_of
+from polyvec.systems.folder import check_time_zone, claim_workspace, version_of
 from polyvec.systems.updating import (
     Comparison,
     UpdateOptions,
@@ -92,6 +92,8 @@ def update(
     ------
     DataError
         If nothing is new, or no task is answered by it.
+    UsageError
+        If the model's item table takes no new items, or the data is by another clock than the model's.
     TrainingError
         If the new model is worse than the old one, which then stays; or the loss is not finite.
     ArtifactError
@@ -100,6 +102,7 @@ def update(
     path = Path(path).resolve()  # a link goes on leading to it
     model = DUPN.open(path)
     check_time_kind(model.time_kind, dataset)
+    check_time_zone(model.manifest, dataset)
     _check_model(model)
     check_growing(model.config.item_table, model.config.item_rows, len(model.fields.items[ITEM_ID]))
     since, stop = period_after(dataset, model.trained_until, until)

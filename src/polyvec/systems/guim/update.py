@@ -13,7 +13,7 @@ from polyvec.data.offers import is_within
 from polyvec.data.split import check_time_kind, cut, period_after
 from polyvec.errors import DataError
 from polyvec.layers.tables import PopularTable
-from polyvec.systems.folder import claim_workspace, version_of
+from polyvec.systems.folder import check_time_zone, claim_workspace, version_of
 from polyvec.systems.guim.card import updated_card
 from polyvec.systems.guim.fit import trainer_of
 from polyvec.systems.guim.model import GUIM
@@ -88,13 +88,14 @@ def update(
     TrainingError
         If the new model is worse than the old one, which then stays; or the loss is not finite.
     UsageError
-        If the model's item table takes no new items, or the data has no timestamps.
+        If the model's item table takes no new items, or the data has no timestamps or is by another clock.
     ArtifactError
         If the folder is missing, damaged, or holds a model of another system.
     """
     path = Path(path).resolve()  # a link goes on leading to it
     model = GUIM.open(path)
     check_time_kind(model.time_kind, dataset)
+    check_time_zone(model.manifest, dataset)
     check_growing(model.config.item_table, model.config.item_rows, len(model.fields.popular))
     purchases = dataset.only_action()
     since, stop = period_after(purchases, model.trained_until, until)

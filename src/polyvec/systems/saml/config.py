@@ -37,9 +37,9 @@ class SAMLConfig:
         Which to learn from, values of the column ``scenario``; none stands for all.
     labels
         Which events are samples. ``label``: those with one, 1 or 0. ``rating``: those with one, 1 above
-        ``like_above``. ``exposed``: impressions, 1 if the user took the item on that day; and what was taken.
-        ``drawn``: what was taken; and, as often, items drawn by their popularity in that scenario on that
-        day. ``auto``: the first of these that the data has columns for.
+        ``like_above``. ``exposed``: impressions, 1 if the user took the item on that day, or within
+        half an hour; and what was taken. ``drawn``: what was taken; and, as often, items drawn by their
+        popularity in that scenario on that day. ``auto``: the first of these that the data has columns for.
     action
         What "taken" means.
     like_above

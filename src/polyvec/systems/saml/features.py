@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY
-from polyvec.data.fields import check_catalogue, texts_of
+from polyvec.data.fields import check_catalogue, check_item_fields, texts_of
 from polyvec.data.item_sets import expand_ranges
 from polyvec.data.market import SCENARIO, Market, Statistics
 from polyvec.errors import DataError, UsageError, nearest_name
@@ -373,17 +373,7 @@ def _check_names(dataset: Dataset, config: SAMLConfig) -> None:
     UsageError
         If a field is both of the item and of the moment, is what is to be foretold, or is unknown.
     """
-    usual = type(config)().item_fields  # may be missing
-    for name in config.item_fields:
-        if name == ITEM_ID or (name not in dataset.item_table.columns and name not in usual):
-            raise UsageError(
-                f"'{name}' cannot be an item field",
-                column=name,
-                expected="the id always is one"
-                if name == ITEM_ID
-                else nearest_name(name, dataset.item_table.columns),
-                mend="leave it out of item_fields",
-            )
+    check_item_fields(dataset.item_table, config.item_fields, type(config)().item_fields)
     items = [ITEM_ID, *(name for name in config.item_fields if name in dataset.item_table.columns)]
     for name in config.context_fields:
         if name in (*items, USER_ID, "action", "scenario"):
