@@ -4,8 +4,9 @@
     python benchmarks/plan_memory.py --quick    2,000 items: to see that it works
 
 Plan and fit are processes of their own. Peak memory is the journal's ``peak_rss_mb`` at the end of the first
-epoch, before anything is validated. It is read twice: with glibc and oneDNN as they come, and ``settled``,
-where glibc gives freed memory back and oneDNN keeps few kernels.
+epoch, before anything is validated; of a stream, which has no journal, that of the process. It is read twice:
+with glibc and oneDNN as they come, and ``settled``, where glibc gives freed memory back and oneDNN keeps few
+kernels.
 The last line printed is one JSON object.
 """
 
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -30,6 +32,7 @@ SETTLED = {
     "LRU_CACHE_CAPACITY": "16",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16",
 }
+WEIGHTS = ("weights.safetensors", "state.safetensors")
 COMMON = ["epochs=1", "device=cpu", "history_days=60"]
 GUIM = [*COMMON, "num_cutoffs=1", "negatives=shared", "num_layers=2"]
 SASREC = [*COMMON, "width=64", "batch_size=64"]
@@ -40,6 +43,7 @@ RUNS = {
     "sasrec, float32": ("sasrec", [*SASREC, "precision=float32"]),
     "sasrec, clustered": ("sasrec", [*SASREC, "precision=float32", "item_table=clustered", "item_rows=1000"]),
     "cel": ("cel", ["epochs=1", "steps_per_epoch=20"]),
+    "cel-lite": ("cel-lite", ["batch=256"]),
 }
 
 
@@ -75,28 +79,36 @@ def make_shop(out: Path, items: int, events: int) -> Path:
 
 def compare(system: str, settings: list[str], shop: Path, environment: dict[str, str]) -> dict[str, object]:
     chosen = [part for setting in settings for part in ("--set", setting)]
-    planned = json.loads(run(["plan", system, str(shop), *chosen, "--json"], environment))
+    planned, _ = run(["plan", system, str(shop), *chosen, "--json"], environment)
     model = shop.with_name("model")
-    fitted = json.loads(
-        run(["fit", system, str(shop), *chosen, "--out", str(model), "--overwrite", "--json"], environment)
-    )
-    records = map(json.loads, (model / "training.jsonl").read_text().splitlines())
-    peak = max(record.get("peak_rss_mb", 0) for record in records)
+    fit = ["fit", system, str(shop), *chosen, "--out", str(model), "--overwrite", "--json"]
+    fitted, peak = run(fit, environment)
+    journal = model / "training.jsonl"
+    if journal.exists():
+        peak = max(json.loads(line).get("peak_rss_mb", 0) for line in journal.read_text().splitlines())
     return {
         "planned_model": planned["model_bytes"],
         "model": fitted["bytes"],
-        "file": (model / "weights.safetensors").stat().st_size,
+        "file": sum(file.stat().st_size for file in (model / name for name in WEIGHTS) if file.exists()),
         "planned_peak_mb": planned["peak_bytes"] // 2**20,
         "peak_mb": peak,
         "ratio_peak": round(planned["peak_bytes"] / 2**20 / peak, 3),
     }
 
 
-def run(arguments: list[str], environment: dict[str, str]) -> str:
+def run(arguments: list[str], environment: dict[str, str]) -> tuple[dict[str, Any], int]:
+    """What a command prints, and the most memory that it had, in MiB."""
     command = [sys.executable, "-m", "polyvec", *arguments]
-    return subprocess.run(
-        command, env=os.environ | environment, stdout=subprocess.PIPE, text=True, check=True
-    ).stdout
+    with subprocess.Popen(
+        command, env=os.environ | environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"failed: {' '.join(command)}")
+    return json.loads(printed), usage.ru_maxrss // 2**10
 
 
 if __name__ == "__main__":

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from polyvec.cli.run_options import CHOSEN_BY_BUDGET, SYSTEMS, RunOptions, resolve, run_options, told_choice
+from polyvec.cli.run_options import (
+    CHOSEN_BY_BUDGET,
+    STREAM,
+    SYSTEMS,
+    RunOptions,
+    resolve,
+    run_options,
+    told_choice,
+)
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -23,7 +31,7 @@ class Options(RunOptions):
 
 
 @click.command()
-@click.argument("system", type=click.Choice(SYSTEMS))
+@click.argument("system", type=click.Choice((*SYSTEMS, STREAM)))
 @click.argument("dataset", type=click.Path(path_type=Path))
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as one JSON object.")
@@ -31,15 +39,22 @@ def command(system: str, dataset: Path, **options: Unpack[Options]) -> None:
     """Tell what `polyvec fit SYSTEM DATASET` will take with the same options: parameters, bytes and steps.
 
     The untrained model is made, and loss and gradients of the widest batch are worked out once, to see what a
-    batch takes; what the optimizer takes is told without making it. Nothing is written.
+    batch takes; what the optimizer takes is told without making it. What a stream takes (cel-lite) follows
+    from its interactions, users and items. Nothing is written.
 
     \b
     polyvec plan guim shop.dataset
     polyvec plan guim shop.dataset --budget 200MB
     polyvec plan sasrec shop.dataset --set item_table=clustered --set item_rows=2000 --json
+    polyvec plan cel-lite january.dataset --set ring=10000000
     """  # noqa: D301
     from polyvec.data.dataset import Dataset
 
+    if system == STREAM:
+        from polyvec.cli.streams import plan_stream
+
+        plan_stream(dataset, options)
+        return
     run = resolve(system, options)
     data = Dataset.open(dataset)
     config, training, moment = run.config, run.configured["training"], run.moment(data, options)
@@ -51,8 +66,13 @@ def command(system: str, dataset: Path, **options: Unpack[Options]) -> None:
     if options["as_json"]:
         click.echo(json.dumps({"system": system, **chosen, **told}))
         return
-    for label, value in _lines(told):
-        click.echo(f"{label:38} {value:>16,}")
+    print_sizes(_LABELS, told)
+
+
+def print_sizes(labels: dict[str, str], told: dict[str, int]) -> None:
+    """Print a line for each of some sizes."""
+    for key, label in labels.items():
+        click.echo(f"{label:38} {told[key]:>16,}")
 
 
 def _told(plan: Plan) -> dict[str, Any]:
@@ -91,7 +111,3 @@ _LABELS = {
     "steps_per_epoch": "steps per epoch",
     "epochs": "epochs, at most",
 }
-
-
-def _lines(told: dict[str, Any]) -> list[tuple[str, int]]:
-    return [(label, told[key]) for key, label in _LABELS.items()]

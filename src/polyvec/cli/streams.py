@@ -1,4 +1,4 @@
-"""What ``fit cel-lite`` and ``update`` share: one pass with a progress bar, and what it said."""
+"""``fit`` and ``plan`` of CEL-Lite, and what ``update`` shares with them: one pass, and what it said."""
 
 from __future__ import annotations
 
@@ -9,13 +9,29 @@ from typing import TYPE_CHECKING
 
 import click
 
+from polyvec.cli.run_options import STREAM
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from polyvec.cli.fit import Options
+    from polyvec.cli.plan import Options as PlanOptions
+    from polyvec.cli.run_options import RunOptions
+    from polyvec.data.dataset import Dataset
+    from polyvec.systems.cel import LiteConfig
     from polyvec.systems.cel.lite_model import LiteModel
 
+SIZES = {
+    "interactions": "interactions",
+    "users": "users",
+    "items": "items",
+    "model_bytes": "bytes of the model as it is kept",
+    "peak_bytes": "bytes in training, at most",
+    "learner_bytes": "  rows, ring, users and items",
+    "stream_bytes": "  the stream",
+    "process_bytes": "  libraries and data",
+}
 NOT_OF_A_STREAM = ("preset", "held_back", "validation", "refit", "resume", "budget")
 
 
@@ -27,21 +43,63 @@ def fit_stream(dataset: Path, out: Path, options: Options) -> None:
     UsageError
         If an option was given that a single pass has no use for.
     """
-    from polyvec.cli.configuration import configure
-    from polyvec.data.dataset import Dataset, parse_time
-    from polyvec.systems.cel import LiteConfig
     from polyvec.systems.cel import fit_stream as fit
 
-    _refuse_others()
-    config = configure({"cel-lite": LiteConfig()}, options["config_file"], options["settings"])["cel-lite"]
+    config = _config(options)
     if options["show_config"]:
-        click.echo(json.dumps({"cel-lite": asdict(config)}, indent=1))
+        click.echo(json.dumps({STREAM: asdict(config)}, indent=1))
         return
-    data = Dataset.open(dataset)
-    until = None if options["until"] is None else parse_time(options["until"], data)
+    data, until = _until(dataset, options)
     with progress() as on_batch:
         model = fit(data, out, config, until=until, overwrite=options["overwrite"], on_batch=on_batch)
     say(out, model, as_json=options["as_json"])
+
+
+def plan_stream(dataset: Path, options: PlanOptions) -> None:
+    """Tell what :func:`fit_stream` will take.
+
+    Raises
+    ------
+    UsageError
+        As :func:`fit_stream`.
+    """
+    from polyvec.cli.plan import print_sizes
+    from polyvec.systems.cel import plan_stream as plan
+
+    config = _config(options)
+    data, until = _until(dataset, options)
+    found = plan(data, config, until=until)
+    told = {
+        "interactions": found.interactions,
+        "users": found.users,
+        "items": found.items,
+        "model_bytes": found.model,
+        "learner_bytes": found.learner,
+        "stream_bytes": found.stream,
+        "process_bytes": found.process,
+        "peak_bytes": found.peak,
+    }
+    if options["as_json"]:
+        click.echo(json.dumps({"system": STREAM, **told}))
+        return
+    print_sizes(SIZES, told)
+
+
+def _config(options: RunOptions) -> LiteConfig:
+    from polyvec.cli.configuration import configure
+    from polyvec.systems.cel import LiteConfig
+
+    _refuse_others()
+    tables = configure({STREAM: LiteConfig()}, options["config_file"], options["settings"])
+    config: LiteConfig = tables[STREAM]
+    return config
+
+
+def _until(path: Path, options: RunOptions) -> tuple[Dataset, int | None]:
+    from polyvec.data.dataset import Dataset, parse_time
+
+    dataset = Dataset.open(path)
+    return dataset, None if options["until"] is None else parse_time(options["until"], dataset)
 
 
 def _refuse_others() -> None:

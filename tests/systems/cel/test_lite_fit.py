@@ -15,7 +15,7 @@ from polyvec.artifact import Manifest, read_manifest, verify
 from polyvec.data.dataset import Dataset
 from polyvec.embeddings import COLD, EMPTY, WARM
 from polyvec.errors import ArtifactError, DataError, UsageError
-from polyvec.systems.cel import LiteConfig, LiteModel, fit_stream, update
+from polyvec.systems.cel import LiteConfig, LiteModel, fit_stream, plan_stream, update
 from polyvec.systems.cel.lite_fit import FIRST
 from polyvec.systems.embed import embed
 from polyvec.systems.open import open_model
@@ -285,3 +285,31 @@ def test_a_folder_holds_no_row_for_each_entity(whole):
         4 not in array.shape[1:] for name, array in arrays.items() if name.endswith(("assign", "events"))
     )
     assert json.loads((whole / "config.json").read_text())["cel-lite"]["batch"] == 20
+
+
+def test_a_plan_tells_the_bytes_of_the_model(log, whole):
+    dataset, model = dataset_of(log), LiteModel.open(whole)
+    found = plan_stream(dataset, CONFIG)
+    assert (found.interactions, found.users, found.items) == (EVENTS, len(model.users), len(model.items))
+    assert found.model == model.meta["bytes"]
+    assert found.learner > found.model
+    assert found.peak == found.learner + found.stream + found.process
+    earlier = plan_stream(dataset, CONFIG, until=int(np.sort(dataset.times)[STOPS]))
+    assert earlier.interactions == STOPS
+
+
+def test_a_plan_as_typed_is_the_fit_as_typed(log, tmp_path, capsys, run):
+    log.with_columns(pl.col("time") + 10**9).write_csv(tmp_path / "log.csv")
+    named = ["--column", "user_id=user", "--column", "item_id=item", "--column", "timestamp=time"]
+    assert run("prepare", tmp_path / "log.csv", "--out", tmp_path / "d", *named) == 0
+    settings = ("user_clusters=9", "item_clusters=9", "volume=100")
+    small = [word for setting in settings for word in ("--set", setting)]
+    capsys.readouterr()
+    assert run("plan", "cel-lite", tmp_path / "d", *small, "--json") == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert run("fit", "cel-lite", tmp_path / "d", "--out", tmp_path / "m", *small, "--json") == 0
+    assert planned["model_bytes"] == json.loads(capsys.readouterr().out)["bytes"]
+    assert run("plan", "cel-lite", tmp_path / "d", *small) == 0
+    assert f"{planned['model_bytes']:>16,}" in capsys.readouterr().out
+    assert run("plan", "cel-lite", tmp_path / "d", "--budget", "1MB") == 2
+    assert "cel-lite has no --budget" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from polyvec.systems.cel.fit import fit, plan, settled
 from polyvec.systems.cel.lite_fit import fit as fit_stream
 from polyvec.systems.cel.lite_fit import update
 from polyvec.systems.cel.lite_model import LiteModel
+from polyvec.systems.cel.lite_plan import plan as plan_stream
 from polyvec.systems.cel.model import CEL
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "fit_stream",
     "paper",
     "plan",
+    "plan_stream",
     "settled",
     "update",
 ]
