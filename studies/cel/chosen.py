@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from run import EVERY, POPULARITY, by_popularity, part, pooled, served_errors
+from run import EVERY, NEARER, POPULARITY, PRIOR_EVENTS, by_popularity, part, pooled, served_errors
 
 from polyvec.errors import TrainingError
 from polyvec.evaluation.runs import add_run, over_runs, read_runs, run_study, side_by_side
@@ -38,7 +38,7 @@ COMMAND = "python studies/cel/chosen.py DATA --out studies/cel"
 RUNS, CHOSEN = "chosen.jsonl", "chosen.json"
 SETS = ("movielens_1m", "xmarket_electronics")
 STEPS = 2000
-RATES = (1.25e-4, 5e-5, 2e-5, 8e-6)
+RATES = (5e-4, 2.5e-4, 1.25e-4, 5e-5)
 Setting = dict[str, Any]
 
 
@@ -54,7 +54,7 @@ METHODS: dict[str, list[Setting]] = {
         learning_rate=RATES, item_clusters=CLUSTERS, user_table=["clustered"], user_clusters=CLUSTERS
     ),
     "modulo hash": grid(learning_rate=RATES, item_table=["hash"], item_clusters=CLUSTERS, decay=(1, 5)),
-    "full NMF": grid(learning_rate=RATES, item_table=["full"], decay=(1, 5, 20)),
+    "full NMF": grid(learning_rate=RATES, item_table=["full"], decay=(1, 5, 20, 60)),
 }
 
 
@@ -73,14 +73,18 @@ def run_once(file: Path, setting: Setting, seed: int, *, quick: bool) -> dict[st
     looks: list[dict[str, Any]] = []
 
     def look(network: CELNetwork) -> float:
-        validation, test = served_errors(network, parts)
-        looks.append({
-            "validation": float(validation.mean()),
-            "test": float(test.mean()),
-            "by_item": by_popularity(test, parts, "items"),
-            "by_user": by_popularity(test, parts, "users"),
-            **{f"bytes_{side}": size for side, size in network.table_bytes().items()},
-        })  # fmt: skip
+        served = {}
+        for prior_events in (PRIOR_EVENTS, 0):
+            network.prior_events = prior_events
+            validation, test = served_errors(network, parts)
+            served[prior_events] = {
+                "validation": float(validation.mean()),
+                "test": float(test.mean()),
+                "by_item": by_popularity(test, parts, "items"),
+                "by_user": by_popularity(test, parts, "users"),
+            }
+        sizes = {f"bytes_{side}": size for side, size in network.table_bytes().items()}
+        looks.append(served[0] | sizes | {NEARER: served[PRIOR_EVENTS]})
         return -looks[-1]["validation"]
 
     with tempfile.TemporaryDirectory() as folder:
@@ -173,17 +177,24 @@ def collect(out: Path) -> dict[str, Any]:
         if len(by_seed) < len(found.get(name, {}).get(method, {}).get("seeds", [])):
             continue  # more seeds are told already
         figures = list(by_seed.values())
-        found.setdefault(name, {})[method] = {
-            "seeds": list(by_seed),
-            "setting": METHODS[method][number],
-            **{key: over_runs([one[key] for one in figures], digits=4) for key in ("test", "validation")},
-            **{key: figures[0][key] for key in ("bytes_items", "bytes_users")},
-            **{
-                side: {part_of: pooled(figures, part_of, side) for part_of in POPULARITY}
-                for side in ("by_item", "by_user")
-            },
-        }
+        about = {"seeds": list(by_seed), "setting": METHODS[method][number]}
+        about |= {key: figures[0][key] for key in ("bytes_items", "bytes_users")}
+        of_set = found.setdefault(name, {})
+        of_set[method] = about | errors_of(figures)
+        if all(NEARER in one for one in figures):
+            of_set[f"{method}, {NEARER}"] = about | errors_of([one[NEARER] for one in figures])
     return {"sets": found}
+
+
+def errors_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Over seeds, and by popularity over all seeds together."""
+    return {
+        **{key: over_runs([one[key] for one in runs], digits=4) for key in ("test", "validation")},
+        **{
+            side: {part_of: pooled(runs, part_of, side) for part_of in POPULARITY}
+            for side in ("by_item", "by_user")
+        },
+    }
 
 
 def main() -> None:

@@ -40,13 +40,16 @@ from torch import Tensor
 
 from polyvec.evaluation.runs import add_run, over_runs, read_runs, run_study, side_by_side
 from polyvec.ids import Vocabulary
-from polyvec.systems.cel.config import paper
-from polyvec.systems.cel.network import CELNetwork, pair_scores
+from polyvec.systems.cel.config import default, paper
+from polyvec.systems.cel.network import CELNetwork
+from polyvec.systems.cel.objective import served_losses
 from polyvec.systems.cel.records import Records
 from polyvec.systems.cel.train import make_trainer
 
 COMMAND = "python studies/cel/run.py DATA --out studies/cel"
 RUNS = "runs.jsonl"
+NEARER = "nearer to the mean"  # how the preset ``default`` serves users and items of few events
+PRIOR_EVENTS = default()[0].prior_events
 EVERY = 50  # steps between two looks
 FIXED = (800, 2000)
 QUICK = ["CEL", "modulo hash, 50 items", "CEL-Lite"]
@@ -97,6 +100,8 @@ VARIANTS = {
     **{
         f"full NMF, decay {decay}": Variant({"item_table": "full", "decay": decay}) for decay in (1, 3, 5, 10)
     },
+    f"CEL, {NEARER}": Variant({"prior_events": PRIOR_EVENTS}),
+    f"full NMF, decay 5, {NEARER}": Variant({"item_table": "full", "decay": 5, "prior_events": PRIOR_EVENTS}),
     "CEL, NeuNMF": Variant({"interaction": "neunmf"}),
     "full NeuNMF": Variant({"item_table": "full", "interaction": "neunmf"}),
     "CEL, MLP": Variant({"interaction": "mlp"}),
@@ -175,16 +180,11 @@ def run_once(file: Path, variant: Variant, seed: int, *, quick: bool) -> dict[st
 
 def served_errors(network: CELNetwork, parts: Parts) -> tuple[Tensor, Tensor]:
     """Squared errors of validation and test as users and items are served, unseen ones, too."""
-    counts = (
+    events = (
         torch.bincount(parts.training.users, minlength=parts.num_users),
         torch.bincount(parts.training.items, minlength=parts.num_items),
     )
-    users_UF, items_NF = network.served(*counts)
-    validation, test = (
-        (pair_scores(users_UF, one.users, items_NF, one.items) - one.labels).square()
-        for one in (parts.validation, parts.test)
-    )
-    return validation, test
+    return served_losses(network, parts.validation, events), served_losses(network, parts.test, events)
 
 
 def by_popularity(errors_P: Tensor, parts: Parts, side: str = "items") -> dict[str, list[float]]:

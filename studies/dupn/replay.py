@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from sets import taobao
 
 import polyvec
 from polyvec.artifact import copy_whole
@@ -100,13 +101,6 @@ class Replay:
         return config, replace(options, seed=seed, **self.training)
 
 
-def _taobao(data: Path, out: Path) -> object:
-    """Nine days of Beijing; what has no time is left out."""
-    events = pl.read_parquet(data / "taobao_behaviour" / "events.parquet").drop_nulls("timestamp")
-    events = events.drop("held_out_last_buy").with_columns(pl.col("timestamp").dt.offset_by("8h"))
-    return polyvec.prepare(events, out)
-
-
 def _retail(data: Path, out: Path) -> object:
     """One user in five."""
     folder = data / "uci_online_retail"
@@ -131,7 +125,7 @@ def _synthetic(_: Path, out: Path) -> object:
 SMALL = {"width": 64, "head_width": 64, "item_width": 64}
 SETS = {
     "taobao": Replay(
-        "Taobao UserBehavior (buy, cart, favourite)", _taobao,
+        "Taobao UserBehavior (buy, cart, favourite)", taobao,
         {
             "next": Task("next", action="buy"), "click": Task("item", action="buy"),
             "action": Task("class", action="", column="action"),

@@ -86,6 +86,30 @@ def test_who_was_not_trained_on_has_the_mean_vector_of_those_who_were(dataset, t
     assert events.tolist() == [0, 0]
 
 
+def test_who_has_few_events_is_served_nearer_to_the_mean(dataset, tmp_path):
+    near = fit(
+        dataset, tmp_path / "near", replace(CONFIG, prior_events=2), options(epochs=1), validation="none"
+    )
+    own = fit(dataset, tmp_path / "own", CONFIG, options(epochs=1), validation="none")
+    items = dataset.item_table
+    events = own.trained_items["events"].to_numpy()[:, None]
+    vectors, mean = own.encode_items(items), own.encode_items(items)[events[:, 0] > 0].mean(axis=0)
+    np.testing.assert_allclose(
+        near.encode_items(items), (events * vectors + 2 * mean) / (events + 2), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_validation_asks_what_is_served(dataset, tmp_path):
+    made = fit(dataset, tmp_path / "m", replace(CONFIG, prior_events=5), options(epochs=2))
+    split = Split.before(dataset, made.config, dataset.time_span[1] + 1, 0, 0)
+    held_out = split.without_the_last(dataset, made.config, 0).validation
+    users, items = made.network.served(*(
+        torch.from_numpy(one["events"].to_numpy().copy()) for one in (made.trained_users, made.trained_items)
+    ))  # fmt: skip
+    errors = ((users[held_out.users] * items[held_out.items]).sum(dim=1) - held_out.labels).square()
+    assert made.manifest.meta["validation"] == pytest.approx(-float(errors.mean()), rel=1e-4)
+
+
 def test_a_model_folder_is_read_as_it_was_written(dataset, tmp_path):
     made = fit(dataset, tmp_path / "m", CONFIG, options(epochs=2), validation="none")
     verify(tmp_path / "m")

@@ -1,6 +1,6 @@
 """CEL: Clustered Embedding Learning (WWW 2023)."""
 
-from polyvec.systems.cel.config import PRESETS, CELConfig, LiteConfig, deep, paper
+from polyvec.systems.cel.config import PRESETS, CELConfig, LiteConfig, deep, default, paper
 from polyvec.systems.cel.fit import fit, plan, settled
 from polyvec.systems.cel.lite_fit import fit as fit_stream
 from polyvec.systems.cel.lite_fit import update
@@ -15,6 +15,7 @@ __all__ = [
     "LiteConfig",
     "LiteModel",
     "deep",
+    "default",
     "fit",
     "fit_stream",
     "paper",

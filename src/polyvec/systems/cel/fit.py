@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,8 +16,9 @@ from polyvec.data.item_sets import expand_ranges
 from polyvec.data.split import Windows, check_moment, cut, leave_last_out
 from polyvec.errors import DataError, UsageError
 from polyvec.systems.cel.budget import within_budget
-from polyvec.systems.cel.config import CELConfig, paper
+from polyvec.systems.cel.config import CELConfig, default
 from polyvec.systems.cel.model import CEL, SYSTEM
+from polyvec.systems.cel.objective import served_losses
 from polyvec.systems.cel.past import before_each
 from polyvec.systems.cel.records import Records
 from polyvec.systems.cel.train import make_trainer, mean_error
@@ -35,6 +37,8 @@ from polyvec.systems.plan import Plan
 from polyvec.systems.sizes import Sizes
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from polyvec.data.dataset import Dataset
     from polyvec.systems.cel.network import CELNetwork
     from polyvec.training.checkpoint import Progress
@@ -95,7 +99,7 @@ def fit(
         If the data has no such moment, ``refit`` has no validation to follow, or nothing fits into
         ``config.budget``.
     """
-    defaults = paper()
+    defaults = default()
     out, config, options = Path(out), config or defaults[0], options or defaults[1]
     check_moment(dataset, until, held_back)
     check_refit(validation, refit=refit)
@@ -145,7 +149,7 @@ def plan(
     refit: bool = False,
 ) -> Plan:
     """Tell what :func:`fit` would take; parameters and errors are the same."""
-    defaults = paper()
+    defaults = default()
     config, options = config or defaults[0], options or defaults[1]
     check_moment(dataset, until, held_back)
     check_refit(validation, refit=refit)
@@ -338,8 +342,13 @@ def _train(
     workspace.mkdir(exist_ok=True)
     records, held_out = split.training, split.validation
 
-    def validate(network: CELNetwork) -> float:
-        return -mean_error(network, held_out)  # type: ignore[arg-type]
+    events = _events(records, config, dataset.num_users, dataset.num_items)
+
+    def validate(network: CELNetwork, asked: Records) -> float:
+        """How well is foretold what is held out, by what is served; DIN serves something simpler."""
+        if config.interaction == "din":
+            return -mean_error(network, asked)
+        return -float(served_losses(network, asked, events).mean())
 
     network, trainer = make_trainer(
         records,
@@ -348,23 +357,25 @@ def _train(
         config,
         options,
         workspace,
-        validate=None if held_out is None else validate,
+        validate=None if held_out is None else partial(validate, asked=held_out),
         stop_after=stop_after,
         name=run_name(workspace),
     )
     progress = trainer.run()
-    users = _counted("user_id", dataset.users.series, records.users, records.labels, config)
-    items = _counted("item_id", dataset.items.series, records.items, records.labels, config)
+    users, items = (
+        pl.DataFrame({ids.name: ids.series, "events": counts.numpy()})
+        for ids, counts in zip((dataset.users, dataset.items), events, strict=True)
+    )
     return CEL(config, options, network, users, items, split.until, dataset.time_kind), progress
 
 
-def _counted(
-    name: str, ids: pl.Series, rows: torch.Tensor, labels: torch.Tensor, config: CELConfig
-) -> pl.DataFrame:
-    """Ids and the training events of each; drawn items are none."""
+def _events(records: Records, config: CELConfig, num_users: int, num_items: int) -> tuple[Tensor, Tensor]:
+    """Training events of every user and every item, int64 ``[U]`` and ``[N]``; drawn items are none."""
     if config.target == "click":
-        rows = rows[labels > 0]
-    return pl.DataFrame({name: ids, "events": torch.bincount(rows, minlength=len(ids)).numpy()})
+        records = records.take((records.labels > 0).nonzero()[:, 0])
+    sides = (records.users, num_users), (records.items, num_items)
+    users_U, items_N = (torch.bincount(rows, minlength=count) for rows, count in sides)
+    return users_U, items_N
 
 
 def _card(model: CEL, meta: dict[str, Any]) -> str:

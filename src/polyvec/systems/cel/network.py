@@ -38,7 +38,7 @@ class CELNetwork(nn.Module):
 
     def __init__(self, config: CELConfig, num_users: int, num_items: int) -> None:
         super().__init__()
-        self.target = config.target
+        self.target, self.prior_events = config.target, config.prior_events
         self.users = _table(config, config.user_table, config.user_clusters, num_users)
         self.items = _table(config, config.item_table, config.item_clusters, num_items)
         for table in (self.users, self.items):
@@ -88,6 +88,7 @@ class CELNetwork(nn.Module):
         """Features of every user and item as they are served, the last of one that is not known.
 
         Who has no training events has the mean of all who have some: nothing tells which cluster is theirs.
+        Who has n of them has n / (n + κ) of their own, and the rest of the mean.
 
         Parameters
         ----------
@@ -101,7 +102,13 @@ class CELNetwork(nn.Module):
         """
         items_AF, places_N = self.item_features()
         users_UF = self.user_features()[self.users.assign.long()]
-        return _with_mean(users_UF, events_U > 0), _with_mean(items_AF[places_N], events_N > 0)
+        return self._pulled(users_UF, events_U), self._pulled(items_AF[places_N], events_N)
+
+    def _pulled(self, features_NF: Tensor, events_N: Tensor) -> Tensor:
+        """Features nearer to the mean over who has events, the fewer the nearer; and that mean at the end."""
+        mean_F = features_NF[events_N > 0].mean(dim=0)
+        shares_N = torch.where(events_N > 0, events_N / (events_N + self.prior_events), 0)
+        return torch.cat([torch.lerp(mean_F, features_NF, shares_N[:, None]), mean_F[None]])
 
     def forward(self, users_P: Tensor, items_P: Tensor) -> Tensor:
         """Scores of pairs. ``[P], [P] → [P]``."""
@@ -124,12 +131,6 @@ def pair_scores(left_AF: Tensor, left_P: Tensor, right_BF: Tensor, right_P: Tens
         products_AB = left_AF @ right_BF.T
         return products_AB.flatten().index_select(0, left_P * len(right_BF) + right_P)
     return (left_AF.index_select(0, left_P) * right_BF.index_select(0, right_P)).sum(dim=1)
-
-
-def _with_mean(features_NF: Tensor, is_known_N: Tensor) -> Tensor:
-    """Append the mean over who is known, and give it to the others."""
-    mean_F = features_NF[is_known_N].mean(dim=0)
-    return torch.cat([torch.where(is_known_N[:, None], features_NF, mean_F), mean_F[None]])
 
 
 def _table(config: CELConfig, kind: TableKind, clusters: int, entities: int) -> ClusteredTable:

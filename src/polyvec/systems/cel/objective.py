@@ -9,16 +9,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from polyvec.systems.cel.network import pair_scores
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from polyvec.layers.tables import ClusteredTable
     from polyvec.systems.cel.config import CELConfig, TableKind
     from polyvec.systems.cel.network import CELNetwork
     from polyvec.systems.cel.records import Records
 
+Target = Literal["rating", "click"]
 AT_ONCE = 16_384  # records that are scored together
 
 
-def record_losses(scores_P: Tensor, labels_P: Tensor, target: Literal["rating", "click"]) -> Tensor:
+def record_losses(scores_P: Tensor, labels_P: Tensor, target: Target) -> Tensor:
     """Squared error of a rating, or log loss of a click. ``[P], [P] → [P]``."""
     if target == "rating":
         return (labels_P - scores_P).square()
@@ -28,8 +33,21 @@ def record_losses(scores_P: Tensor, labels_P: Tensor, target: Literal["rating", 
 @torch.no_grad()
 def losses_of(network: CELNetwork, records: Records) -> Tensor:
     """Losses of records, some at a time. ``→ [P]``."""
+    return _losses(network.scores, records, network.target)
+
+
+@torch.no_grad()
+def served_losses(network: CELNetwork, records: Records, events: tuple[Tensor, Tensor]) -> Tensor:
+    """Losses of records as users and items of so many training events are served. ``→ [P]``."""
+    users_UF, items_NF = network.served(*events)
+    return _losses(
+        lambda part: pair_scores(users_UF, part.users, items_NF, part.items), records, network.target
+    )
+
+
+def _losses(scores: Callable[[Records], Tensor], records: Records, target: Target) -> Tensor:
     parts = [records.take(rows) for rows in torch.arange(len(records)).split(AT_ONCE)]
-    return torch.cat([record_losses(network.scores(part), part.labels, network.target) for part in parts])
+    return torch.cat([record_losses(scores(part), part.labels, target) for part in parts])
 
 
 @dataclass(frozen=True)
