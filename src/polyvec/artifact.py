@@ -186,6 +186,17 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
         )
 
 
+def refuse_file(file: Path, *, overwrite: bool) -> None:
+    """Raise :class:`ArtifactError` if a file is in the way and may not be replaced."""
+    if file.exists() and not overwrite:
+        raise ArtifactError(
+            f"{file} exists already",
+            file=file,
+            expected="a new file",
+            mend="choose another, or pass --overwrite",
+        )
+
+
 def read_manifest(path: Path, kind: str) -> Manifest:
     """Open the artefact at ``path``: check kind, version, the presence and size of every file, and hashes.
 

@@ -38,6 +38,7 @@ warm: it had events that the model was trained on; cold: it was encoded from eve
 empty: nothing was known of it, its vectors are the learned prior; unknown: the vectors were made elsewhere.
 """
 WARM, COLD, EMPTY, UNKNOWN = range(len(STATES))
+LARGE = 1e15  # numbers above it have squares whose sum float32 may not hold
 PART_ROWS = 65_536
 
 
@@ -244,6 +245,9 @@ def write_part(
 def unit(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Scale vectors (last axis) to length one; zero vectors stay zero."""
     vectors = _float32(vectors)
+    if max(vectors.max(initial=0), -vectors.min(initial=0)) > LARGE:
+        largest = np.abs(vectors).max(axis=-1, keepdims=True)
+        vectors = vectors / np.where(largest == 0, 1, largest)
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.where(norms == 0, 1, norms), dtype=np.float32)
 

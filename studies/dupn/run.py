@@ -204,7 +204,7 @@ def learned(
 ) -> dict[str, Any]:
     """Train a model, and say what it says of validation and test."""
     model, progress = train(experiment.dataset, lessons, model, workspace, optimizers=optimizers)
-    encoder, tests = Encoder.of(experiment.dataset, lessons.fields, lessons.counts), experiment.test(lessons)
+    encoder, tests = Encoder.of(experiment.dataset, lessons.fields), experiment.test(lessons)
     asked = Validator(model.network, lessons.config.tasks or {}, tests, encoder).measures()
     plan = TaskPlan(
         lessons.training, encoder, model.options.batch_size, model.options.seed, torch.device("cpu")

@@ -546,7 +546,10 @@ def test_catalogue_rows_without_an_item_are_set_aside_and_counted_apart(tmp_path
         (str(items), 2, "catalogue: item_id is empty", '{"item_id":null,"title":"Ghost"}'),
         (str(items), 4, "catalogue: wrong number of fields", "ink"),
     ]
-    assert profile["notes"] == ["catalogue: 1 rows repeat an item_id; the first was kept"]
+    assert profile["notes"] == [
+        "catalogue: 1 rows repeat an item_id; the first was kept",
+        "catalogue: 2 of 4 rows were set aside",
+    ]
 
 
 def test_a_row_longer_than_a_block_is_refused_with_the_likely_cause(
@@ -562,3 +565,33 @@ def test_a_row_longer_than_a_block_is_refused_with_the_likely_cause(
         "  expected: rows that end\n"
         "  mend: look for a quote that is opened and never closed"
     )
+
+
+def test_much_that_is_set_aside_for_one_reason_is_said_with_a_way_out(tmp_path: Path) -> None:
+    rows = "user_id;item_id;timestamp;price\n" + "".join(
+        f"u{n};i;{1700000000 + n};2,5{n}\n" for n in range(8)
+    )
+    events = write(tmp_path, "events.csv", rows + "u;i;1700000000;3\nu;j;1700000000;3\n")
+    prepare(events, tmp_path / "shop.dataset")
+    note = read_profile(tmp_path / "shop.dataset")["notes"][-1]
+    assert note.startswith(
+        "8 of 10 rows were set aside: price is not a number; numbers are read with a decimal"
+    )
+
+
+def test_prices_of_the_catalogue_that_are_text_are_told(tmp_path: Path) -> None:
+    events = write(tmp_path, "events.csv", GOOD)
+    items = write(tmp_path, "items.csv", "item_id;price\npen;2,0\nink;3\n")
+    prepare(events, tmp_path / "shop.dataset", items=items)
+    (note,) = read_profile(tmp_path / "shop.dataset")["notes"]
+    assert note.startswith("catalogue: price is no number in 1 rows, such as '2,0'")
+
+
+def test_an_action_that_no_event_has_and_a_column_that_one_file_lacks_are_told(tmp_path: Path) -> None:
+    head = "user_id,item_id,timestamp,action"
+    first = write(tmp_path, "a.csv", f"{head},country\nu,i,1700000000,Buy,de\n")
+    second = write(tmp_path, "b.csv", f"{head}\nu,i,1700000001,purchase\n")
+    prepare([first, second], tmp_path / "shop.dataset", options=PrepareOptions(purchases=("buy",)))
+    notes = read_profile(tmp_path / "shop.dataset")["notes"]
+    assert f"{second}: no column for scenario, which is empty there" in notes
+    assert "no event has action 'buy' (--purchase): did you mean 'Buy'?" in notes

@@ -12,6 +12,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from polyvec.artifact import Manifest
 from polyvec.data.dataset import MICROSECONDS_PER_DAY as DAY
 from polyvec.data.dataset import Dataset
 from polyvec.data.split import cut
@@ -19,7 +20,7 @@ from polyvec.embeddings import Embeddings
 from polyvec.errors import DataError
 from polyvec.evaluation.baselines.standard import standard_features, standard_rankers
 from polyvec.evaluation.benchmark import benchmark
-from polyvec.evaluation.evaluate import Settings
+from polyvec.evaluation.evaluate import Settings, evaluate
 from polyvec.evaluation.foresight import foresight, foresight_note
 from polyvec.evaluation.rankers import HabitsRanker
 from polyvec.evaluation.tasks.matching import check_no_leak
@@ -231,7 +232,7 @@ def test_of_ordered_data_a_model_trained_on_the_last_event_is_caught(system, dat
         model = fit(system, ordered, tmp_path / f"m{trained}", None, 1, held_back=trained)
         made = embed(model, ordered, tmp_path / f"e{trained}", held_back=1)
         if is_honest:
-            assert check_held_back(made) == []
+            assert check_held_back(made, ordered) == []
         else:
             with pytest.raises(DataError, match="the model was trained on all but 0 of each user's events"):
                 benchmark({"leaking": [made]}, ordered, None, SETTINGS)
@@ -278,3 +279,22 @@ def fit_on_categories(folder, kind):
     assert check_no_leak(embeddings, dataset, T) == []  # provenance cannot see it
     scores_UCN = embeddings.unit_users() @ embeddings.unit_items()[is_new].T
     return roc_auc_score(sells[is_new], scores_UCN.max(axis=1).mean(axis=0))
+
+
+def test_histories_that_were_shortened_tell_the_future_and_are_refused(dataset):
+    meta = {"options": {"max_history": int(np.diff(dataset.user_offsets).max())}}
+    short = replace(dataset, manifest=Manifest("dataset", {}, {}, meta, "", "", ""))
+    made = Embeddings.from_arrays(
+        dataset.users.series,
+        np.ones((dataset.num_users, 2)),
+        dataset.items.series,
+        np.ones((dataset.num_items, 2)),
+    )
+    for ask in (
+        lambda: benchmark({"any": [made]}, short, KNOWN_SOLD),
+        lambda: evaluate(made, short, [KNOWN_SOLD]),
+    ):
+        with pytest.raises(
+            DataError, match="how many of them lie before the cut-off tells how many come after"
+        ):
+            ask()

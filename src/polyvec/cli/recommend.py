@@ -47,7 +47,10 @@ class Filters(TypedDict):
 @click.option("--allow", type=click.Path(path_type=Path), help="File of the only item ids to return.")
 @click.option("--category", help="Return only items of this category of --dataset.")
 @click.option("--dataset", type=click.Path(path_type=Path), help="Dataset for filters and titles.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the answers to this Parquet file.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write the answers to this file: Parquet, or .csv."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     embeddings: Path,
@@ -56,6 +59,7 @@ def command(
     k: int,
     index: str,
     out: Path | None,
+    overwrite: bool,
     as_json: bool,
     **filters: Unpack[Filters],
 ) -> None:
@@ -71,19 +75,27 @@ def command(
     polyvec recommend shop.emb --user 17850 --not-seen --category toys --dataset shop.dataset
     polyvec recommend shop.emb --users users.parquet -k 100 --index faiss --out recommendations.parquet
     """  # noqa: D301
+    from polyvec.artifact import refuse_file
     from polyvec.data.dataset import Dataset
     from polyvec.embeddings import Embeddings
     from polyvec.retrieval.id_lists import read_ids
     from polyvec.retrieval.ranking import recommend
 
+    if out is not None:
+        refuse_file(out, overwrite=overwrite)
     vectors = Embeddings.open(embeddings)
     data = None if filters["dataset"] is None else Dataset.open(filters["dataset"])
+    allowed = None if filters["allow"] is None else read_ids(filters["allow"], vectors.items.ids)
+    if allowed is not None:
+        unknown = int((vectors.items.ids.rows(allowed) < 0).sum())
+        if unknown:
+            click.echo(f"note: {unknown:,} of {len(allowed):,} allowed ids have no vector", err=True)
     ranking = recommend(
         vectors,
         _asked(vectors, users, users_file),
         k,
         index=_index(vectors, index),
-        allow=None if filters["allow"] is None else read_ids(filters["allow"], vectors.items.ids),
+        allow=allowed,
         not_seen=filters["not_seen"],
         habits=filters["habits"],
         category=filters["category"],
@@ -149,11 +161,10 @@ def _index(vectors: Embeddings, name: str) -> Index:
 
 
 def _write(path: Path, answers: pl.DataFrame) -> None:
-    """Write the file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
+    from polyvec.artifact import write_whole
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    answers.write_parquet(partial)
-    partial.replace(path)
+    write_whole(path, answers.write_csv if path.suffix == ".csv" else answers.write_parquet)
     click.echo(f"{len(answers):,} answers in {path}", err=True)
 
 

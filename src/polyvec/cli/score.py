@@ -54,24 +54,25 @@ def command(
     polyvec score shop.saml shop.dataset --out scores.parquet --report scores.html
     polyvec score shop.saml shop.dataset --pairs candidates.csv --out scores.parquet
     """  # noqa: D301
-    from polyvec.artifact import write_whole
+    from polyvec.artifact import refuse_file, write_whole
     from polyvec.data.dataset import Dataset
-    from polyvec.errors import ArtifactError, UsageError
+    from polyvec.errors import UsageError
     from polyvec.systems.saml import SAML
 
     if report is not None and pairs is not None:
         raise UsageError("--report is of the log's own offers", mend="leave it out beside --pairs")
     for file in (out, report):
-        if file is not None and file.exists() and not overwrite:
-            raise ArtifactError(
-                f"{file} exists already",
-                file=file,
-                expected="a new file",
-                mend="choose another, or pass --overwrite",
-            )
+        if file is not None:
+            refuse_file(file, overwrite=overwrite)
     ranker = SAML.open(model)
     found = _scored(ranker, Dataset.open(dataset), pairs, since, until)
     write_whole(out, found.table.write_parquet)
+    if found.known:
+        click.echo(
+            f"note: {found.known:,} of {len(found.table):,} offers are of the time that the model has "
+            "learned from: how well they are told apart is no test",
+            err=True,
+        )
     if report is not None:
         from polyvec.evaluation.scores_report import render_scores
 
@@ -80,7 +81,7 @@ def command(
         page = render_scores(found.table, found.by_scenario, found.shares, about)
         write_whole(report, lambda unfinished: unfinished.write_text(page, "utf-8"))
     if as_json:
-        told: dict[str, object] = {"path": str(out), "rows": len(found.table)}
+        told: dict[str, object] = {"path": str(out), "rows": len(found.table), "known": found.known}
         if report is not None:
             told["report"] = str(report)
         measured = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from polyvec.data.checks import IdType, to_ids, to_text
+from polyvec.data.checks import DECIMALS, IdType, to_ids, to_text
 from polyvec.data.columns import ITEM, ITEM_NAMES, find_roles
 from polyvec.errors import DataError
 
@@ -72,6 +72,14 @@ def read_catalogue(
     counts.kept, counts.duplicates = len(items), len(rows) - len(items)
     if counts.duplicates:
         counts.notes.append(f"catalogue: {counts.duplicates:,} rows repeat an item_id; the first was kept")
+    if "price" in items.columns and items["price"].dtype == pl.String:
+        prices = items["price"].drop_nulls()
+        unread = prices.filter(prices.cast(pl.Float64, strict=False).is_null())
+        if len(unread):
+            counts.notes.append(
+                f"catalogue: price is no number in {len(unread):,} rows, such as {unread[0]!r}: it is kept "
+                f"as text, and no task asks about prices; {DECIMALS}"
+            )
     return items, counts
 
 

@@ -35,6 +35,9 @@ class Fault:
     rows: pl.Series
 
 
+DECIMALS = "numbers are read with a decimal point, as 2.50, and without signs of a currency"
+
+
 @dataclass(frozen=True)
 class EventRules:
     """How the columns of one table of events become columns of the Dataset.
@@ -51,6 +54,9 @@ class EventRules:
         How this table's times are read; None while it has shown none.
     future
         The first time that lies in the future, in microseconds.
+    exact
+        Which numbers are kept in double precision: those that ``--keep`` names, which may be numbers of
+        baskets; prices, ratings and quantities need no more than single precision.
     purchases
         Actions that mean a purchase, besides ``purchase``.
     returns
@@ -66,6 +72,7 @@ class EventRules:
     item_type: IdType
     times: TimeReader | None
     future: int
+    exact: tuple[str, ...]
     purchases: tuple[str, ...]
     returns: Returns
     is_text: bool
@@ -110,11 +117,12 @@ class EventRules:
     def _numbers(self, raw: pl.DataFrame) -> tuple[list[pl.Series], list[Fault]]:
         columns, faults = [], []
         for name in self.numbers:
+            dtype = pl.Float64() if name in self.exact else pl.Float32()
             if name not in self.roles:
-                columns.append(pl.Series(name, [None], dtype=pl.Float32).new_from_index(0, len(raw)))
+                columns.append(pl.Series(name, [None], dtype=dtype).new_from_index(0, len(raw)))
                 continue
             values = raw[self.roles[name]]
-            column = to_numbers(values)
+            column = to_numbers(values, dtype)
             columns.append(column.alias(name))
             if values.dtype == pl.String:
                 unread = column.is_null() & (values != "").fill_null(False)
@@ -162,10 +170,10 @@ def to_ids(values: pl.Series, target: IdType) -> pl.Series:
     return ids.set(ids == "", None) if ids.dtype == pl.String else ids
 
 
-def to_numbers(values: pl.Series) -> pl.Series:
-    """Float32; null where there is no number (NaN and infinity are none)."""
+def to_numbers(values: pl.Series, dtype: pl.Float32 | pl.Float64) -> pl.Series:
+    """Numbers of a type; null where there is none (NaN and infinity are none)."""
     numbers = values.str.strip_chars() if values.dtype == pl.String else values
-    numbers = numbers.cast(pl.Float32, strict=False)
+    numbers = numbers.cast(dtype, strict=False)
     return numbers.set(~numbers.is_finite(), None)
 
 

@@ -47,13 +47,17 @@ def not_taken(market: Market, taken: Market, start: int, stop: int) -> Market:
 def when_shown(market: Market, taken: Market) -> Market:
     """What was taken, as of the time when it was last shown to that user: on that day, or in that visit.
 
-    So that no history tells what was taken by ending with its exposure. What was not shown keeps its time.
+    So that no history tells what was taken by ending with its exposure. What was not shown keeps its time;
+    what was taken several times since it was shown, clicked twice, say, counts once.
     """
     shown = market.of_action(EXPOSURE)
     seen = _user_items(shown.users, shown.items, shown.days).with_columns(time=pl.Series(shown.times))
     times = _nearest(taken, seen, "backward").fill_null(pl.Series(taken.times)).to_numpy()
     is_known = (times // MICROSECONDS_PER_DAY == taken.days) | (taken.times - times < VISIT)
-    return replace(taken, times=np.where(is_known, times, taken.times))
+    moved = replace(taken, times=np.where(is_known, times, taken.times))
+    keys = pl.DataFrame({"user": moved.users, "item": moved.items, "time": moved.times})
+    is_first = keys.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
+    return moved.take(~is_known | is_first)
 
 
 def _nearest(asked: Market, known: pl.DataFrame, strategy: Literal["backward", "forward"]) -> pl.Series:

@@ -96,10 +96,12 @@ def make_plan(events: Source, items: Source | None, options: PrepareOptions) -> 
         item_type=item_type,
         times=None,
         future=day_after(datetime.now(UTC)),
+        exact=tuple(name for name in numbers if name in options.keep),
         purchases=tuple(options.purchases),
         returns=options.returns,
         is_text=False,
     )
+    notes += _missing(tables, roles, [*texts, *numbers])
     return Plan(
         events=[(t, replace(rules, roles=r, is_text=t.is_text)) for t, r in zip(tables, roles, strict=True)],
         catalogue=catalogue,
@@ -108,6 +110,17 @@ def make_plan(events: Source, items: Source | None, options: PrepareOptions) -> 
         time_kind="order" if options.order else "timestamp",
         notes=_distinct([*guesses, *notes, user_note, item_note]),
     )
+
+
+def _missing(tables: Sequence[Table], roles: Sequence[dict[str, str]], names: Sequence[str]) -> list[str]:
+    """Say which tables lack what others have: it is empty there."""
+    found = []
+    for name in names:
+        without = [table.name for table, one in zip(tables, roles, strict=True) if name not in one]
+        if 0 < len(without) < len(tables):
+            more = f" and {len(without) - 1} more" if len(without) > 1 else ""
+            found.append(f"{without[0]}{more}: no column for {name}, which is empty there")
+    return found
 
 
 def _distinct(notes: list[str]) -> list[str]:

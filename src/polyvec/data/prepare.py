@@ -21,7 +21,7 @@ import polars as pl
 
 from polyvec.artifact import refuse_existing, writing
 from polyvec.data.catalogue import CatalogueCounts, read_catalogue
-from polyvec.data.checks import TIME, EventRules, first_reasons, is_empty
+from polyvec.data.checks import DECIMALS, TIME, EventRules, first_reasons, is_empty
 from polyvec.data.columns import ACTION, ITEM, TIMESTAMP, USER
 from polyvec.data.dataset import PURCHASE, Dataset
 from polyvec.data.options import PrepareOptions
@@ -31,7 +31,7 @@ from polyvec.data.quarantine import Quarantine
 from polyvec.data.read import Source
 from polyvec.data.spill import Histories, Interner, NpyWriter, Spill
 from polyvec.data.times import TimeReader, time_reader
-from polyvec.errors import ArtifactError, DataError
+from polyvec.errors import ArtifactError, DataError, nearest_name
 from polyvec.ids import Vocabulary
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from polyvec.data.table import Chunk, Table
 
 COUNTED = (ACTION, "scenario")
+MANY = 0.1  # share of the rows; fewer that are set aside are told in the table alone
 Progress = Callable[[int], None]
 
 __all__ = ["PrepareOptions", "Source", "prepare"]
@@ -125,6 +126,7 @@ class _Preparation:
         self.notes += self.plan.notes
         self._interners = {name: Interner(pl.String) for name in self.plan.texts}
         self._items = Interner(self.plan.item_type)
+        self._unseen = set(self.options.purchases)
         self._histories = Histories(self.options.keep_duplicates, self.options.max_history)
 
     def run(self) -> dict[str, Any]:
@@ -141,6 +143,7 @@ class _Preparation:
                 profile = self._write(spill, catalogue)
         shutil.rmtree(scratch)
         self._note_actions(profile["actions"])
+        self._note_set_aside(quarantine, counts, profile)
         profile |= self._summary(quarantine, quarantined, counts, profile["events"])
         text = json.dumps(profile, indent=1, ensure_ascii=False)
         (self.stage / "profile.json").write_text(text + "\n", "utf-8")
@@ -185,6 +188,9 @@ class _Preparation:
         quarantine.add_malformed(name, chunk.malformed)
         if not len(chunk.frame):
             return
+        if self._unseen and ACTION in rules.roles:
+            actions = chunk.frame[rules.roles[ACTION]]
+            self._unseen -= set(actions.filter(actions.is_in(list(self._unseen))).unique())
         events, faults = rules.apply(chunk.frame)
         broken, reasons = first_reasons(faults, len(events))
         bad = broken >= 0
@@ -268,7 +274,8 @@ class _Preparation:
         yield TIME, NpyWriter(self.stage / "time.npy", np.int64)
         for name in (*self.plan.texts, *self.plan.numbers):
             (self.stage / "columns").mkdir(exist_ok=True)
-            dtype = np.int32 if name in self.plan.texts else np.float32
+            number = np.float64 if name in self.options.keep else np.float32
+            dtype = np.int32 if name in self.plan.texts else number
             yield name, NpyWriter(self.stage / "columns" / f"{name}.npy", dtype)
 
     # ---- what is told about it --------------------------------------------------------------------------
@@ -299,6 +306,26 @@ class _Preparation:
                 f"{', '.join(name or '(empty)' for name in actions)}: say which means it, --purchase ACTION"
             )
 
+        for name in sorted(self._unseen):
+            self.notes.append(f"no event has action '{name}' (--purchase): {nearest_name(name, actions)}")
+
+    def _note_set_aside(
+        self, quarantine: Quarantine, catalogue: CatalogueCounts | None, profile: dict[str, Any]
+    ) -> None:
+        """Say plainly where much was set aside for one reason, or the catalogue is of other items."""
+        for reason, count in quarantine.counts.most_common():
+            if count >= MANY * self.read and not reason.startswith("catalogue"):
+                self.notes.append(
+                    f"{count:,} of {self.read:,} rows were set aside: {reason}"
+                    + (f"; {DECIMALS}" if reason.endswith("is not a number") else "")
+                )
+        if catalogue is not None and catalogue.quarantined:
+            self.notes.append(
+                f"catalogue: {catalogue.quarantined:,} of {catalogue.read:,} rows were set aside"
+            )
+        if profile["events_not_in_catalogue"] == 1:
+            self.notes.append("catalogue: it has none of the items of the events: are ids written alike?")
+
     def _meta(self, profile: dict[str, Any]) -> dict[str, Any]:
         options = asdict(self.options)
         del options["overwrite"]  # says nothing about the content
@@ -327,13 +354,18 @@ def _append(
     """Append one partition's sorted events to the columns of the Dataset."""
     codes = {name: _final_codes(events[name], final) for name, final in maps.items()}
     for name, writer in writers.items():
-        writer.append(codes[name] if name in codes else events[name].fill_null(float("nan")).to_numpy())
+        writer.append(codes[name] if name in codes else _filled(events[name]).to_numpy())
     tally.add(
         events["user"].to_numpy(),
         codes[ITEM],
         events[TIME].to_numpy(),
         {name: codes[name] for name in tally.values},
     )
+
+
+def _filled(values: pl.Series) -> pl.Series:
+    """Missing numbers as NaN; integers, of which none is missing, as they are."""
+    return values.fill_null(float("nan")) if values.dtype.is_float() else values
 
 
 def _final_codes(codes: pl.Series, final: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -210,6 +210,28 @@ def _check_until(dataset: Dataset, until: int, *, needs_past: bool) -> None:
         )
 
 
+def check_whole(dataset: Dataset) -> None:
+    """Refuse to ask at a moment of a log whose histories were shortened.
+
+    Of each user's latest N events fewer lie before a moment the more come after it: how long a history is
+    tells the answers.
+
+    Raises
+    ------
+    DataError
+        If the Dataset was prepared with ``max_history``, and a user has as many events.
+    """
+    told = dataset.manifest.meta.get("options", {}) if dataset.manifest else {}
+    most = told.get("max_history")
+    if most and np.diff(dataset.user_offsets).max(initial=0) >= most:
+        raise DataError(
+            f"the Dataset has the latest {most:,} events of each user alone: how many of them lie before the "
+            "cut-off tells how many come after it",
+            expected="whole histories, where a past is asked about its future",
+            mend="prepare the log without --max-history",
+        )
+
+
 def check_time_kind(learned: TimeKind, dataset: Dataset) -> None:
     """Refuse data of another kind of time than a model has learned from.
 

@@ -136,8 +136,8 @@ def _groups(dataset: Dataset) -> npt.NDArray[np.int64]:
     """Group of every item, ``[N]``: its category if the catalogue has any, else itself."""
     if "category" not in dataset.item_table.columns:
         return np.arange(dataset.num_items, dtype=np.int64)
-    codes = dataset.item_table["category"].cast(pl.String).fill_null("").cast(pl.Categorical).to_physical()
-    return codes.rank("dense").to_numpy().astype(np.int64) - 1
+    texts = dataset.item_table["category"].cast(pl.String).fill_null("")
+    return texts.cast(pl.Enum(texts.unique().sort())).to_physical().to_numpy().astype(np.int64)
 
 
 def _shares(

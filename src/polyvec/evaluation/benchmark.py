@@ -14,12 +14,20 @@ import polars as pl
 
 from polyvec.data.dataset import days
 from polyvec.data.overlap import check_overlap
-from polyvec.data.split import Windows, cut, leave_last_out
+from polyvec.data.split import Windows, check_whole, cut, leave_last_out
 from polyvec.errors import DataError, UsageError
 from polyvec.evaluation.aggregates import AGGREGATES
-from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
+from polyvec.evaluation.baselines import PERSONAL_FREQUENCY, FilledUp, counting_rankers
+from polyvec.evaluation.baselines.counting import what_sells
 from polyvec.evaluation.baselines.item_to_item import history_matrix
-from polyvec.evaluation.baselines.standard import COSINE, Tuning, standard_features, standard_rankers, tuned
+from polyvec.evaluation.baselines.standard import (
+    BOUGHT_WORDS,
+    COSINE,
+    Tuning,
+    standard_features,
+    standard_rankers,
+    tuned,
+)
 from polyvec.evaluation.costs import costs_of, kind_of
 from polyvec.evaluation.evaluate import ORACLE, Settings, Truths
 from polyvec.evaluation.foresight import foresight_note
@@ -31,7 +39,7 @@ from polyvec.evaluation.tasks import behaviour, similarity, transfer
 from polyvec.evaluation.tasks.comparison import Answers, answer, tabulate
 from polyvec.evaluation.tasks.matching import all_questions, check_no_leak, questions
 from polyvec.evaluation.tasks.next_item import WARNING, check_held_back, next_item_question, without_seen
-from polyvec.evaluation.tasks.profile import label_column, profile
+from polyvec.evaluation.tasks.profile import label_column, profiles
 from polyvec.evaluation.trials import SCHEMA as TRIALS
 from polyvec.evaluation.trials import SEEDS
 from polyvec.retrieval.habits import Weights
@@ -137,7 +145,7 @@ def benchmark(
     if truths.oracle is not None and cutoff is not None:
         rankers[ORACLE] = truths.oracle(cutoff)
     own = _own_rankers(systems, purchases, windows)
-    _check_names(own, rankers)
+    _check_names(own, [*rankers, AGGREGATES, BOUGHT_WORDS])
     rankers |= own
     answers = _ask(rankers, purchases, cutoff, settings)
     values = pl.concat([per_user(one, purchases) for one in answers if not one.question.newcomers])
@@ -182,8 +190,14 @@ def tune(dataset: Dataset, cutoff: int | None, settings: Settings) -> Tuning:
         question = questions(purchases, earlier, settings.history_days, settings.target_days)[0]
     rows = question.windows.user_rows
 
+    fill = what_sells(counting_rankers(purchases, windows))
+
     def value(ranker: Ranker) -> float:
-        return float(np.nanmean(recall(ranker.rank(rows, MOST_RANKED), question.targets, MOST_RANKED)))
+        """As :func:`benchmark` asks it."""
+        asked: Ranker = FilledUp(ranker, fill)
+        if cutoff is None and settings.remove_seen:
+            asked = without_seen({"": asked}, question, purchases)[""][0]
+        return float(np.nanmean(recall(asked.rank(rows, MOST_RANKED), question.targets, MOST_RANKED)))
 
     return tuned(purchases, windows, value, seed=settings.seed)
 
@@ -216,6 +230,8 @@ def check(
     """
     purchases = dataset.only_action()
     _check_moment(purchases, cutoff)
+    if cutoff is not None:
+        check_whole(dataset)
     if truths.profiles is not None:
         for label in truths.labels:
             label_column(truths.profiles, label, dataset.users.series)
@@ -223,7 +239,7 @@ def check(
     for name, runs in systems.items():
         _check_alike(name, runs)
         for embeddings in runs:
-            leaks = _leaks(embeddings, purchases, cutoff, settings.target_days)
+            leaks = _leaks(embeddings, dataset, cutoff, settings.target_days)
             told = [*leaks, *check_overlap(embeddings, purchases).notes]
             notes += [note for note in (f"{name}: {text}" for text in told) if note not in notes]
     return notes
@@ -254,9 +270,9 @@ def _check_names(own: Collection[str], others: Collection[str]) -> None:
 def _leaks(embeddings: Embeddings, dataset: Dataset, cutoff: int | None, target_days: float) -> list[str]:
     """Refuse a system that says it knows the future; note what it does not say, and what it seems to know."""
     if cutoff is None:
-        return check_held_back(embeddings)
+        return check_held_back(embeddings, dataset)
     notes = check_no_leak(embeddings, dataset, cutoff)
-    return notes + foresight_note(embeddings, dataset, cutoff, target_days)
+    return notes + foresight_note(embeddings, dataset.only_action(), cutoff, target_days)
 
 
 def _windows(dataset: Dataset, cutoff: int | None, settings: Settings) -> Windows:
@@ -310,12 +326,10 @@ def _trials(
     tables = [pl.DataFrame(schema=TRIALS)]
     notes: list[str] = []
     if truths.profiles is not None:
-        for label in truths.labels:
-            known = label_column(truths.profiles, label, dataset.users.series)
-            try:
-                tables.append(profile(features, known, seeds, AGGREGATES))
-            except DataError as error:  # one label cannot be told: no reason to lose the other tasks
-                notes.append(f"profile {label} was not asked: {error.what}; expected {error.expected}")
+        users = dataset.users.series
+        known = {label: label_column(truths.profiles, label, users) for label in truths.labels}
+        told, notes = profiles(features, known, seeds, AGGREGATES)
+        tables += told
     if cutoff is not None:
         when = cutoff, settings.history_days, settings.target_days
         asked, prices = behaviour.questions(dataset, *when), transfer.questions(dataset, *when)

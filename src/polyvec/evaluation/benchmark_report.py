@@ -207,7 +207,8 @@ def _tasks(matching: pl.DataFrame, marked: Mapping[str, str]) -> list[dict[str, 
         rows = {(row["ranker"], row["metric"], row["part"]): row for row in group.iter_rows(named=True)}
         rankers = group["ranker"].unique(maintain_order=True).to_list()
         bar = [rows[name, MEASURE, "all"] for name in rankers]
-        plot = bars(MEASURE, [(row["ranker"], row["value"], row["low"], row["high"]) for row in bar], marked)
+        told = [row for row in bar if row["value"] is not None]  # of nobody, nothing is told
+        plot = bars(MEASURE, [(row["ranker"], row["value"], row["low"], row["high"]) for row in told], marked)
         cells = [
             {
                 "ranker": name,

@@ -10,7 +10,7 @@ import polars as pl
 
 from polyvec.data.item_sets import ItemSets
 from polyvec.data.overlap import NO_ITEMS, check_overlap
-from polyvec.data.split import Windows, cut, leave_last_out
+from polyvec.data.split import Windows, check_whole, cut, leave_last_out
 from polyvec.embeddings import EMPTY
 from polyvec.errors import DataError, UsageError
 from polyvec.evaluation.aggregates import AGGREGATES, aggregates
@@ -23,7 +23,7 @@ from polyvec.evaluation.rankers import EmbeddingsRanker, HabitsRanker, Ranker
 from polyvec.evaluation.tasks.comparison import RESULTS
 from polyvec.evaluation.tasks.matching import check_no_leak, matching
 from polyvec.evaluation.tasks.next_item import WARNING, check_held_back, next_item
-from polyvec.evaluation.tasks.profile import label_column, profile
+from polyvec.evaluation.tasks.profile import label_column, profiles
 from polyvec.retrieval.habits import Weights
 from polyvec.retrieval.ranking import query_vectors
 
@@ -150,26 +150,28 @@ def evaluate(
         labels.
     """
     settings, truths = settings or Settings(), truths or Truths()
-    dataset = dataset.only_action()
+    log, dataset = dataset, dataset.only_action()
     overlap = _overlap_notes(embeddings, dataset, truths)
     if dataset.time_kind == "order":
-        cutoffs, notes, windows = (), [WARNING, *check_held_back(embeddings)], leave_last_out(dataset)
+        cutoffs, notes, windows = (), [WARNING, *check_held_back(embeddings, log)], leave_last_out(dataset)
         results = _next_item(embeddings, dataset, windows, settings)
     else:
+        check_whole(log)
         cutoffs = tuple(cutoffs) or (_own_cutoff(embeddings),)
         notes = check_no_leak(embeddings, dataset, min(cutoffs))
         windows = cut(dataset, cutoffs[0], settings.history_days, settings.target_days)
         results = pl.concat([_matching(embeddings, dataset, moment, settings, truths) for moment in cutoffs])
     until = int(windows.cutoffs[0]) if cutoffs else None
+    told, untold = _profiles(embeddings, dataset, windows, truths)
     return Evaluation(
         cutoffs=tuple(cutoffs),
         results=results,
-        profiles=_profiles(embeddings, dataset, windows, truths),
+        profiles=told,
         mixture=_mixture(embeddings, dataset, windows),
         interests=_interests(embeddings, dataset, windows, truths),
         users=some_users(embeddings, dataset, windows, settings.seed),
         items=some_items(embeddings, dataset, until, settings.seed),
-        notes=notes + overlap,
+        notes=notes + overlap + untold,
     )
 
 
@@ -233,10 +235,10 @@ def _own_rankers(embeddings: Embeddings, dataset: Dataset, windows: Windows) -> 
 
 def _profiles(
     embeddings: Embeddings, dataset: Dataset, windows: Windows, truths: Truths
-) -> pl.DataFrame | None:
+) -> tuple[pl.DataFrame | None, list[str]]:
     """Predict each label from the vectors, and beside them from hand-made aggregates of the same users."""
     if truths.profiles is None or not truths.labels:
-        return None
+        return None, []
     rows = embeddings.users.ids.rows(dataset.users.series)
     there = np.flatnonzero(rows >= 0)
     features = {
@@ -244,12 +246,9 @@ def _profiles(
         AGGREGATES: Features(aggregates(dataset, windows[there])),
     }
     users = dataset.users.take(there)
-    return pl.concat(
-        [
-            profile(features, label_column(truths.profiles, label, users), reference=AGGREGATES)
-            for label in truths.labels
-        ]
-    )
+    known = {label: label_column(truths.profiles, label, users) for label in truths.labels}
+    tables, notes = profiles(features, known, reference=AGGREGATES)
+    return pl.concat(tables) if tables else None, notes
 
 
 def _mixture(embeddings: Embeddings, dataset: Dataset, windows: Windows) -> dict[str, Any]:

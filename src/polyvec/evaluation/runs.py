@@ -172,8 +172,8 @@ def run_study(
 
 def read_runs(file: Path) -> list[dict[str, Any]]:
     """Lines of a JSON Lines file; none of one that is not there, nor one that was cut off."""
-    lines = file.read_text("utf-8").splitlines(keepends=True) if file.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    whole = file.read_text("utf-8").split("\n")[:-1] if file.exists() else []
+    return [json.loads(line) for line in whole]
 
 
 def add_run(file: Path, line: Mapping[str, Any]) -> None:

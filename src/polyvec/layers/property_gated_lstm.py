@@ -85,7 +85,7 @@ class PropertyGatedLSTM(nn.Module):
             rows_LB, there_LB = rows_LB.to(inputs.device), there_LB.to(inputs.device)
             start = [inputs.new_zeros(1, rows_LB.shape[1], self.width)] * 2
             block_LBH = torch.lstm(
-                inputs[rows_LB], start, weights, True, 1, 0.0, self.training, False, False
+                rows_of(inputs, rows_LB), start, weights, True, 1, 0.0, self.training, False, False
             )[0]
             places.append(rows_LB[there_LB])
             values.append(block_LBH[there_LB])
@@ -110,6 +110,11 @@ class PropertyGatedLSTM(nn.Module):
         of_input, of_forget, of_output = self.property_weight.chunk(3)
         of_cell = torch.zeros_like(of_input)
         return torch.cat([self.item_weight, torch.cat([of_input, of_forget, of_cell, of_output])], dim=1)
+
+
+def rows_of(values_TX: Tensor, rows_LB: Tensor) -> Tensor:
+    """Values of some rows, ``[L, B, X]``; on several threads, unlike brackets, to the same gradients."""
+    return values_TX.index_select(0, rows_LB.flatten()).unflatten(0, rows_LB.shape)
 
 
 def blocks_of_like_length(lengths_B: npt.NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,7 +1,7 @@
 """Target attention: what of a history speaks of a candidate item. Histories lie flat, without padding.
 
 Letters: B samples, T events of all their histories, X numbers of a key or query, V of a value, H heads, E
-numbers per head.
+numbers per head. Rows are read by ``index_select``, whose gradients are the same bits on several threads.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class TargetAttention(nn.Module):
 def attention_weights(queries_BHE: Tensor, keys_THE: Tensor, owners_T: Tensor) -> Tensor:
     """Softmax of QKᵀ/√E over the events of each history, ``[T, H]``."""
     width = queries_BHE.shape[-1]
-    scores_TH = (queries_BHE[owners_T] * keys_THE).sum(dim=-1).float() * width**-0.5
+    scores_TH = (queries_BHE.index_select(0, owners_T) * keys_THE).sum(dim=-1).float() * width**-0.5
     everyone_TH = owners_T[:, None].expand_as(scores_TH)
     lowest_BH = scores_TH.new_full(queries_BHE.shape[:2], -torch.inf)
     highest_BH = lowest_BH.scatter_reduce(0, everyone_TH, scores_TH.detach(), "amax")
     weights_TH = (scores_TH - highest_BH[owners_T]).exp()
     sums_BH = torch.zeros_like(lowest_BH).index_add(0, owners_T, weights_TH)
-    return weights_TH / sums_BH[owners_T]
+    return weights_TH / sums_BH.index_select(0, owners_T)

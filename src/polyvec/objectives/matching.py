@@ -105,4 +105,4 @@ def matching_loss(
         return info_nce(positives_P, log_sum_exp(drawn_PK, negatives.excluded_PK))
     is_target_BM = torch.zeros_like(scores_BM, dtype=torch.bool)
     is_target_BM[target_users_P, target_items_P] = True
-    return info_nce(positives_P, log_sum_exp(scores_BM, is_target_BM)[target_users_P])
+    return info_nce(positives_P, log_sum_exp(scores_BM, is_target_BM).index_select(0, target_users_P))

@@ -124,7 +124,11 @@ def top_k(
     num_queries, num_items = scores_BN.shape
     place = max(num_items - k, 0)
     threshold_B1 = np.partition(scores_BN, place, axis=1)[:, place, None]
-    owners, rows = np.nonzero((scores_BN >= threshold_B1) & (scores_BN > -np.inf))
+    is_best_BN, is_tied_BN = scores_BN > threshold_B1, scores_BN == threshold_B1
+    left_B1 = k - is_best_BN.sum(axis=1, keepdims=True)
+    crowded = np.flatnonzero(is_tied_BN.sum(axis=1) > left_B1[:, 0])  # of a vector of zeros all items tie
+    is_tied_BN[crowded] &= np.cumsum(is_tied_BN[crowded], axis=1, dtype=np.int32) <= left_B1[crowded]
+    owners, rows = np.nonzero((is_best_BN | is_tied_BN) & (scores_BN > -np.inf))
     ordered = order_candidates(owners, rows, scores_BN[owners, rows], np.zeros_like(rows), (num_queries, k))
     return ordered.rows, ordered.scores
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def read_ids(path: Path, vocabulary: Vocabulary) -> list[RawId]:
     """Read ids from a file: the column named like the vocabulary of a Parquet file, or one id per line.
 
-    Ids keep their order; repetitions are dropped. Blank lines of a text file are skipped.
+    Ids keep their order; repetitions are dropped. Blank lines of a text file are skipped, as is a first line
+    that is the column's name.
 
     Raises
     ------
@@ -31,7 +32,7 @@ def read_ids(path: Path, vocabulary: Vocabulary) -> list[RawId]:
     if path.suffix == ".parquet":
         return _from_parquet(path, vocabulary.name)
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        lines = path.read_text("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise DataError("this is not UTF-8 text", file=path, expected="one id per line") from error
     return list(dict.fromkeys(_parsed(path, lines, vocabulary)))
@@ -52,10 +53,11 @@ def _from_parquet(path: Path, column: str) -> list[RawId]:
 def _parsed(path: Path, lines: list[str], vocabulary: Vocabulary) -> list[RawId]:
     ids = []
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
+        text = line.strip()
+        if not text or (number == 1 and text == vocabulary.name):
             continue
         try:
-            ids.append(vocabulary.parse(line.strip()))
+            ids.append(vocabulary.parse(text))
         except DataError as error:
             raise DataError(
                 error.what, file=path, column=vocabulary.name, row=number, expected=error.expected

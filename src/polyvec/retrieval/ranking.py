@@ -147,7 +147,7 @@ def _habitual(
 ) -> Found:
     """Search with the weights and at the moment that the embeddings tell."""
     made = embeddings.provenance
-    if not {"habits", "events_until", "history_days"} <= made.keys():
+    if not made.get("habits") or not {"events_until", "history_days"} <= made.keys():
         raise UsageError(
             "these embeddings tell no weights of habits",
             expected="embeddings of a GUIM, made by polyvec embed",

@@ -36,6 +36,7 @@ FROM_THE_MODEL = (
     "training_seconds",
     "chosen_until",
     "trained_held_back",
+    "held_back_of",
 )
 """Entries of a Model's manifest that its Embeddings tell, too, where it has them."""
 

@@ -128,7 +128,12 @@ def told_by(runs: Sequence[Progress], measure: str) -> dict[str, Any]:
 
 
 def told_reach(
-    dataset: Dataset, until: int, held_back: int, before: dict[str, Any] | None = None
+    dataset: Dataset,
+    until: int,
+    held_back: int,
+    before: dict[str, Any] | None = None,
+    *,
+    of_purchases: bool = False,
 ) -> dict[str, Any]:
     """Manifest entries on what was read at all, be it only to choose the best epoch: a test must lie beyond.
 
@@ -140,10 +145,13 @@ def told_reach(
         As in the ``fit`` functions; one of them counts, the former with timestamps.
     before
         Manifest entries of a Model that this one goes on from: what that one read counts, too.
+    of_purchases
+        Whether purchases alone are read, and held back; else events of all actions.
     """
     before = before or {}
     if dataset.time_kind == "order":
-        return {"trained_held_back": min(held_back, before.get("trained_held_back", held_back))}
+        least = min(held_back, before.get("trained_held_back", held_back))
+        return {"trained_held_back": least, "held_back_of": "purchases" if of_purchases else "events"}
     return {"chosen_until": max(until, before.get("chosen_until", until))}
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from safetensors.torch import load_file, save_file
 
-from polyvec.errors import TrainingError
+from polyvec.errors import TrainingError, UsageError
 from polyvec.layers.tables import tensors_in_tables
 from polyvec.training.checkpoint import HasState, Progress, copies, load_checkpoint, save_checkpoint
 from polyvec.training.journal import Journal
@@ -305,12 +305,23 @@ def told_size(network: nn.Module) -> str:
 
 
 def choose_device(name: str) -> torch.device:
-    """Device of a name; ``auto`` takes CUDA, then MPS, then the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    """Device of a name; ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises
+    ------
+    UsageError
+        If this machine, or this build of torch, has no such device.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(one for one, is_there in there.items() if is_there)
+    if not there[name]:
+        raise UsageError(
+            f"device={name}: torch {torch.__version__} finds none here",
+            expected=", ".join(one for one, is_there in there.items() if is_there),
+            mend="--set device=auto takes what there is; for a GPU install torch's build for it",
+        )
+    return torch.device(name)
 
 
 def as_numbers(figures: dict[str, Tensor]) -> dict[str, Any]:

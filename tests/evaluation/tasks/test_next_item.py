@@ -1,5 +1,7 @@
 """Leave-one-out."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -66,17 +68,41 @@ def vectors(**provenance):
 
 def test_users_encoded_from_the_held_out_event_are_refused():
     with pytest.raises(DataError, match="encoded from all but 0 of each user's events") as caught:
-        check_held_back(vectors(held_back=0, trained_held_back=1))
+        check_held_back(vectors(held_back=0, trained_held_back=1), DATASET)
     assert caught.value.mend == "embed again: polyvec embed --held-back 1"
-    assert check_held_back(vectors(held_back=1, trained_held_back=1)) == []
-    unknown = check_held_back(vectors(system="foreign"))
+    assert check_held_back(vectors(held_back=1, trained_held_back=1), DATASET) == []
+    unknown = check_held_back(vectors(system="foreign"), DATASET)
     assert ["held_back" in note for note in unknown] == [True, True]
+
+
+def test_of_models_that_read_clicks_those_after_the_last_purchase_are_held_back_too():
+    rows = [
+        ("ann", "a", 0),
+        ("ann", "b", 1),
+        ("ann", "c", 2),
+        ("ann", "d", 3),
+        ("bob", "a", 0),
+        ("bob", "b", 1),
+    ]
+    codes = np.array([0, 0, 1, 1, 0, 0], np.int32)
+    log = replace(
+        Dataset.from_rows(rows, time_kind="order"),
+        columns={"action": codes},
+        codes={"action": ["purchase", "click"]},
+    )
+    read = {"held_back": 1, "trained_held_back": 3}
+    with pytest.raises(DataError, match="events of other actions come after a purchase") as caught:
+        check_held_back(vectors(held_back_of="events", **read), log)
+    assert caught.value.mend.startswith("embed again: polyvec embed --held-back 3")
+    assert check_held_back(vectors(held_back_of="events", held_back=3, trained_held_back=3), log) == []
+    assert check_held_back(vectors(held_back_of="purchases", **read), log) == []
+    assert len(check_held_back(vectors(**read), log)) == 1  # made elsewhere
 
 
 def test_a_model_trained_on_the_held_out_event_is_refused():
     with pytest.raises(DataError, match="trained on all but 1 of each user's events") as caught:
-        check_held_back(vectors(held_back=2, trained_held_back=1), skip=1)
+        check_held_back(vectors(held_back=2, trained_held_back=1), DATASET, skip=1)
     assert caught.value.mend == "train again: polyvec fit --held-back 2"
-    told = check_held_back(vectors(held_back=1))
+    told = check_held_back(vectors(held_back=1), DATASET)
     assert len(told) == 1
     assert "trained_held_back is unknown" in told[0]

@@ -172,3 +172,17 @@ def test_the_widest_batch_has_the_longest_histories(dataset, config):
     encoder, samples, _ = encoded(dataset, config)
     plan = TaskPlan({"action": samples}, encoder, 50, 0, CPU)
     assert plan.widest().num_tokens >= max(batch.num_tokens for batch in plan.epoch(0))
+
+
+def test_how_often_an_item_is_in_a_batch_is_told_by_the_samples_that_read_it(dataset, config):
+    """An event is in the histories of all later samples of its user, a late one in few."""
+    encoder, samples, _ = encoded(dataset, config, "next")
+    plan = TaskPlan({"next": samples}, encoder, 64, 0, CPU)
+    batches = list(plan.epoch(0))
+    tokens = np.mean([batch.num_tokens + len(batch) for batch in batches])
+    assert plan.expected.sum() == pytest.approx(tokens, rel=0.05)
+    assert all((batch.items.expected > 0).all() for batch in batches)
+    read = np.concatenate([np.arange(*ends) for ends in zip(samples.start, samples.stop, strict=True)])
+    expected = np.bincount(dataset.item_rows[read], minlength=dataset.num_items)
+    expected = (expected + np.bincount(samples.items, minlength=dataset.num_items)) * 64 / len(samples)
+    np.testing.assert_allclose(plan.expected, expected, rtol=1e-4)

@@ -62,7 +62,7 @@ def lessons(dataset, asking, options, last_week) -> Lessons:
 
 @pytest.fixture(scope="module")
 def encoder(dataset, lessons) -> Encoder:
-    return Encoder.of(dataset, lessons.fields, lessons.counts)
+    return Encoder.of(dataset, lessons.fields)
 
 
 @pytest.fixture(scope="module")

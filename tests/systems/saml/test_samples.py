@@ -78,7 +78,7 @@ def test_impressions_without_anything_taken_on_the_day_were_not_taken(dataset):
         assert (user, item, time // DAY) not in done
 
 
-def test_a_visit_goes_on_at_midnight():
+def test_a_visit_goes_on_at_midnight_and_what_is_taken_twice_counts_once():
     minute = DAY // 1440
     late = 5 * DAY - 10 * minute
     rows = [
@@ -87,19 +87,23 @@ def test_a_visit_goes_on_at_midnight():
         ("ann", "bought", 5 * DAY + 5 * minute),
         ("ann", "seen", 5 * DAY + 20 * minute),  # in another visit
         ("bob", "bought", late),
+        ("cid", "bought", late),
+        ("cid", "bought", late + minute),
+        ("cid", "bought", late + 2 * minute),  # clicked again
     ]
     dataset = Dataset.from_rows(rows)
-    codes = np.array([0, 0, 1, 1, 0], np.int32)
+    codes = np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int32)
     shop = replace(dataset, columns={"action": codes}, codes={"action": ["impression", "purchase"]})
     found = draw_offers(shop, SAMLConfig(labels="exposed"), None, 0, 10 * DAY, seed=0)
     users, items = dataset.users.take(found.users), dataset.items.take(found.items)
-    told = set(zip(users, items, found.times.tolist(), found.labels.tolist(), strict=True))
-    assert told == {
+    told = sorted(zip(users, items, found.times.tolist(), found.labels.tolist(), strict=True))
+    assert told == [
         ("ann", "bought", late, True),
         ("ann", "seen", late, False),
         ("ann", "seen", 5 * DAY + 20 * minute, True),
         ("bob", "bought", late, False),
-    }
+        ("cid", "bought", late, True),
+    ]
 
 
 def test_drawn_items_are_of_the_same_scenario_and_not_taken_that_day(dataset):

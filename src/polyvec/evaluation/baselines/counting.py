@@ -173,15 +173,21 @@ def counting_rankers(dataset: Dataset, windows: Windows) -> dict[str, Ranker]:
         Purchases.
     windows
         One per user of the Dataset, in row order. Personal frequency is filled up by what sold in the last
-        7 days, or by popularity where there is no common cut-off (:func:`common_cutoff`).
+        7 days, where there is a common cut-off (:func:`common_cutoff`), and by popularity.
     """
     rankers: dict[str, Ranker] = {POPULARITY: Popularity(dataset, windows)}
     if common_cutoff(dataset, windows) is not None:
         for length in RECENT_DAYS:
             recent = Popularity(dataset, _last_days(dataset, windows, length))
             rankers[f"popularity of {length} days"] = recent
-    fill = rankers.get(LATEST, rankers[POPULARITY])
-    return rankers | {PERSONAL_FREQUENCY: PersonalFrequency(dataset, windows, fill)}
+    return rankers | {PERSONAL_FREQUENCY: PersonalFrequency(dataset, windows, what_sells(rankers))}
+
+
+def what_sells(counting: Mapping[str, Ranker]) -> Ranker:
+    """What sold in the last 7 days, then what sold at all: fills places that another ranker leaves."""
+    if LATEST not in counting:
+        return counting[POPULARITY]
+    return FilledUp(counting[LATEST], counting[POPULARITY])
 
 
 def common_cutoff(dataset: Dataset, windows: Windows) -> int | None:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from polyvec.evaluation.aggregates import AGGREGATES, aggregates
 from polyvec.evaluation.baselines.als import MISSING, als, als_installed
 from polyvec.evaluation.baselines.counting import (
-    LATEST,
-    POPULARITY,
     FilledUp,
     common_cutoff,
     counting_rankers,
+    what_sells,
 )
 from polyvec.evaluation.baselines.ease import MOST_ITEMS, ease
 from polyvec.evaluation.baselines.item_to_item import history_matrix, known_items
@@ -130,7 +129,7 @@ def standard_rankers(
     learned, notes = _learned(dataset, windows, tuning or Tuning(), seed)
     if common_cutoff(dataset, windows) is None:
         notes.append("recent popularity is left out: these histories have no common end in time")
-    fill = counted.get(LATEST, counted[POPULARITY])
+    fill = what_sells(counted)
     return Baselines(counted | {name: FilledUp(ranker, fill) for name, ranker in learned.items()}, notes)
 
 

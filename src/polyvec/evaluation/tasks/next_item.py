@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from polyvec.data.dataset import PURCHASE
 from polyvec.data.split import leave_last_out
 from polyvec.errors import DataError
 from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
@@ -87,8 +88,20 @@ def without_seen(
     }
 
 
-def check_held_back(embeddings: Embeddings, skip: int = 0) -> list[str]:
+def check_held_back(embeddings: Embeddings, dataset: Dataset, skip: int = 0) -> list[str]:
     """Make sure that no held-out event was used, to encode its user or to train the model.
+
+    What is to be foretold is each user's last purchase. Of a model that reads all actions the last events are
+    held back: where a click follows the purchase, the purchase is not among the last ones.
+
+    Parameters
+    ----------
+    embeddings
+        What is asked.
+    dataset
+        The log, with all its actions.
+    skip
+        Last purchases that are left out.
 
     Returns
     -------
@@ -100,7 +113,7 @@ def check_held_back(embeddings: Embeddings, skip: int = 0) -> list[str]:
     DataError
         If the embeddings or their model were made from the held-out events, too.
     """
-    notes = []
+    notes, needed = [], _events_from_the_last_purchase(dataset, skip)
     for key, what, verb in [
         ("held_back", "users were encoded from", "embed again: polyvec embed"),
         ("trained_held_back", "the model was trained on", "train again: polyvec fit"),
@@ -114,7 +127,31 @@ def check_held_back(embeddings: Embeddings, skip: int = 0) -> list[str]:
                 expected=f"all but the last {skip + 1}, which are to be foretold",
                 mend=f"{verb} --held-back {skip + 1}",
             )
+        elif embeddings.provenance.get("held_back_of") != "purchases" and held_back < needed:
+            if "held_back_of" not in embeddings.provenance:
+                notes.append(f"cannot be checked: whether the {held_back} events of {key} are purchases")
+                continue
+            raise DataError(
+                f"{what} all but {held_back} of each user's events, and events of other actions come after a "
+                "purchase that is to be foretold",
+                column="action",
+                expected=f"all but the last {needed}",
+                mend=f"{verb} --held-back {needed}; or prepare the purchases alone",
+            )
     return notes
+
+
+def _events_from_the_last_purchase(dataset: Dataset, skip: int) -> int:
+    """Events from the purchase on that is to be foretold to the end of the history, of any user at most."""
+    purchases = dataset.only_action()
+    if purchases is dataset:
+        return skip + 1
+    bought = np.asarray(dataset.columns["action"]) == dataset.codes["action"].index(PURCHASE)
+    windows = leave_last_out(purchases, skip)
+    asked = windows.target_start[windows.target_start < windows.target_end]
+    places = np.flatnonzero(bought)[asked]
+    ends = dataset.user_offsets[np.searchsorted(dataset.user_offsets, places, side="right")]
+    return int((ends - places).max(initial=skip + 1))
 
 
 class _Unseen:

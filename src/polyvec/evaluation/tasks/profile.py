@@ -62,6 +62,22 @@ def profile(
     return attempt(features, _problem(labels), MEASURES, seeds, reference)
 
 
+def profiles(
+    features: Mapping[str, Features | Sequence[Features]],
+    known: Mapping[str, pl.Series],
+    seeds: Sequence[int] = SEEDS,
+    reference: str | None = None,
+) -> tuple[list[pl.DataFrame], list[str]]:
+    """Predict labels, each as :func:`profile` does; and say which cannot be told: the others still are."""
+    tables, notes = [], []
+    for label, values in known.items():
+        try:
+            tables.append(profile(features, values, seeds, reference))
+        except DataError as error:
+            notes.append(f"profile {label} was not asked: {error.what}; expected {error.expected}")
+    return tables, notes
+
+
 def check_columns(profiles: pl.DataFrame, labels: Sequence[str], file: Path | None = None) -> None:
     """Make sure that a table tells users and these labels of them.
 

@@ -198,9 +198,9 @@ def similarity(
         ``pairs`` that were taken together were counted in a seed on average, and as many that were not, of
         ``items`` in all seeds; ``unscored`` pairs were left out because the scorer does not know an item, and
         ``taken_together`` of those that should not have been were taken together all the same.
-        ``difference`` from the reference with its paired interval; ``per_seed`` holds the value of every
-        seed, in order, and ``per_run`` the mean over the seeds that each run was asked (nothing where a seed
-        has no pairs). Unknown values are null.
+        ``difference`` from the reference with its paired interval, where both know the same pairs;
+        ``per_seed`` holds the value of every seed, in order, and ``per_run`` the mean over the seeds that
+        each run was asked (nothing where a seed has no pairs). Unknown values are null.
     """
     items = np.unique(np.concatenate([pairs.sides() for pairs in asked.pairs], axis=1))
     measured = [
@@ -211,7 +211,11 @@ def similarity(
     values_BM = np.stack([one.values_B for one in measured], axis=1)
     means_RM = resampled_means(values_BM)
     keys, estimates = [one.key for one in measured], estimate(values_BM, means_RM)
-    compared = differences(keys, estimates, means_RM, reference)
+    compared = list(differences(keys, estimates, means_RM, reference))
+    unscored = {(one.key.ranker, one.key.part): one.counts["unscored"] for one in measured}
+    for place, one in enumerate(measured):
+        if unscored.get((reference or "", one.key.part)) != one.counts["unscored"]:
+            compared[place] = {}  # of other pairs, without the hard ones, say: no difference of the two
     rows = [
         {"task": f"item similarity, {asked.kind}", "scorer": one.key.ranker, "part": one.key.part}
         | {"metric": one.key.metric, "value": about.value, "low": about.low, "high": about.high}

@@ -185,10 +185,11 @@ class Stream:
                 raise _too_early(dataset, times_E[kept], since)
             kept = kept[is_later]
         if not len(kept):
+            after = "" if since is None else f" at or after {format_time(since, dataset.time_kind)}"
             raise DataError(
-                f"no event to learn from has a number in {column}",
+                f"no event{after} has a number in {column}",
                 column=column,
-                expected="events after those that were learned, with a label",
+                expected="events with a label" + (", after those that were learned" if after else ""),
                 mend="choose a later --until, or prepare more data",
             )
         kept = kept[np.argsort(times_E[kept], kind="stable")]

@@ -53,8 +53,8 @@ class Items:
         Rows of every field, ``[M, F]``.
     words, offsets
         Title words one item after the other, and where each item's begin ``[M]``.
-    shares
-        Of all training events, float ``[M]``.
+    expected
+        How often each is expected in a batch of the plan, float ``[M]``.
     tags
         Words and offsets of every field that holds lists.
     """
@@ -62,7 +62,7 @@ class Items:
     codes: Tensor
     words: Tensor
     offsets: Tensor
-    shares: Tensor
+    expected: Tensor
     tags: tuple[tuple[Tensor, ...], ...] = ()
 
 

@@ -256,17 +256,19 @@ class ItemRows:
             known |= np.diff(offsets) > 0
         return np.asarray(known)
 
-    def take(self, rows: Ints, device: torch.device, shares: npt.NDArray[np.float32] | None = None) -> Items:
-        """Fields of some items as tensors; without ``shares`` of no training events."""
+    def take(
+        self, rows: Ints, device: torch.device, expected: npt.NDArray[np.float32] | None = None
+    ) -> Items:
+        """Fields of some items as tensors; without ``expected`` they are in no batch of a plan."""
 
         def tensor(array: npt.NDArray[Any]) -> torch.Tensor:
             return torch.from_numpy(array).to(device)
 
-        shares = np.zeros(len(rows), np.float32) if shares is None else shares
+        expected = np.zeros(len(rows), np.float32) if expected is None else expected
         (words, offsets), *tags = (
             tuple(map(tensor, some_of(*one, rows))) for one in (self.words, *self.tags)
         )
-        return Items(tensor(self.codes[rows]), words, offsets, tensor(shares), tuple(tags))
+        return Items(tensor(self.codes[rows]), words, offsets, tensor(expected), tuple(tags))
 
     def all(self, device: torch.device) -> Items:
         """All items as tensors, of no training events."""
@@ -293,8 +295,6 @@ class Encoder:
         The log.
     catalogue
         Rows of the items' fields.
-    shares
-        Of all training events, those of every item, ``[N]``.
     properties
         Row of every property of every code of its column, the last one for what is missing.
     users
@@ -305,15 +305,13 @@ class Encoder:
 
     dataset: Dataset
     catalogue: ItemRows
-    shares: npt.NDArray[np.float32]
     properties: dict[str, Ints]
     users: dict[str, Ints]
     query: tuple[Ints, Ints] | None
 
     @classmethod
-    def of(cls, dataset: Dataset, fields: Fields, counts_N: Ints | None = None) -> Encoder:
-        """Look up a log and its catalogue; ``counts_N`` are training events of every item."""
-        counts = np.zeros(dataset.num_items) if counts_N is None else counts_N
+    def of(cls, dataset: Dataset, fields: Fields) -> Encoder:
+        """Look up a log and its catalogue."""
 
         def rows(name: str, known: Vocabulary) -> Ints:
             there = pl.Series(name, dataset.codes.get(name, []), dtype=pl.String)
@@ -323,16 +321,31 @@ class Encoder:
         return cls(
             dataset,
             ItemRows.of(dataset.item_table, fields),
-            (counts / max(counts.sum(), 1)).astype(np.float32),
             {name: rows(name, known) for name, known in fields.events.items()},
             {name: rows(name, known) for name, known in fields.users.items()},
             query,
         )
 
-    def batch(self, tasks: dict[str, Samples], device: torch.device, *, asks: bool = True) -> Batch:
+    def batch(
+        self,
+        tasks: dict[str, Samples],
+        device: torch.device,
+        *,
+        asks: bool = True,
+        expected_N: npt.NDArray[np.float32] | None = None,
+    ) -> Batch:
         """Samples as tensors, task after task.
 
-        Without ``asks`` nobody searches: queries are left out, as for vectors of users.
+        Parameters
+        ----------
+        tasks
+            Samples by task.
+        device
+            Where the tensors are made.
+        asks
+            Without it nobody searches: queries are left out, as for vectors of users.
+        expected_N
+            How often every item is expected in such a batch, where that is asked.
         """
         together = {
             name: np.concatenate([getattr(samples, name) for samples in tasks.values()])
@@ -365,7 +378,7 @@ class Encoder:
             return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
         return Batch(
-            items=self.catalogue.take(distinct, device, self.shares[distinct]),
+            items=self.catalogue.take(distinct, device, None if expected_N is None else expected_N[distinct]),
             lengths=torch.from_numpy(stop - start),
             history=tensor(places[: len(rows)]),
             owners=tensor(owners),

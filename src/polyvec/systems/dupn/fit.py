@@ -280,7 +280,7 @@ class Lessons:
         """Manifest entries: samples and validation of every task, fields, and what was left out."""
         measures = {}
         if self.held_out is not None:
-            encoder = Encoder.of(dataset, self.fields, self.counts)
+            encoder = Encoder.of(dataset, self.fields)
             measures = Validator(model.network, self.config.tasks or {}, self.held_out, encoder).measures()
         parts = self.fields
         return {
@@ -356,7 +356,7 @@ def _trainer(
 ) -> Trainer:
     options, device = model.options, choose_device(model.options.device)
     model.network.to(device)
-    encoder = Encoder.of(dataset, lessons.fields, lessons.counts)
+    encoder = Encoder.of(dataset, lessons.fields)
     tasks, held_out = lessons.config.tasks or {}, lessons.held_out
     plan = TaskPlan(lessons.training, encoder, options.batch_size, options.seed, device)
     optimizers = optimizers or make_optimizers_of(model.config, model.network, options)

@@ -207,7 +207,7 @@ class Pooling(nn.Module):
         highest_B = highest_B.scatter_reduce(0, owners_T, scores_T.detach(), "amax")
         powers_T = (scores_T - highest_B[owners_T]).exp()
         sums_B = powers_T.new_zeros(size).index_add(0, owners_T, powers_T)
-        return powers_T / sums_B[owners_T]
+        return powers_T / sums_B.index_select(0, owners_T)
 
 
 class Reader(nn.Module, ABC):
@@ -254,7 +254,9 @@ class UserEncoder(Reader):
     def forward(self, batch: Batch, items_ME: Tensor) -> tuple[Tensor, Tensor]:
         """Vector rep of every sample, ``[B, R]``, and the attention a of every event, ``[T]``."""
         properties_TP = self.properties(batch.properties)
-        hidden_TH = self.lstm(items_ME[batch.history], self.in_gates(properties_TP), batch.lengths)
+        hidden_TH = self.lstm(
+            items_ME.index_select(0, batch.history), self.in_gates(properties_TP), batch.lengths
+        )
         return self.pool(hidden_TH, properties_TP, batch)
 
     def in_gates(self, properties_TP: Tensor) -> Tensor:
@@ -267,7 +269,7 @@ class UserEncoder(Reader):
         asked_BX = torch.cat([self.query(batch.words, batch.word_offsets), profile_BU], dim=1)
         is_seen = self.config.properties in ("both", "attention")
         seen_TP = properties_TP if is_seen else properties_TP[:, :0]
-        beside_TX = torch.cat([seen_TP, asked_BX[batch.owners]], dim=1)
+        beside_TX = torch.cat([seen_TP, asked_BX.index_select(0, batch.owners)], dim=1)
         history_BH, weights_T = self.pooling(hidden_TH, beside_TX, batch.owners, len(batch))
         return torch.cat([history_BH, profile_BU], dim=1), weights_T
 
@@ -432,7 +434,8 @@ class DUPNNetwork(nn.Module):
             if head.kind == "next":
                 logits[name] = self.config.alpha * cosines(rep, head.items(encoded_MI))
             else:
-                items = encoded_MI[batch.candidates[rows]] if head.kind == "item" else encoded_MI[:0]
+                is_asked = batch.candidates[rows] if head.kind == "item" else batch.candidates[:0]
+                items = encoded_MI.index_select(0, is_asked)
                 logits[name] = head(rep, items, batch.entities[rows], batch.numbers[name])
         return Answers(rep_BR, weights_T, logits)
 

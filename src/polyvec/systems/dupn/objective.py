@@ -96,11 +96,10 @@ class Objective:
         return (weights * each).mean()
 
     def _log_q(self, batch: Batch) -> Tensor | None:
-        """Log-probability that an item is among those of the batch, times its share in the configuration."""
+        """Log-probability that an item is among those of a batch, times its share in the configuration."""
         if not self.config.log_q:
             return None
-        expected_M = batch.items.shares * batch.num_tokens
-        return self.config.log_q * torch.log(-torch.expm1(-expected_M.clamp(min=1e-6)))
+        return self.config.log_q * torch.log(-torch.expm1(-batch.items.expected.clamp(min=1e-6)))
 
 
 @dataclass(frozen=True)

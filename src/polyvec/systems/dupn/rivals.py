@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from polyvec.layers.dropout import Dropout
-from polyvec.layers.property_gated_lstm import blocks_of_like_length
+from polyvec.layers.property_gated_lstm import blocks_of_like_length, rows_of
 from polyvec.layers.tables import PopularTable, Table
 from polyvec.layers.tables.hashed import FACTOR, PRIME, SHIFT
 from polyvec.systems.dupn.network import (
@@ -104,7 +104,7 @@ class CNNMax(Reader):
         owners, found = [], []
         for rows_LB, there_LB in blocks_of_like_length(batch.lengths.numpy()):
             rows_LB, there_LB = rows_LB.to(events_TX.device), there_LB.to(events_TX.device)
-            block_BXL = (events_TX[rows_LB] * there_LB[..., None]).permute(1, 2, 0)
+            block_BXL = (rows_of(events_TX, rows_LB) * there_LB[..., None]).permute(1, 2, 0)
             owners.append(batch.owners[rows_LB[0]])
             found.append(self._strongest(block_BXL, there_LB.T[:, None]))
         nothing = events_TX.new_zeros(len(batch), KERNELS * len(SIZES))
@@ -280,7 +280,8 @@ class WideNetwork(nn.Module):
         encoded_MI, found = encoder.items.encoding(items_ME), {}
         for name, samples in batch.slices.items():
             head = cast("Head", self.heads[f"of {name}"])
-            items = encoded_MI[batch.candidates[samples]] if head.kind == "item" else encoded_MI[:0]
+            is_asked = batch.candidates[samples] if head.kind == "item" else batch.candidates[:0]
+            items = encoded_MI.index_select(0, is_asked)
             found[name] = head.outputs(rep_BR[samples], items, batch.entities[samples])
         return found
 
@@ -306,7 +307,7 @@ def event_width(reader: Reader) -> int:
 
 def events_of(reader: Reader, batch: Batch, items_ME: Tensor) -> Tensor:
     """What every event is, [e; p], or e alone without properties, ``[T, X]``."""
-    items_TE = items_ME[batch.history]
+    items_TE = items_ME.index_select(0, batch.history)
     if reader.config.properties == "none":
         return items_TE
     return torch.cat([items_TE, reader.properties(batch.properties)], dim=1)

@@ -69,6 +69,22 @@ class TaskPlan:
             for name, root in roots.items()
         }
 
+    @cached_property
+    def expected(self) -> npt.NDArray[np.float32]:
+        """How often every item is expected in a batch, in its histories and as what is asked about; ``[N]``.
+
+        An event is in the histories of all later samples of its user: late ones in few.
+        """
+        dataset = self.encoder.dataset
+        opened, asked = np.zeros(dataset.num_events + 1), np.zeros(dataset.num_items)
+        for name, samples in self.tasks.items():
+            often = self.shares[name] / max(len(samples), 1)
+            opened += often * np.bincount(samples.start, minlength=len(opened))
+            opened -= often * np.bincount(samples.stop, minlength=len(opened))
+            asked += often * np.bincount(samples.items[samples.items >= 0], minlength=len(asked))
+        read = np.bincount(dataset.item_rows, np.cumsum(opened)[:-1], minlength=len(asked))
+        return (read + asked).astype(np.float32)
+
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """Batches of an epoch from number ``skip`` on."""
         for step in range(skip, len(self)):
@@ -80,7 +96,7 @@ class TaskPlan:
         for name, samples in self.tasks.items():
             longest = np.argsort(samples.start - samples.stop, kind="stable")
             chosen[name] = samples.take(longest[: self.shares[name]])
-        return self.encoder.batch(chosen, self.device)
+        return self.encoder.batch(chosen, self.device, expected_N=self.expected)
 
     def _batch(self, step: int) -> Batch:
         chosen = {}
@@ -91,7 +107,7 @@ class TaskPlan:
             for turn in np.unique(rounds):
                 rows[rounds == turn] = self._order(name, int(turn))[places[rounds == turn]]
             chosen[name] = samples.take(rows)
-        return self.encoder.batch(chosen, self.device)
+        return self.encoder.batch(chosen, self.device, expected_N=self.expected)
 
     def _order(self, name: str, turn: int) -> Ints:
         """Order in which a task's samples are asked in a round."""

@@ -264,8 +264,7 @@ def _train(
     """One pass over what is new, in place."""
     device = choose_device(options.device)
     network = larger.network.to(device)
-    so_far = np.bincount(dataset.item_rows[dataset.times < news.stop], minlength=dataset.num_items)
-    encoder = Encoder.of(dataset, larger.fields, so_far)
+    encoder = Encoder.of(dataset, larger.fields)
     optimizers = make_optimizers_of(larger.config, network, options) or make_optimizers(network, options)
     go_on(remembered, optimizers, begin=ACCUMULATED, decay=decay)
     seed = options.seed + news.since // days(1)  # every day in another order

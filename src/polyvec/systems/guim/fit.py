@@ -114,7 +114,7 @@ def fit(
             model, _, progress = _train(purchases, windows, config, options, again, epochs)
             runs.append(progress)
         model.finish()
-        reach = told_reach(dataset, until, held_back)
+        reach = told_reach(dataset, until, held_back, of_purchases=True)
         meta = {**model.meta, **told_by(runs, "recall"), **reach, "habits": habits}
         card = model_card(model, meta, purchases, windows, validation, refit=refit)
         write_model(

@@ -43,11 +43,14 @@ class Scored:
         AUC, GAUC and log-loss of the offers of each scenario, and how many they are; empty without labels.
     shares
         Mean of α: how much each scenario (row) asks the branch of each other one; empty without mutual unit.
+    known
+        Offers of the log that are of the time that the model has learned from.
     """
 
     table: pl.DataFrame
     by_scenario: dict[str, dict[str, float]]
     shares: dict[str, dict[str, float]]
+    known: int = 0
 
 
 def score_log(model: SAML, dataset: Dataset, since: int | None = None, until: int | None = None) -> Scored:
@@ -101,7 +104,11 @@ def score_log(model: SAML, dataset: Dataset, since: int | None = None, until: in
         "label": offers.labels.astype(np.int8),
         "score": expit(logits),
     })  # fmt: skip
-    return Scored(table, by_scenario, mean_shares(model.scenarios, offers.scenarios, shares))
+    known = 0
+    if since < model.read_until:
+        stop = min(until, model.read_until)
+        known = len(draw_offers(dataset, model.config, model.scenarios, since, stop, TEST_SEED))
+    return Scored(table, by_scenario, mean_shares(model.scenarios, offers.scenarios, shares), known)
 
 
 def score_pairs(model: SAML, dataset: Dataset, source: Source, until: int | None = None) -> Scored:

@@ -114,7 +114,11 @@ def fit(
             model, progress = _train(purchases, everything, config, options, again, epochs)
             runs.append(progress)
         model.finish()
-        meta = model.meta | told_by(runs, f"NDCG@{TOP}") | told_reach(dataset, until, held_back)
+        meta = (
+            model.meta
+            | told_by(runs, f"NDCG@{TOP}")
+            | told_reach(dataset, until, held_back, of_purchases=True)
+        )
         write_model(out, model, dataset, workspace, meta, card=_card(meta, purchases), overwrite=overwrite)
         return SASRec.open(out)
 
