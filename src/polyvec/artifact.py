@@ -118,7 +118,7 @@ def copy_whole(source: Path, path: Path) -> None:
         shutil.rmtree(stage)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        shutil.copytree(source, stage, copy_function=_link)
+        shutil.copytree(source, stage, copy_function=link_or_copy)
         _flush_folders(stage)
     except BaseException:
         shutil.rmtree(stage, ignore_errors=True)
@@ -399,7 +399,8 @@ def _renamed(stage: Path, aside: Path, path: Path) -> None:
         raise
 
 
-def _link(source: str, target: str) -> None:
+def link_or_copy(source: Path | str, target: Path | str) -> None:
+    """Give a file another name, which shares its content until either is replaced; or copy it."""
     try:
         os.link(source, target)
     except OSError:  # a file system without links

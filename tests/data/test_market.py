@@ -55,9 +55,9 @@ def test_a_market_is_one_value_of_the_scenario_before_a_moment():
 
 def test_what_is_no_market_is_refused():
     dataset = log()
-    with pytest.raises(UsageError, match="market 'se'"):
+    with pytest.raises(UsageError, match="scenario 'se'"):
         Market.of(dataset, "se")
-    with pytest.raises(DataError, match="no market"):
+    with pytest.raises(DataError, match="no scenario"):
         Market.of(replace(dataset, columns={}, codes={}), "fr")
     with pytest.raises(UsageError, match="'buy'"):
         Market.of(dataset, "fr").of_action("buy")

@@ -309,6 +309,12 @@ def test_told_unit_and_format_overrule_plausibility(tmp_path: Path) -> None:
     assert prepared(events, tmp_path, time_format="%Y%m%d").item_rows.tolist() == [1, 0]
 
 
+def test_fractions_of_seconds_count_in_text_too(tmp_path: Path) -> None:
+    rows = "user_id,item_id,timestamp\nu,i,1700000000.5\nu,j,1700000001\n"
+    (tmp_path / "events.csv").write_text(rows, "utf-8")
+    assert prepared(tmp_path / "events.csv", tmp_path).times.tolist() == [1700000000500000, 1700000001000000]
+
+
 def test_days_are_those_of_the_time_zone_and_dates_without_one_are_its_already(tmp_path: Path) -> None:
     moment = datetime(2024, 2, 29, 20, 30, tzinfo=UTC)  # half past four on the next day in Shanghai
     local, said = datetime(2024, 3, 1, 4, 30, tzinfo=UTC), []

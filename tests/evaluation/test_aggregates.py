@@ -67,3 +67,12 @@ def test_data_with_an_order_has_no_last_days():
 def test_spending_after_the_cutoff_changes_nothing():
     now = features(price=[1, 1, 1, 1, 1])
     assert np.array_equal(now, features(price=[1, 1, 1, 999, 999]))
+
+
+def test_events_of_each_action_are_counted_and_purchases_alone_cost_something():
+    dataset = Dataset.from_rows([(user, item, day * DAY) for user, item, day in EVENTS])
+    columns = {"action": np.array([0, 1, 1, 0, 1], np.int32), "price": np.float32([2, 3, 5, 1, 1])}
+    clicks = replace(dataset, columns=columns, codes={"action": ["click", "purchase"]})
+    table = aggregates(clicks, cut(clicks, 10 * DAY, 365, 30))
+    np.testing.assert_allclose(table[0, 4], np.log1p(3 + 5), rtol=1e-6)
+    assert table[0, 9:11].tolist() == np.log1p(np.float32([2, 1])).tolist()

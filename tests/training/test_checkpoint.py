@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from polyvec.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from polyvec.training.checkpoint import (
+    Progress,
+    keep_optimizers,
+    load_checkpoint,
+    mark_best,
+    save_checkpoint,
+)
 from polyvec.training.loop import Trainer
 from polyvec.training.optimizers import make_optimizers
 
@@ -86,6 +92,24 @@ def test_only_the_newest_checkpoint_stays(tmp_path: Path, make: Callable[[], Mad
     for step in (9, 10, 1000):
         save_checkpoint(tmp_path, made[0].network, made[1], Progress(step=step))
         assert [path.name for path in tmp_path.glob("*check*")] == [f"checkpoint-{step:09d}"]
+
+
+def test_an_update_goes_on_with_what_the_optimizer_knew_of_the_best_weights(
+    tmp_path: Path, make: Callable[[], Made]
+) -> None:
+    made, run, kept = make(), tmp_path / "a", tmp_path / "b"
+    run.mkdir()
+    kept.mkdir()
+    save_checkpoint(run, made[0].network, made[1], Progress(step=1))
+    mark_best(run)
+    best = (run / "checkpoint-000000001" / "optimizers.safetensors").read_bytes()
+    steps(made, 2)
+    save_checkpoint(run, made[0].network, made[1], Progress(step=3))
+    keep_optimizers(run, kept)
+    assert (kept / "optimizers.safetensors").read_bytes() == best
+    mark_best(run)
+    keep_optimizers(run, kept)
+    assert (kept / "optimizers.safetensors").read_bytes() != best
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from polyvec.errors import TrainingError
+from polyvec.errors import TrainingError, UsageError
 from polyvec.layers.tables import PopularTable
 from polyvec.training.checkpoint import Progress, save_checkpoint
 from polyvec.training.journal import JOURNAL
@@ -406,6 +406,9 @@ def test_the_meter_counts_tokens_time_and_means() -> None:
 def test_a_device_is_taken_by_name_or_found() -> None:
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type in ("cpu", "cuda", "mps")
+    missing = "mps" if torch.cuda.is_available() else "cuda"
+    with pytest.raises(UsageError, match=f"device={missing}: torch .* finds none here"):
+        choose_device(missing)
 
 
 def test_figures_become_numbers_and_lists() -> None:
@@ -417,7 +420,8 @@ def test_nothing_but_what_a_resumed_run_needs_is_left_behind(make_trainer: Make)
     trainer = make_trainer(validate=falling())
     trainer.run()
     names = sorted(path.name for path in Path(trainer.workspace).iterdir())
-    assert names == ["best.safetensors", "checkpoint-000000021", "tensorboard", "training.jsonl"]
+    best = ["best.safetensors", "best_optimizers.safetensors"]
+    assert names == [*best, "checkpoint-000000021", "tensorboard", "training.jsonl"]
 
 
 # --- hooks and optimizers of a system

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 import click
 
 from polyvec.cli.tables import print_recall
-from polyvec.cli.truths import truths_of
+from polyvec.cli.truths import DAYS, truths_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -57,8 +57,12 @@ class Options(TypedDict):
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run to write.")
 @click.option("--cutoff", help="Data with timestamps: the moment to ask at, e.g. 2011-11-01.")
-@click.option("--history-days", default=365.0, show_default=True, help="Days of history before the cut-off.")
-@click.option("--target-days", default=30.0, show_default=True, help="Days to foretell after the cut-off.")
+@click.option(
+    "--history-days", type=DAYS, default=365.0, show_default=True, help="Days of history before the cut-off."
+)
+@click.option(
+    "--target-days", type=DAYS, default=30.0, show_default=True, help="Days to foretell after the cut-off."
+)
 @click.option("--remove-seen", is_flag=True, help="Ordered data: take items of the history out of answers.")
 @click.option(
     "--profiles", type=click.Path(path_type=Path), help="Table (Parquet, CSV, Arrow): user_id and labels."

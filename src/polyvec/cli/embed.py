@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from polyvec.embeddings import Embeddings
     from polyvec.systems.embed import NumberType
 
+FOLLOWS = 0.5  # R² of vectors' products and a ranker's scores; below it little of the ranker is left
+
 
 class Options(TypedDict):
     """Options of the verb, as click hands them over."""
@@ -110,3 +112,7 @@ def _say(out: Path, embeddings: Embeddings, *, as_json: bool) -> None:
         click.echo(told_vectors(out, embeddings))
         if agreement is not None:
             click.echo(f"their products follow what the ranker says with R² = {agreement:.3f}")
+            if agreement < FOLLOWS:
+                click.echo(
+                    "note: they hardly follow it: search with them is not what it would answer", err=True
+                )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 import click
 
 from polyvec.cli.tables import print_recall
-from polyvec.cli.truths import truths_of
+from polyvec.cli.truths import DAYS, truths_of
 
 if TYPE_CHECKING:
     from typing import Any, Unpack
@@ -38,8 +38,12 @@ class Options(TypedDict):
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Report folder to write.")
 @click.option("--cutoff", "cutoffs", multiple=True, help="Date, e.g. 2011-11-01; may be repeated.")
-@click.option("--history-days", default=365.0, show_default=True, help="Days of history before a cut-off.")
-@click.option("--target-days", default=30.0, show_default=True, help="Days to foretell after a cut-off.")
+@click.option(
+    "--history-days", type=DAYS, default=365.0, show_default=True, help="Days of history before a cut-off."
+)
+@click.option(
+    "--target-days", type=DAYS, default=30.0, show_default=True, help="Days to foretell after a cut-off."
+)
 @click.option("--remove-seen", is_flag=True, help="Ordered data: take items of the history out of answers.")
 @click.option(
     "--profiles", type=click.Path(path_type=Path), help="Table (Parquet, CSV, Arrow): user_id and labels."

@@ -79,6 +79,16 @@ def cli() -> None:
     """  # noqa: D301
 
 
+def _how_to_go_on(arguments: list[str]) -> str:
+    """Say that an interrupted call can be resumed, of the verbs that can."""
+    verb = next((word for word in arguments if word in VERBS), None)
+    if verb is None:
+        return ""
+    command: click.Command = importlib.import_module(module_of(verb)).command
+    can_resume = any(parameter.name == "resume" for parameter in command.params)
+    return ": the same command with --resume goes on from where it was" if can_resume else ""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit with 0, the error's own code, 2 for wrong usage or 130 when interrupted.
 
@@ -93,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
+        click.echo("interrupted" + _how_to_go_on(arguments or sys.argv[1:]), err=True)
         sys.exit(INTERRUPTED)
     except OSError as error:  # a full disk, a folder that may not be written
         click.echo(f"error: {PolyvecError(error.strerror or str(error), file=error.filename)}", err=True)

@@ -72,7 +72,12 @@ QUANTILE_NAMES = ("mean", "std", "min", "q25", "q50", "q75", "q99", "max")
     show_default=True,
     help="Events with a negative quantity: get the action 'return', are quarantined, or have no rule.",
 )
-@click.option("--max-history", type=int, metavar="N", help="Keep only the latest N events of each user.")
+@click.option(
+    "--max-history",
+    type=int,
+    metavar="N",
+    help="Keep only the latest N events of each user: to serve with, not to measure on.",
+)
 @click.option("--keep-duplicates", is_flag=True, help="Keep events that are equal in all kept columns.")
 @click.option("--overwrite", is_flag=True, help="Replace a Dataset that stands at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the profile as one JSON object.")
@@ -89,7 +94,7 @@ def command(
     polyvec prepare 'logs/*.csv.gz' --out shop.dataset --column user_id=CustomerID --column timestamp=When
     polyvec prepare ratings.parquet --out ratings.dataset --order position
     polyvec prepare clicks.csv --out shop.dataset --purchase buy --purchase order
-    polyvec prepare events.csv --out shop.dataset --keep store --max-history 1000 --returns drop
+    polyvec prepare events.csv --out shop.dataset --keep store --returns drop
     """  # noqa: D301
     from polyvec.data.dataset import read_profile
     from polyvec.data.options import PrepareOptions

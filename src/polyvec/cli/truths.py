@@ -1,8 +1,13 @@
-"""What is known of users beyond their events, from the options of a verb that evaluates."""
+"""What the verbs that evaluate share: lengths in days, and what is known of users beyond their events."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import click
+
+DAYS = click.FloatRange(min=0, min_open=True)
+"""Length of a window, in days."""
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -296,7 +296,7 @@ def require_timestamps(dataset: Dataset, wanted: str) -> None:
             f"{wanted} needs timestamps, and this data has only an order column",
             column="timestamp",
             expected="a timestamp for every event",
-            mend="prepare the data with a timestamp column, or use the leave-one-out split",
+            mend="prepare the data with a timestamp column",
         )
 
 

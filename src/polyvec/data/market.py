@@ -72,7 +72,7 @@ class Market:
         UsageError
             If no event is of that market.
         """
-        require_timestamps(dataset, "a market's statistics")
+        require_timestamps(dataset, "what happened before in a market")
         chosen = np.ones(dataset.num_events, np.bool_) if name is None else is_of_market(dataset, name)
         if until is not None:
             chosen &= np.asarray(dataset.times < until)
@@ -146,14 +146,14 @@ def is_of_market(dataset: Dataset, name: str) -> npt.NDArray[np.bool_]:
     """
     if SCENARIO not in dataset.codes:
         raise DataError(
-            "the events have no market",
+            "the events have no scenario",
             column=SCENARIO,
             expected="a column of texts such as a country, for every event",
             mend="prepare the data with it: polyvec prepare … --column scenario=COUNTRY",
         )
     if name not in dataset.codes[SCENARIO]:
         raise UsageError(
-            f"no event is of market '{name}'",
+            f"no event is of scenario '{name}'",
             column=SCENARIO,
             expected=nearest_name(name, dataset.codes[SCENARIO]),
         )

@@ -194,9 +194,15 @@ def _plausible_share(numbers: pl.Series, unit: str) -> float:
 
 
 def _to_microseconds(values: pl.Series, unit: str) -> pl.Series:
-    """Int64; fractions of a unit count in floating-point columns only."""
+    """Int64; fractions of a unit count in floating-point columns and in text with a point."""
     if values.dtype.is_float():
         return (values * (PER_SECOND["us"] / PER_SECOND[unit])).round().cast(pl.Int64, strict=False)
+    if values.dtype == pl.String:
+        has_point = values.str.contains(".", literal=True).fill_null(value=False)
+        if has_point.any():
+            parts = values.set(~has_point, None).cast(pl.Float64, strict=False), values.set(has_point, None)
+            with_point, whole = (_to_microseconds(part, unit) for part in parts)
+            return with_point.zip_with(has_point, whole)
     numbers = values.cast(pl.Int64, strict=False)
     if unit == "ns":
         return numbers // 1000
@@ -227,7 +233,9 @@ def _text_reader(sample: pl.Series, table: str, column: str) -> TimeReader:
 
 
 def _is_digits(sample: pl.Series) -> bool:
-    return sample.dtype == pl.String and all(re.fullmatch(r"-?\d+", text) for text in sample.head(100))
+    return sample.dtype == pl.String and all(
+        re.fullmatch(r"-?\d+(\.\d+)?", text) for text in sample.head(100)
+    )
 
 
 def _not_understood(sample: pl.Series, table: str, column: str, why: str) -> DataError:

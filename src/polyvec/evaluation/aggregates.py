@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from polyvec.data.dataset import MICROSECONDS_PER_DAY, days
+from polyvec.data.dataset import MICROSECONDS_PER_DAY, PURCHASE, days
 from polyvec.data.item_sets import expand_ranges
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 AGGREGATES = "hand-made aggregates"
 GROUPS = 100  # the most frequent categories (or, without a catalogue's categories, items) get a column each
 RECENT_DAYS = 30
+ACTIONS = 20
 
 
 def aggregates(dataset: Dataset, windows: Windows) -> npt.NDArray[np.float32]:
@@ -41,6 +42,7 @@ def aggregates(dataset: Dataset, windows: Windows) -> npt.NDArray[np.float32]:
           units bought). A missing price counts 0, a missing quantity 1; negative sums have negative logs;
         - of data with timestamps: log of days with an event, log of events in the last 30 days, log of days
           with an event among these, and log of what was spent in them;
+        - of data with several actions: log of the events of each (the 20 most frequent);
         - the share of events in each frequent category (without categories: of each frequent item).
     """
     owners, events = expand_ranges(windows.history_start, windows.history_end)
@@ -54,6 +56,8 @@ def aggregates(dataset: Dataset, windows: Windows) -> npt.NDArray[np.float32]:
         groups.append(_frequency(dataset, owners, events, recent, len(windows)))
         if spent is not None:
             groups.append(_sums(owners, spent * recent, len(windows)))
+    if len(dataset.codes.get("action", [])) > 1:
+        groups.append(_actions(dataset, owners, events, len(windows)))
     groups.append(_shares(_groups(dataset), dataset.item_rows[events], owners, events_W))
     return np.concatenate(groups, axis=1).astype(np.float32)
 
@@ -98,6 +102,18 @@ def _frequency(
     return np.log1p(np.stack(counts, axis=1))
 
 
+def _actions(
+    dataset: Dataset, owners: npt.NDArray[np.int64], events: npt.NDArray[np.int64], num_windows: int
+) -> npt.NDArray[np.float64]:
+    """Log of each window's events of every frequent action, ``[W, A]``."""
+    codes, known = np.asarray(dataset.columns["action"])[events], len(dataset.codes["action"])
+    there = codes >= 0
+    counts_WA = np.bincount(owners[there] * known + codes[there], minlength=num_windows * known)
+    counts_WA = counts_WA.reshape(num_windows, known)
+    frequent = np.argsort(-counts_WA.sum(axis=0), kind="stable")[:ACTIONS]
+    return np.log1p(counts_WA[:, frequent])
+
+
 def _distinct(
     owners: npt.NDArray[np.int64], values: npt.NDArray[np.integer], num_windows: int
 ) -> npt.NDArray[np.int64]:
@@ -110,7 +126,10 @@ def _distinct(
 
 
 def _spent(dataset: Dataset, events: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
-    """What each event cost; its units where there are no prices; None where there are neither."""
+    """What each event cost; its units where there are no prices; None where there are neither.
+
+    Of data with actions, events that are no purchase cost nothing.
+    """
     missing = {"price": 0.0, "quantity": 1.0}
     there = {name: value for name, value in missing.items() if name in dataset.columns}
     if not there:
@@ -119,6 +138,9 @@ def _spent(dataset: Dataset, events: npt.NDArray[np.int64]) -> npt.NDArray[np.fl
         np.nan_to_num(dataset.columns[name][events].astype(np.float64), nan=value)
         for name, value in there.items()
     ]
+    if PURCHASE in dataset.codes.get("action", []):
+        codes = np.asarray(dataset.columns["action"])[events]
+        factors.append(codes == dataset.codes["action"].index(PURCHASE))
     spent: npt.NDArray[np.float64] = np.prod(factors, axis=0)
     return spent
 

@@ -150,7 +150,10 @@ def benchmark(
     answers = _ask(rankers, purchases, cutoff, settings)
     values = pl.concat([per_user(one, purchases) for one in answers if not one.question.newcomers])
     similar, similarity_notes = _similarity(systems, dataset, purchases, cutoff, settings)
-    features = _features(systems, purchases, windows, settings.seed)
+    # of an order, all events of a user do not end where the purchases do
+    everything = None if cutoff is None else (dataset, _windows(dataset, cutoff, settings))
+    simple_features = standard_features(purchases, windows, everything, seed=settings.seed)
+    features = simple_features | _vectors_of(systems, purchases)
     asked, trial_notes = _trials(features, dataset, _turns(systems), cutoff, settings, truths)
     return Benchmark(
         matching=tabulate(answers, PERSONAL_FREQUENCY, settings.seed),
@@ -339,13 +342,11 @@ def _trials(
     return pl.concat(tables), notes
 
 
-def _features(
-    systems: Mapping[str, Sequence[Embeddings]], purchases: Dataset, windows: Windows, seed: int
+def _vectors_of(
+    systems: Mapping[str, Sequence[Embeddings]], dataset: Dataset
 ) -> dict[str, Features | Sequence[Features]]:
-    """Simple features, and the vectors of every run of every system."""
-    made: dict[str, Features | Sequence[Features]] = {}
-    made |= standard_features(purchases, windows, seed=seed)
-    return made | {name: [_vectors(one, purchases) for one in runs] for name, runs in systems.items()}
+    """Vectors of every run of every system."""
+    return {name: [_vectors(one, dataset) for one in runs] for name, runs in systems.items()}
 
 
 def _vectors(embeddings: Embeddings, dataset: Dataset) -> Features:

@@ -162,7 +162,10 @@ def evaluate(
         windows = cut(dataset, cutoffs[0], settings.history_days, settings.target_days)
         results = pl.concat([_matching(embeddings, dataset, moment, settings, truths) for moment in cutoffs])
     until = int(windows.cutoffs[0]) if cutoffs else None
-    told, untold = _profiles(embeddings, dataset, windows, truths)
+    counted = dataset, windows
+    if cutoffs:  # of an order, all events of a user do not end where the purchases do
+        counted = log, cut(log, cutoffs[0], settings.history_days, settings.target_days)
+    told, untold = _profiles(embeddings, *counted, truths)
     return Evaluation(
         cutoffs=tuple(cutoffs),
         results=results,

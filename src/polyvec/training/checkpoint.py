@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from safetensors.torch import load_file, save_file
 
-from polyvec.artifact import read_manifest, writing
+from polyvec.artifact import link_or_copy, read_manifest, writing
 from polyvec.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 NETWORK = "network.safetensors"
 OPTIMIZERS = "optimizers.safetensors"
+BEST_OPTIMIZERS = "best_optimizers.safetensors"
 HOOKS = "hooks.safetensors"
 
 
@@ -150,7 +151,14 @@ def restore_optimizers(states: list[dict[int, dict[str, Any]]], optimizers: list
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
+def mark_best(run: Path) -> None:
+    """Remember what the optimizers of the latest checkpoint know: its weights are the best so far."""
+    (run / BEST_OPTIMIZERS).unlink(missing_ok=True)
+    link_or_copy(_checkpoints(run)[-1] / OPTIMIZERS, run / BEST_OPTIMIZERS)
+
+
 def keep_optimizers(run: Path, stage: Path) -> None:
-    """Copy what the optimizers of a run remember at its end into another folder."""
-    for path in _checkpoints(run)[-1:]:
-        shutil.copy(path / OPTIMIZERS, stage)
+    """Copy what the optimizers of a run remember of the weights that are kept: the best, or the last."""
+    best = [run / BEST_OPTIMIZERS] if (run / BEST_OPTIMIZERS).exists() else []
+    for file in [*(path / OPTIMIZERS for path in _checkpoints(run)), *best][-1:]:
+        shutil.copy(file, stage / OPTIMIZERS)

@@ -20,7 +20,14 @@ from safetensors.torch import load_file, save_file
 
 from polyvec.errors import TrainingError, UsageError
 from polyvec.layers.tables import tensors_in_tables
-from polyvec.training.checkpoint import HasState, Progress, copies, load_checkpoint, save_checkpoint
+from polyvec.training.checkpoint import (
+    HasState,
+    Progress,
+    copies,
+    load_checkpoint,
+    mark_best,
+    save_checkpoint,
+)
 from polyvec.training.journal import Journal
 from polyvec.training.optimizers import clip_gradients, learning_rate_factor, make_optimizers
 from polyvec.training.precision import autocast, choose_precision
@@ -183,6 +190,8 @@ class Trainer:
         is_due = progress.step % self.options.checkpoint_every == 0
         if ends_epoch or is_due or interrupted.is_set():
             save_checkpoint(self.workspace, self.network, optimizers, progress, self.hooks)
+        if ends_epoch and progress.step == (progress.best_epoch + 1) * len(self.plan):
+            mark_best(self.workspace)
         if interrupted.is_set():
             raise KeyboardInterrupt
 

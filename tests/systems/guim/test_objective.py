@@ -177,6 +177,9 @@ def test_the_correction_is_the_probability_to_be_in_the_batch(make: Make) -> Non
     correction = objective._log_q(batch)
     assert correction is not None
     np.testing.assert_allclose(correction, expected, rtol=1e-5)
+    drawn, batch = make(log_q=1.0, negatives="sampled")  # with replacement: popular ones more than once
+    frequencies = drawn.frequencies[batch.distinct_M]
+    np.testing.assert_allclose(drawn._log_q(batch), np.log(np.maximum(frequencies, 1e-9)), rtol=1e-5)
     half, _ = make(log_q=0.5)
     np.testing.assert_allclose(half._log_q(batch), np.array(expected) / 2, rtol=1e-5)
     assert make(log_q=0.0)[0]._log_q(batch) is None

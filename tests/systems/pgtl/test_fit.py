@@ -197,7 +197,7 @@ def test_the_guard_says_whether_transfer_pays_and_falls_back(dataset, setting, t
     assert "transfer does not pay" in (tmp_path / "model" / "card.md").read_text("utf-8")
     warned = pgtl.fit(dataset, tmp_path / "warned", replace(config, guard="warn"), options)
     assert warned.config.method == "pgtl"
-    assert set(warned.manifest.meta["guard"]) == {"validation", "target_alone", "least_gain", "pays"}
+    assert set(warned.manifest.meta["guard"]) == {"validation", "target_alone", "least_gain", "pairs", "pays"}
 
 
 def test_what_is_covered_is_told(model):

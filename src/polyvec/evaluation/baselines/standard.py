@@ -160,15 +160,20 @@ def _learned(
     return rankers, notes
 
 
-def standard_features(dataset: Dataset, windows: Windows, *, seed: int = 0) -> dict[str, Features]:
+def standard_features(
+    dataset: Dataset, windows: Windows, everything: tuple[Dataset, Windows] | None = None, *, seed: int = 0
+) -> dict[str, Features]:
     """Features of users that need no learned vectors, for the tasks that ask about users.
 
     Parameters
     ----------
     dataset
-        Purchases, or events of all actions.
+        Purchases.
     windows
         W windows; only their history is looked at. Row i of every feature is of window i.
+    everything
+        Events of all actions, and the same windows of them: what is counted, as learned vectors may have
+        read it. Purchases alone without.
     seed
         Of the SVD.
 
@@ -179,6 +184,6 @@ def standard_features(dataset: Dataset, windows: Windows, *, seed: int = 0) -> d
     """
     words = bought_words(dataset, windows, seed=seed)
     return {
-        AGGREGATES: Features(aggregates(dataset, windows)),
+        AGGREGATES: Features(aggregates(*(everything or (dataset, windows)))),
         BOUGHT_WORDS: Features(words),
     }

@@ -37,6 +37,7 @@ Features = Callable[[Tensor], Tensor]
 Sums = tuple[csr_matrix, csr_matrix]
 """Number and sum of labels of every entity's records with each row of the other side, both ``[n, O]``."""
 AT_ONCE, CLUSTERS_AT_ONCE = 16_384, 64  # entities, and clusters, whose losses are worked out together
+SCORES_AT_ONCE = 2**22  # of clusters with the other side's rows
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,8 @@ class Clustering:
         best_M, (own_losses_M, best_losses_M) = own_M.clone(), torch.full((2, len(own_M)), torch.inf).double()
         other = side.other()
         sums = self.sums(side, other)
-        for clusters_Q in torch.arange(side.table.num_clusters).split(CLUSTERS_AT_ONCE):
+        together = min(CLUSTERS_AT_ONCE, max(SCORES_AT_ONCE // max(len(other[0]), 1), 1))
+        for clusters_Q in torch.arange(side.table.num_clusters).split(together):
             scores_OQ = self.scores(side, other[0], clusters_Q)
             for some in torch.arange(len(entities_M)).split(AT_ONCE):
                 losses_MQ = self.own_losses(entities_M[some], sums, scores_OQ)

@@ -12,7 +12,7 @@ import polars as pl
 import torch
 from torch.optim import Adagrad
 
-from polyvec.data.dataset import days
+from polyvec.data.dataset import PURCHASE, days
 from polyvec.data.fields import check_item_fields
 from polyvec.data.offers import EVER, is_within
 from polyvec.data.split import check_moment
@@ -407,7 +407,9 @@ def card(meta: dict[str, Any]) -> str:
         worth = ", ".join(f"{measure} {value:.4f}" for measure, value in measures.items())
         said = f"; on validation {worth}" if worth else ""
         samples = f": {meta['samples'][name]:,} samples" if name in meta["samples"] else ""
-        lines.append(f"* {name} ({kind}){samples}{said}")
+        action = meta.get("actions", {}).get(name, PURCHASE)
+        of_action = "" if action == PURCHASE else f" of '{action}'" if action else " of every action"
+        lines.append(f"* {name} ({kind}{of_action}){samples}{said}")
     lines += [f"* left out: {name}, {why}" for name, why in meta["left_out"].items()]
     if meta["not_validated"]:
         lines.append(f"* not validated, too little in the time for it: {', '.join(meta['not_validated'])}")

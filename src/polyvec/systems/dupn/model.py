@@ -193,6 +193,7 @@ class DUPN:
             "system": SYSTEM,
             "variant": self.config.variant,
             "tasks": {name: task.kind for name, (task, _) in self.tasks.items()},
+            "actions": {name: task.action for name, (task, _) in self.tasks.items()},
             "trained_until": self.trained_until,
             "time_kind": self.time_kind,
             "parameters": sum(weights.numel() for weights in self.network.parameters()),

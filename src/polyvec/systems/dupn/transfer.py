@@ -15,6 +15,7 @@ from polyvec.layers.dropout import Dropout
 from polyvec.systems.dupn.fit import Lessons, begun, card, end_of, make_optimizers_of, train
 from polyvec.systems.dupn.model import DUPN, SYSTEM
 from polyvec.systems.folder import claim_workspace, told_by, told_reach, version_of, write_model
+from polyvec.training.loop import choose_device
 from polyvec.training.optimizers import make_optimizers
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ def begin(
         return begun(dataset, lessons, options), None
     start = grown(model, lessons, options, keep_tasks=how == "rt")
     if how == "ft":
+        start.network.to(choose_device(options.device))  # before Adagrad makes its sums
         return start, _two_rates(start, options, encoder_rate)
     for weight, parameter in start.network.named_parameters():
         parameter.requires_grad_(weight.startswith(f"heads.of {name}."))

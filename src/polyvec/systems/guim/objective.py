@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from polyvec.systems.guim.config import GUIMConfig
     from polyvec.training.cluster_steps import ClusterSteps
 
+LEAST_FREQUENCY = 1e-9  # of an item whose logarithm is asked for
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -140,9 +142,16 @@ class Objective:
         return 1 / (per_user[users_P] * (per_user > 0).sum())
 
     def _log_q(self, batch: Batch) -> Tensor | None:
-        """Log-probability that an item is among the batch's events, to the configured power; ``[M]``."""
+        """Log of how often an item is a negative, times the configured share; ``[M]``.
+
+        Of ``sampled`` negatives, which are drawn with replacement, its frequency, but for a number that all
+        items share; of ``shared`` ones the chance that it is among the batch's events.
+        """
         if not self.config.log_q or self.config.negatives == "catalogue":
             return None
+        if self.config.negatives == "sampled":
+            frequencies_M = tensors(self.frequencies[batch.distinct_M], self.device).float()
+            return self.config.log_q * torch.log(frequencies_M.clamp(min=LEAST_FREQUENCY))
         draws = batch.num_tokens + len(batch.target_users_P)
         expected_M = tensors(self.frequencies[batch.distinct_M] * draws, self.device).float()
         return self.config.log_q * torch.log(-torch.expm1(-expected_M.clamp(min=1e-6)))

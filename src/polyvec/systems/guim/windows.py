@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Validation = Literal["users", "window", "none"]
 HELD_OUT_SHARE = 0.1  # of the users, as in the paper (2 of 20 million)
-MAX_HELD_OUT = 5_000
+MAX_HELD_OUT, MOST_VALIDATED = 5_000, 20_000
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ def training_windows(
         For ordered data: last events of every user that are not touched.
     validation
         ``users``: a tenth of the users (5,000 at most) is left out of training and validated on at the latest
-        cut-off, as in the paper. ``window``: all users are validated on the latest window, and training ends
-        before it. ``none``: everything is trained on.
+        cut-off, as in the paper. ``window``: all users (20,000 at most) are validated on the latest window,
+        and training ends before it. ``none``: everything is trained on.
     seed
-        Which users are held out.
+        Which users are validated on.
 
     Raises
     ------
@@ -71,7 +71,9 @@ def training_windows(
     if validation == "window":
         earlier = (until - days(config.target_days), held_back + config.target_events)
         training = _join(_windows_before(dataset, config, *earlier), config, no_windows)
-        result = TrainingWindows(training, _complete(latest), _first_target(latest, until))
+        checked = _complete(latest)
+        some = np.random.default_rng(seed).permutation(len(checked))[:MOST_VALIDATED]
+        result = TrainingWindows(training, checked[np.sort(some)], _first_target(latest, until))
     elif validation == "users":
         held_out = _held_out_users(latest, seed)
         others = [step[np.flatnonzero(~held_out[step.user_rows])] for step in steps]

@@ -10,6 +10,8 @@ from polyvec.systems.pgtl.network import SOURCE, TARGET
 if TYPE_CHECKING:
     from polyvec.systems.pgtl.config import PGTLConfig
 
+FEW = 2_000  # pairs whose AUC is known to about ±0.025 (half the 95 % interval): more than transfer brings
+
 
 def model_card(meta: dict[str, Any], config: PGTLConfig) -> str:
     """Say in Markdown what was trained on what, and whether transfer pays."""
@@ -56,6 +58,9 @@ def _told_guard(meta: dict[str, Any]) -> str:
     """Say plainly whether transfer pays."""
     guard = meta["guard"]
     found = f"AUC {guard['validation']:.4f} against {guard['target_alone']:.4f} of the target alone"
+    if "pairs" in guard:  # of models made since December 2026
+        few = ", too few to be sure" if guard["pairs"] < FEW else ""
+        found += f" ({guard['pairs']:,} pairs{few})"
     if guard["pays"]:
         return f"transfer pays on validation: {found}"
     fell_back = meta["variant"] == "target"

@@ -118,6 +118,7 @@ def fit(
                 "validation": reached,
                 "target_alone": own,
                 "least_gain": LEAST_GAIN,
+                "pairs": len(lessons.held_out[TARGET]),
                 "pays": transfer_pays(reached, own),
             }
             if config.guard == "fall_back" and not guard["pays"]:
