@@ -10,7 +10,7 @@ import click
 import pytest
 
 from polyvec.cli import main as main_module
-from polyvec.cli.main import VERBS, main
+from polyvec.cli.main import VERBS, cli, main
 from polyvec.errors import ArtifactError, DataError, PolyvecError, TrainingError, UsageError
 
 HEAVY = [
@@ -124,6 +124,17 @@ def test_an_interrupt_ends_with_130(
     verb_that(raising(error))
     assert run(["verify"]) == 130
     assert capsys.readouterr().err.strip() == "interrupted"
+
+
+def test_an_interrupt_of_a_verb_that_can_be_resumed_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "main", stopped)
+    assert run(["fit", "guim", "a.dataset", "--out", "a.model"]) == 130
+    assert "the same command with --resume goes on" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_an_error_and_no_traceback(

@@ -6,7 +6,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from polyvec.cli.main import main
 from polyvec.cli.recommend import with_titles
 from polyvec.embeddings import Embeddings
 
@@ -19,13 +18,7 @@ def folder(tmp_path):
     return tmp_path / "shop.emb"
 
 
-def run(*arguments):
-    with pytest.raises(SystemExit) as caught:
-        main([str(argument) for argument in arguments])
-    return caught.value.code
-
-
-def test_the_answer_tells_item_score_vector_and_state(folder, capsys):
+def test_the_answer_tells_item_score_vector_and_state(folder, capsys, run):
     assert run("recommend", folder, "--user", "17", "-k", "2") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == "user 17 (unknown)"
@@ -37,14 +30,14 @@ def test_the_answer_tells_item_score_vector_and_state(folder, capsys):
 
 
 @pytest.mark.parametrize("index", ["exact", "faiss"])
-def test_json_has_every_user_asked_for(folder, capsys, index):
+def test_json_has_every_user_asked_for(folder, capsys, index, run):
     assert run("recommend", folder, "--user", 18, "--user", 17, "-k", 1, "--index", index, "--json") == 0
     users = json.loads(capsys.readouterr().out)["users"]
     assert [user["user_id"] for user in users] == [18, 17]
     assert [user["items"][0]["item_id"] for user in users] == ["cup", "pen"]
 
 
-def test_answers_go_to_a_parquet_file(folder, tmp_path, capsys):
+def test_answers_go_to_a_parquet_file(folder, tmp_path, capsys, run):
     (tmp_path / "users.txt").write_text("17\n18\n")
     (tmp_path / "allow.txt").write_text("ink\ncup\n")
     out = tmp_path / "recommendations.parquet"
@@ -55,7 +48,29 @@ def test_answers_go_to_a_parquet_file(folder, tmp_path, capsys):
     assert not out.with_name(".recommendations.parquet.partial").exists()
 
 
-def test_filters_that_leave_nothing_say_so(folder, tmp_path, capsys):
+def test_answers_go_to_a_csv_file_and_replace_none_unasked(folder, tmp_path, capsys, run):
+    (tmp_path / "users.csv").write_text("user_id\n17\n")
+    (tmp_path / "allow.txt").write_text("ink\nzz\n")
+    out = tmp_path / "found.csv"
+    asked = [
+        "recommend",
+        folder,
+        "--users",
+        tmp_path / "users.csv",
+        "--allow",
+        tmp_path / "allow.txt",
+        "--out",
+        out,
+    ]
+    assert run(*asked) == 0
+    assert "note: 1 of 2 allowed ids have no vector" in capsys.readouterr().err
+    assert pl.read_csv(out)["item_id"].to_list() == ["ink"]
+    assert run(*asked) == 4
+    assert f"{out} exists already" in capsys.readouterr().err
+    assert run(*asked, "--overwrite") == 0
+
+
+def test_filters_that_leave_nothing_say_so(folder, tmp_path, capsys, run):
     (tmp_path / "allow.txt").write_text("")
     assert run("recommend", folder, "--user", "17", "--allow", tmp_path / "allow.txt") == 0
     assert "the filters leave none" in capsys.readouterr().err
@@ -73,7 +88,7 @@ def test_filters_that_leave_nothing_say_so(folder, tmp_path, capsys):
         (["--user", "17", "--index", "magic"], 2, "magic"),
     ],
 )
-def test_bad_requests_end_with_a_reason_and_a_code(folder, capsys, arguments, code, text):
+def test_bad_requests_end_with_a_reason_and_a_code(folder, capsys, arguments, code, text, run):
     assert run("recommend", folder, *arguments) == code
     assert text in capsys.readouterr().err
 

@@ -54,6 +54,12 @@ def test_offers_after_the_training_are_scored_and_measured(shop, capsys, run):
     assert found["by_scenario"]["de"]["samples"] > 100
 
 
+def test_offers_that_the_model_has_learned_from_are_no_test_and_said_so(shop, capsys, run):
+    typed = ["--since", "2024-01-01", "--out", shop / "known.parquet"]
+    assert run("score", shop / "shop.saml", shop / "shop.dataset", *typed) == 0
+    assert "offers are of the time that the model has learned from" in capsys.readouterr().err
+
+
 def test_a_page_shows_measures_whether_chances_are_true_and_who_resembles_whom(shop, capsys, run):
     out, page = shop / "shown.parquet", shop / "shown.html"
     typed = ["--out", out, "--report", page]

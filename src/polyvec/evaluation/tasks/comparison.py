@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from polyvec.data.split import Windows
     from polyvec.evaluation.rankers import Ranker
 
+AT_ONCE = 65_536  # users that are ranked together
 DEPTH = 100  # M of recall@M in the paper
 METRICS = {
     "recall@100": (recall, 100),
@@ -118,7 +119,7 @@ class Answers:
 def answer(rankers: Mapping[str, Ranker | Sequence[Ranker]], question: Question) -> Answers:
     """Ask rankers one question; several runs of a ranker (one per seed) are averaged user by user."""
     users = question.windows.user_rows
-    ranked = {name: [one.rank(users, DEPTH) for one in runs_of(ranker)] for name, ranker in rankers.items()}
+    ranked = {name: [_rank(one, users) for one in runs_of(ranker)] for name, ranker in rankers.items()}
     keys, columns, per_seed = [], [], []
     for key, values_BS in _measured(ranked, question):
         keys.append(key)
@@ -126,6 +127,12 @@ def answer(rankers: Mapping[str, Ranker | Sequence[Ranker]], question: Question)
         per_seed.append(_means(values_BS))
     values_BM = np.stack(columns, axis=1) if columns else np.empty((len(users), 0))
     return Answers(question, keys, values_BM, per_seed, ranked)
+
+
+def _rank(ranker: Ranker, users: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Rank some users at a time: what a ranker needs on the way grows with them."""
+    parts = [ranker.rank(users[start : start + AT_ONCE], DEPTH) for start in range(0, len(users), AT_ONCE)]
+    return np.concatenate(parts) if parts else np.empty((0, DEPTH), np.int64)
 
 
 def compare(
