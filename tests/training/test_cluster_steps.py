@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import torch
 
-from polyvec.layers.tables import ClusteredTable, PopularTable
+from polyvec.layers.tables import ClusteredTable, PopularTable, clusters_of, id_table
 from polyvec.training.cluster_steps import ClusterSteps, cluster_steps, moments
 from polyvec.training.options import TrainingOptions
 
@@ -163,3 +163,38 @@ def test_what_it_has_added_up_goes_on_after_a_checkpoint() -> None:
 def test_only_clustered_tables_have_cluster_steps() -> None:
     assert cluster_steps(PopularTable(5, 4), [], 10, TrainingOptions()) is None
     assert cluster_steps(made().table, [], 10, TrainingOptions()) is not None
+
+
+def test_clusters_are_cut_before_entities_move() -> None:
+    """Where one lies along the axis of the cluster that it leaves tells nothing of the next one."""
+    steps = made(start=2)
+    table = steps.table
+    apart = torch.randn(WIDTH)
+    members = table.members(0)
+    halves = torch.where(torch.arange(len(members)) % 2 == 0, 1.0, -1.0)
+    for _ in range(20):
+        look_up(steps, members, halves[:, None] * apart)
+    newcomers = table.members(1)  # should move into the cluster that splits
+    losses = torch.zeros(ENTITIES, steps.losses_NQ.shape[1])
+    losses[newcomers] = -9.0 * (steps.candidates(newcomers) == 0)
+    everyone = torch.arange(ENTITIES)
+    steps.add_losses(everyone, losses, torch.zeros_like(losses), members)
+    steps.targets_N += 0.1  # the cluster of the members has most
+    steps._moments = {1: 3}
+    steps.begin(1)
+    new = table.clusters_of(members)
+    assert {frozenset(members[new == one].tolist()) for one in (0, 2)} == {
+        frozenset(members[halves > 0].tolist()), frozenset(members[halves < 0].tolist())
+    }  # fmt: skip
+    assert (table.clusters_of(newcomers) == 1).all()  # next time
+
+
+def test_what_is_unknown_is_nobody_in_a_cluster() -> None:
+    table = id_table("clustered", 20, 4, WIDTH)
+    known = clusters_of(table)
+    known.lookups = []
+    vectors = table(torch.tensor([[3, 0], [0, 5]]))
+    assert torch.equal(vectors[0, 1], table.rest[0])
+    assert torch.equal(vectors[1, 1], known.weight[known.clusters_of(torch.tensor(4))])
+    vectors.sum().backward()
+    assert known.take_gradients()[0].tolist() == [2, 4]

@@ -33,6 +33,16 @@ class FieldTensors:
             torch.from_numpy(fields.word_offsets[:-1]).to(device),
         )
 
+    def part(self, start: int, stop: int) -> FieldTensors:
+        """Fields of the items ``start : stop``."""
+        offsets_M = self.offsets_M[start:stop]
+        after = [int(one) for one in self.offsets_M[stop : stop + 1]] or [len(self.words_W)]
+        begin = int(offsets_M[0]) if len(offsets_M) else after[0]
+        words_W = self.words_W[begin : after[0]]
+        return FieldTensors(
+            self.slots_M[start:stop], self.categories_M[start:stop], words_W, offsets_M - begin
+        )
+
 
 class ItemEncoder(nn.Module):
     """Category, id and mean title-word embeddings, concatenated, through one linear layer and GELU.

@@ -60,7 +60,8 @@ def candidate_losses(positives: Positives, rivals: Rivals) -> tuple[Tensor, Tens
     """Loss with every candidate vector of an item in the place of its own, but for a constant of the item.
 
     Moving item j to candidate q changes −log softmax of a state by ``log(1 + (e^{s_jq} − e^{s_j}) / Z)``, and
-    by ``s_j − s_jq`` besides where j is the target: exact if one item moves alone.
+    by ``s_j − s_jq`` besides where j is the target: exact if one item moves alone, and a state has one target
+    (of several, GUIM's loss leaves the others out of each one's softmax).
 
     Returns
     -------

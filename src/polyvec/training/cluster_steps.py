@@ -1,7 +1,7 @@
 """The cluster steps of CEL between mini-batches, for the item table of any system (WWW 2023).
 
 Rows of clusters are trained like all other weights. Meanwhile every batch tells where each item pulls its
-row, and how it would fare in other clusters; at a few moments items then move and clusters split. Nothing
+row, and how it would fare in other clusters; at a few moments clusters then split and items move. Nothing
 holds a vector for every item: per item there are 2 Q + 2 numbers, per cluster two rows.
 
 **n** entities, **K** clusters, **M** entities of a batch, **D** width, **Q** candidate clusters.
@@ -164,16 +164,36 @@ class ClusterSteps(nn.Module):
     def begin(self, step: int) -> None:
         """Move entities and split clusters, if it is time."""
         if step in self._moments:
-            generator = self._generator(step)
-            self._move(generator)
+            generator, table = self._generator(step), self.table
+            entities_M = self.targets_N.nonzero()[:, 0]
+            own_M, candidates_MQ = table.clusters_of(entities_M), self.candidates(entities_M)
+            known = table.num_clusters
+            # before anybody moves: where one lies along the axis of another cluster tells nothing
             self._split_until(self._moments[step], step)
+            parents = table.lineage.parents[known : table.num_clusters].long()
+            self._move(entities_M, own_M, candidates_MQ, parents, generator)
             self._look_again(generator)
 
-    def _move(self, generator: torch.Generator) -> None:
-        entities_M = self.targets_N.nonzero()[:, 0]
-        candidates_MQ = self.candidates(entities_M)
+    def _move(
+        self,
+        entities_M: Tensor,
+        own_M: Tensor,
+        candidates_MQ: Tensor,
+        parents: Tensor,
+        generator: torch.Generator,
+    ) -> None:
+        """Move entities, which were of clusters ``own_M`` before some split; nobody moves into those now."""
         losses_MQ = self.losses_NQ[entities_M] + SURE * self.squares_NQ[entities_M].sqrt()
-        self.table.reassign(entities_M, candidates_MQ, losses_MQ, damping=DAMPING, generator=generator)
+        is_own_MQ = candidates_MQ == own_M[:, None]
+        has_split_MQ = torch.isin(candidates_MQ, parents) & ~is_own_MQ
+        now_M1 = self.table.clusters_of(entities_M)[:, None]  # one half of their own, perhaps the new one
+        self.table.reassign(
+            entities_M,
+            torch.where(is_own_MQ, now_M1, candidates_MQ),
+            losses_MQ.masked_fill(has_split_MQ, torch.inf),
+            damping=DAMPING,
+            generator=generator,
+        )
 
     def _split_until(self, num_clusters: int, step: int) -> None:
         """Split the clusters of most targets, each at most once, across what their members pulled to."""

@@ -172,7 +172,7 @@ def test_scenarios_are_told_by_name(dataset):
     with pytest.raises(UsageError, match="'west'"):
         scenarios_of(dataset, SAMLConfig(scenarios=("west",)))
     plain = replace(dataset, columns={}, codes={})
-    with pytest.raises(DataError, match="no market") as raised:
+    with pytest.raises(DataError, match="no scenario") as raised:
         scenarios_of(plain, SAMLConfig())
     assert raised.value.column == "scenario"
 

@@ -37,7 +37,10 @@ class KnownTable(Table):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors of slots. int64 ``[…] → […, D]``."""
-        return torch.where(ids[..., None] > 0, self.known((ids - 1).clamp(min=0)), self.rest[0])
+        is_known = ids > 0  # others are looked up nowhere: they would count among those who share a row
+        rest = self.rest[0].expand(*ids.shape, self.width)
+        vectors: Tensor = rest.masked_scatter(is_known[..., None], self.known(ids[is_known] - 1))
+        return vectors
 
 
 class ResidualTable(Table):
