@@ -85,7 +85,7 @@ def _how_to_go_on(arguments: list[str]) -> str:
     if verb is None:
         return ""
     command: click.Command = importlib.import_module(module_of(verb)).command
-    can_resume = any(parameter.name == "resume" for parameter in command.params)
+    can_resume = "cel-lite" not in arguments and any(one.name == "resume" for one in command.params)
     return ": the same command with --resume goes on from where it was" if can_resume else ""
 
 

@@ -305,9 +305,9 @@ class _Preparation:
                 f"no event has action '{PURCHASE}', which most systems learn from and tasks ask for, but "
                 f"{', '.join(name or '(empty)' for name in actions)}: say which means it, --purchase ACTION"
             )
-
         for name in sorted(self._unseen):
-            self.notes.append(f"no event has action '{name}' (--purchase): {nearest_name(name, actions)}")
+            known = nearest_name(name, actions) if actions else "the events have no actions"
+            self.notes.append(f"no event has action '{name}' (--purchase): {known}")
 
     def _note_set_aside(
         self, quarantine: Quarantine, catalogue: CatalogueCounts | None, profile: dict[str, Any]
