@@ -595,3 +595,10 @@ def test_an_action_that_no_event_has_and_a_column_that_one_file_lacks_are_told(t
     notes = read_profile(tmp_path / "shop.dataset")["notes"]
     assert f"{second}: no column for scenario, which is empty there" in notes
     assert "no event has action 'buy' (--purchase): did you mean 'Buy'?" in notes
+
+
+def test_a_header_in_one_piece_asks_for_the_delimiter(tmp_path: Path) -> None:
+    events = write(tmp_path, "events.csv", GOOD)
+    with pytest.raises(DataError, match="the header holds one column, 'user_id,") as caught:
+        prepare(events, tmp_path / "shop.dataset", options=PrepareOptions(delimiter=";"))
+    assert "--delimiter" in str(caught.value.mend)

@@ -63,7 +63,7 @@ QUANTILE_NAMES = ("mean", "std", "min", "q25", "q50", "q75", "q99", "max")
     help="Time zone by whose clock days begin and end, such as Asia/Shanghai; dates without a zone are its "
     "already.  [UTC]",
 )
-@click.option("--delimiter", metavar="CHARACTER", help="Between the fields of CSV files.  [guessed]")
+@click.option("--delimiter", metavar="CHARACTER", help="Between fields of all CSV files.  [guessed]")
 @click.option("--encoding", default="utf-8", show_default=True, help="Of CSV files.")
 @click.option(
     "--returns",

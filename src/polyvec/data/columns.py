@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from polyvec.data.csv_file import DELIMITERS
 from polyvec.errors import DataError, nearest_name
 
 if TYPE_CHECKING:
@@ -144,6 +145,14 @@ def _guess(table: Table, role: str, names: str, option: str) -> str | None:
 
 def _missing(table: Table, role: str, option: str) -> DataError:
     order = " or, without times, --order COLUMN" if role == TIMESTAMP else ""
+    names = list(table.schema)
+    if len(names) == 1 and any(letter in names[0] for letter in DELIMITERS):
+        return DataError(
+            f"the header holds one column, {names[0]!r}",
+            file=table.name,
+            expected="one column for each role, with the delimiter between them",
+            mend="name the delimiter, of events and catalogue alike, with --delimiter; or let it be guessed",
+        )
     return DataError(
         f"no column for {role}",
         file=table.name,
