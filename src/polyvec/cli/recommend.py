@@ -78,6 +78,7 @@ def command(
     from polyvec.artifact import refuse_file
     from polyvec.data.dataset import Dataset
     from polyvec.embeddings import Embeddings
+    from polyvec.retrieval.habits import Weights
     from polyvec.retrieval.id_lists import read_ids
     from polyvec.retrieval.ranking import recommend
 
@@ -101,6 +102,8 @@ def command(
         category=filters["category"],
         dataset=data,
     )
+    if filters["habits"] and not Weights(**vectors.provenance["habits"]):
+        click.echo("note: habits weigh nothing here: on validation the vectors alone were best", err=True)
     answers = with_titles(ranking.table(), None if data is None else data.item_table)
     if out is not None:
         _write(out, answers)
