@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 DELIMITERS = (",", ";", "\t", "|")
 BLOCK_BYTES = 32 * 2**20
 BYTES_PER_ROW = {".gz": 8, "": 40}  # only to guess how many rows a file has
-DAMAGED_GZIP = "a whole, undamaged gzip file"
 
 
 def csv_table(path: Path, delimiter: str | None, encoding: str) -> Table:

@@ -267,7 +267,7 @@ def titles_as_words(item_table: pl.DataFrame) -> pl.Series:
 
 
 def frequent_words(item_table: pl.DataFrame, max_words: int) -> pl.Series:
-    """The words of most titles, most frequent first."""
+    """The words that stand most often in titles, most frequent first."""
     words = titles_as_words(item_table).explode(empty_as_null=False, keep_nulls=False).drop_nulls()
     counts = words.alias("word").value_counts().sort(["count", "word"], descending=[True, False])
     return counts["word"].head(max_words)

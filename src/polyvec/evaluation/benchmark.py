@@ -36,7 +36,7 @@ from polyvec.evaluation.paired import all_pairs, per_user
 from polyvec.evaluation.probes import of_vectors
 from polyvec.evaluation.rankers import EmbeddingsRanker, HabitsRanker
 from polyvec.evaluation.tasks import behaviour, similarity, transfer
-from polyvec.evaluation.tasks.comparison import Answers, answer, tabulate
+from polyvec.evaluation.tasks.comparison import DEPTH, Answers, answer, tabulate
 from polyvec.evaluation.tasks.matching import all_questions, check_no_leak, questions
 from polyvec.evaluation.tasks.next_item import WARNING, check_held_back, next_item_question, without_seen
 from polyvec.evaluation.tasks.profile import label_column, profiles
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from polyvec.evaluation.rankers import Ranker
 
 CLICK = "click"
-MOST_RANKED = 100  # of the measure that settings are chosen by
 UNTUNED = (
     "item-to-item cosine, EASE and ALS have the settings that were best on Online Retail II; on other data "
     "they may do better with their own (--tune)"
@@ -200,7 +199,7 @@ def tune(dataset: Dataset, cutoff: int | None, settings: Settings) -> Tuning:
         asked: Ranker = FilledUp(ranker, fill)
         if cutoff is None and settings.remove_seen:
             asked = without_seen({"": asked}, question, purchases)[""][0]
-        return float(np.nanmean(recall(asked.rank(rows, MOST_RANKED), question.targets, MOST_RANKED)))
+        return float(np.nanmean(recall(asked.rank(rows, DEPTH), question.targets, DEPTH)))
 
     return tuned(purchases, windows, value, seed=settings.seed)
 

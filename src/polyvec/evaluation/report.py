@@ -23,7 +23,7 @@ from polyvec.evaluation.baselines import PERSONAL_FREQUENCY
 from polyvec.evaluation.evaluate import EMBEDDINGS, ORACLE, REPEATS_FIRST, WITH_HABITS
 from polyvec.evaluation.pages import page_environment
 from polyvec.evaluation.plots import ACCENT, POSSIBLE, bars, lines, training_curves
-from polyvec.evaluation.tasks.comparison import MEASURE, RESULTS
+from polyvec.evaluation.tasks.comparison import HISTORY_LENGTHS, MEASURE, NO_HISTORY, RESULTS
 from polyvec.evaluation.verdicts import verdicts
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ COLUMNS = (
     ("hit_rate@10", "all"),
     ("coverage@100", "all"),
 )
-LENGTHS = ("history 0", "history 1–5", "history 6–20", "history over 20")
+LENGTHS = (NO_HISTORY, *HISTORY_LENGTHS)
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,8 @@ def _over_time(results: pl.DataFrame) -> str | None:
     """Recall at the cut-offs of windows slid forward; None with one cut-off."""
     if results["cutoff"].n_unique() < 2:
         return None
-    long = results.filter(pl.col("task") == "CMP-L", pl.col("metric") == MEASURE, pl.col("part") == "all")
+    asked = pl.col("task") == "CMP-L", pl.col("metric") == MEASURE, pl.col("part") == "all"
+    long = results.filter(*asked).sort("cutoff", maintain_order=True)
     series = {
         str(key[0]): (list(range(1, len(group) + 1)), group["value"].to_list())
         for key, group in long.group_by("ranker", maintain_order=True)

@@ -22,7 +22,6 @@ from polyvec.evaluation.tasks.similarity import (
     VectorPairs,
     questions,
     similarity,
-    training_events,
 )
 
 T = 100 * DAY
@@ -226,12 +225,17 @@ def test_cold_and_warm_items_apart(dataset):
     assert cold["pairs"] + few["pairs"] + warm["pairs"] == pytest.approx(rows(table)["v"]["pairs"], abs=2)
 
 
-def test_training_events_come_from_the_embeddings_or_are_counted_before_the_cutoff(dataset, asked):
+def test_differences_are_of_the_same_pairs(dataset, asked):
+    """One without vectors of the hard ones would be measured on the easy ones."""
+    all_of_them, half = embeddings(kinds(0.2)), embeddings(kinds(0.2)[:60], NAMES[:60])
+    scorers = {"all": VectorPairs(all_of_them, dataset), "again": VectorPairs(all_of_them, dataset)}
+    table = rows(similarity(scorers | {"half": VectorPairs(half, dataset)}, asked, reference="all"))
+    assert table["again"]["difference"] == 0
+    assert table["half"]["difference"] is None
+
+
+def test_item_events_are_counted_before_the_cutoff(dataset, asked):
     np.testing.assert_array_equal(asked.item_events, dataset.item_counts(T))
-    made = embeddings(kinds(0.1)[:2], ["i005", "unknown"])
-    told = replace(made, items=replace(made.items, events=np.array([7, 9])))
-    assert np.flatnonzero(training_events(told, dataset)).tolist() == [5]
-    assert training_events(told, dataset)[5] == 7
 
 
 def test_runs_of_a_system_take_turns(dataset, asked):

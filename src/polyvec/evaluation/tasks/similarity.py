@@ -247,8 +247,8 @@ def questions(
     seeds
         One draw of pairs for each.
     item_events
-        Events of every item of the Dataset that vectors were trained on, int64 ``[N]``:
-        :func:`training_events`. Without it, its events before the cut-off.
+        Events of every item of the Dataset that vectors were trained on, int64 ``[N]``. Without it, its
+        events before the cut-off.
 
     Raises
     ------
@@ -269,15 +269,6 @@ def questions(
     if item_events is None:
         item_events = dataset.item_counts(cutoff)
     return Asked(kind, [_draw(groups, item_events, seed) for seed in seeds], item_events)
-
-
-def training_events(embeddings: Embeddings, dataset: Dataset) -> npt.NDArray[np.int64]:
-    """Events that every item of a Dataset was trained on, as the embeddings tell, ``[N]``; 0 if not in them.
-
-    Vectors made elsewhere tell none of any: leave it to :func:`questions` to count.
-    """
-    rows = embeddings.items.ids.rows(dataset.items.series)
-    return np.where(rows >= 0, embeddings.items.events[rows], 0)
 
 
 class _Groups(NamedTuple):
