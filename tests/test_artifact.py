@@ -423,3 +423,13 @@ def test_meta_filled_in_the_block_and_parents_are_remembered(tmp_path: Path) -> 
     assert manifest.parents == {"dataset": parent.fingerprint}
     assert manifest.meta["name"] == "Ω"
     assert manifest.meta["rows"]["10"] == 1.5
+
+
+def test_an_artefact_of_another_kind_is_not_replaced(tmp_path: Path) -> None:
+    write(tmp_path / "shop")
+    with (
+        pytest.raises(ArtifactError, match="kind 'dataset', which one of kind 'embeddings' does not replace"),
+        writing(tmp_path / "shop", "embeddings", meta={}, overwrite=True),
+    ):
+        pass
+    assert read_manifest(tmp_path / "shop", "dataset").meta == {"text": "new"}

@@ -86,7 +86,7 @@ def writing(
         If ``path`` exists and ``overwrite`` is false, or holds something that polyvec did not write.
     """
     path = _followed(path)
-    refuse_existing(path, overwrite=overwrite)
+    refuse_existing(path, kind, overwrite=overwrite)
     stage = stage_path(path)
     if stage.exists() and not resume:
         shutil.rmtree(stage)
@@ -112,7 +112,7 @@ def copy_whole(source: Path, path: Path) -> None:
         If ``path`` holds something that polyvec did not write.
     """
     path = _followed(path)
-    refuse_existing(path, overwrite=True)
+    refuse_existing(path, str(kind_of(source)), overwrite=True)
     stage = stage_path(path)
     if stage.exists():
         shutil.rmtree(stage)
@@ -166,8 +166,11 @@ def write_whole(file: Path, write: Callable[[Path], object]) -> None:
     unfinished.rename(file)
 
 
-def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Raise :class:`ArtifactError` if ``path`` is in the way and may not be replaced."""
+def refuse_existing(path: Path, kind: str, *, overwrite: bool) -> None:
+    """Raise :class:`ArtifactError` if ``path`` is in the way of an artefact of that kind.
+
+    With ``overwrite`` one of its kind may be replaced, or one whose manifest cannot be read; nothing else.
+    """
     if not path.exists():
         return
     if not (path / MANIFEST).is_file():
@@ -183,6 +186,13 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
             file=path,
             expected="a new path",
             mend="choose another output path or pass --overwrite",
+        )
+    if kind_of(path) not in (None, kind):
+        raise ArtifactError(
+            f"{path} is a folder of kind '{kind_of(path)}', which one of kind '{kind}' does not replace",
+            file=path,
+            expected="a new path",
+            mend="choose another output path, or remove it first",
         )
 
 

@@ -121,7 +121,7 @@ def import_vectors(
     ArtifactError
         If ``out`` is in the way, or an export is damaged.
     """
-    refuse_existing(Path(out), overwrite=overwrite)
+    refuse_existing(Path(out), "embeddings", overwrite=overwrite)
     if items is None and item_ids is not None:
         raise UsageError(
             "ids of items are given without items", file=item_ids, mend="name them: --items FILE"

@@ -42,7 +42,7 @@ from polyvec.systems import saml
 from polyvec.systems.saml.features import Encoder, Fields
 from polyvec.systems.saml.fit import VALIDATION_SEED, Lessons, train
 from polyvec.systems.saml.objective import predict
-from polyvec.systems.saml.samples import Samples, are_labelled, scenarios_of, taken_before
+from polyvec.systems.saml.samples import Samples, scenarios_of, taken_before
 from polyvec.systems.saml.score import TEST_SEED, mean_shares
 
 HISTORY = {"0": (0, 0), "1–5": (1, 5), "over 5": (6, 2**31)}
@@ -162,11 +162,11 @@ def split(
     dataset: polyvec.Dataset, one: DataSet, config: saml.SAMLConfig, names: list[str], seed: int
 ) -> Parts:
     """Samples of the three parts; rows that are split at random are so anew with every seed."""
-    past, labelled = taken_before(dataset, config), are_labelled(dataset, config)
+    past = taken_before(dataset, config)
 
     def samples(start: int, stop: int, drawn: int) -> Samples:
         offers = draw_offers(dataset, config, names, start, stop, drawn)
-        return Samples.of(offers, dataset, past, config.max_length, are_events=labelled)
+        return Samples.of(offers, dataset, past, config.max_length)
 
     if one.split == "random":
         everything = samples(EVER, 0, seed)

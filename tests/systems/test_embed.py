@@ -15,6 +15,7 @@ from polyvec.data.dataset import MICROSECONDS_PER_DAY, Dataset
 from polyvec.embeddings import STATES, Embeddings
 from polyvec.errors import ArtifactError, UsageError
 from polyvec.systems.embed import embed
+from polyvec.systems.folder import alone
 from polyvec.systems.guim import GUIM, GUIMConfig, fit
 from polyvec.training.options import TrainingOptions
 
@@ -302,3 +303,8 @@ def test_existing_embeddings_are_replaced_only_on_request(
     (tmp_path / "photos").mkdir()
     with pytest.raises(ArtifactError, match="was not written by polyvec"):
         embed(fitted, shop, tmp_path / "photos", until=UNTIL, overwrite=True)
+
+
+def test_one_call_at_a_time_makes_the_same_embeddings(fitted: GUIM, shop: Dataset, tmp_path: Path) -> None:
+    with alone(tmp_path / "e"), pytest.raises(ArtifactError, match="another process is making"):
+        embed(fitted, shop, tmp_path / "e", until=UNTIL)

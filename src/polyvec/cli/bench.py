@@ -122,10 +122,10 @@ def _run(dataset: Path, out: Path, options: Options) -> None:
     from polyvec.data.dataset import Dataset, parse_time
     from polyvec.embeddings import Embeddings
     from polyvec.evaluation.benchmark import benchmark, check, tune
-    from polyvec.evaluation.benchmark_report import PAGE, write_benchmark
+    from polyvec.evaluation.benchmark_report import KIND, PAGE, write_benchmark
     from polyvec.evaluation.evaluate import Settings
 
-    refuse_existing(out, overwrite=options["overwrite"])
+    refuse_existing(out, KIND, overwrite=options["overwrite"])
     folders = _folders(options["embeddings"])
     _check_sasrec(folders, options["sasrec"])
     data = Dataset.open(dataset)

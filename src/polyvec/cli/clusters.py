@@ -51,11 +51,11 @@ def command(
     """  # noqa: D301
     from polyvec.artifact import read_manifest, refuse_existing
     from polyvec.data.dataset import Dataset
-    from polyvec.evaluation.cluster_report import PAGE, write_clusters
+    from polyvec.evaluation.cluster_report import KIND, PAGE, write_clusters
     from polyvec.systems.clusters import cluster_trees
     from polyvec.systems.open import open_model
 
-    refuse_existing(out, overwrite=overwrite)
+    refuse_existing(out, KIND, overwrite=overwrite)
     fitted = open_model(model)
     trees = cluster_trees(fitted, Dataset.open(dataset), typical=typical)
     about = {"system": fitted.system, "model": str(model), "dataset": str(dataset)}

@@ -71,7 +71,7 @@ def command(embeddings: Path, dataset: Path, out: Path, **options: Unpack[Option
     from polyvec.evaluation.evaluate import Settings, evaluate
     from polyvec.evaluation.report import PAGE, Sources, write_report
 
-    refuse_existing(out, overwrite=options["overwrite"])
+    refuse_existing(out, "report", overwrite=options["overwrite"])
     vectors, data = Embeddings.open(embeddings), Dataset.open(dataset)
     settings = Settings(
         options["history_days"], options["target_days"], options["remove_seen"], options["seed"]

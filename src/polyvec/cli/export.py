@@ -57,7 +57,7 @@ def command(
     from polyvec.embeddings import Embeddings
     from polyvec.export import export
 
-    refuse_existing(out, overwrite=overwrite)
+    refuse_existing(out, "export", overwrite=overwrite)
     parents = {"embeddings": read_manifest(embeddings, "embeddings")}
     manifest = export(
         Embeddings.open(embeddings),

@@ -93,7 +93,7 @@ def command(users: Path, out: Path, **options: Unpack[Options]) -> None:
     from polyvec.data.dataset import Dataset
     from polyvec.foreign import import_vectors
 
-    refuse_existing(out, overwrite=options["overwrite"])
+    refuse_existing(out, "embeddings", overwrite=options["overwrite"])
     data = None if options["dataset"] is None else Dataset.open(options["dataset"])
     embeddings = import_vectors(
         users,

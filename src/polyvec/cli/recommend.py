@@ -149,7 +149,7 @@ def _asked(vectors: Embeddings, users: tuple[str, ...], users_file: Path | None)
         asked += read_ids(users_file, vectors.users.ids)
     if not asked:
         raise UsageError("no user is asked for", expected="--user ID or --users FILE")
-    return asked
+    return list(dict.fromkeys(asked))
 
 
 def _index(vectors: Embeddings, name: str) -> Index:

@@ -64,6 +64,7 @@ def command(
     for file in (out, report):
         if file is not None:
             refuse_file(file, overwrite=overwrite)
+            file.parent.mkdir(parents=True, exist_ok=True)
     ranker = SAML.open(model)
     found = _scored(ranker, Dataset.open(dataset), pairs, since, until)
     write_whole(out, found.table.write_parquet)

@@ -29,6 +29,12 @@ def has_exposures(market: Market, positive: str) -> bool:
     return positive != EXPOSURE and EXPOSURE in market.actions and bool(market.actions[EXPOSURE].any())
 
 
+def first_shown(market: Market) -> int:
+    """Begin of the first day that tells what was shown: before, nothing tells what was not taken."""
+    shown = market.times[market.actions[EXPOSURE]]
+    return int(shown.min()) // MICROSECONDS_PER_DAY * MICROSECONDS_PER_DAY
+
+
 def not_taken(market: Market, taken: Market, start: int, stop: int) -> Market:
     """Exposures in the time whose user did nothing else with the item on that day; read up to ``stop``.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 from zlib import crc32
 
 import numpy as np
 
-from polyvec.data.exposures import EXPOSURE, drawn_others, has_exposures, not_taken, when_shown
+from polyvec.data.exposures import EXPOSURE, drawn_others, first_shown, has_exposures, not_taken, when_shown
 from polyvec.data.market import SCENARIO, Market, is_of_market
 from polyvec.errors import DataError
 
@@ -69,6 +69,9 @@ class Offers:
         In the Dataset's unit, int64 ``[P]``.
     labels
         Whether the item was taken, or liked; bool ``[P]``.
+    events
+        Event of the Dataset that carries the label; −1 where none does: of what was taken, shown or drawn;
+        int64 ``[P]``.
     """
 
     users: Ints
@@ -76,9 +79,15 @@ class Offers:
     scenarios: Ints
     times: Ints
     labels: Flags
+    events: Ints
 
     def __len__(self) -> int:
         return len(self.users)
+
+    @classmethod
+    def of(cls, users: Ints, items: Ints, scenarios: Ints, times: Ints, labels: Flags) -> Offers:
+        """Offers that are no labelled events."""
+        return cls(users, items, scenarios, times, labels, np.full(len(users), -1))
 
     def take(self, rows: npt.NDArray[np.integer]) -> Offers:
         """Some offers."""
@@ -187,6 +196,7 @@ def _labelled(dataset: Dataset, how: str, rule: OfferRule, place: int, chosen: F
         np.full(len(rows), place),
         np.asarray(dataset.times)[rows],
         values[rows] > liked_above(how, rule),
+        rows,
     )
 
 
@@ -204,7 +214,8 @@ def _taken_and_not(
     stop = int(market.times.max(initial=start)) + 1
     if how == "exposed" and has_exposures(market, rule.action):
         shown = when_shown(market, taken.take(current))
-        parts = [_offers(shown.take(shown.times >= start), place, are_taken=True)]
+        told = shown.times >= max(start, first_shown(market))
+        parts = [_offers(shown.take(told), place, are_taken=True)]
         parts.append(_offers(not_taken(market, taken, start, stop), place, are_taken=False))
         return Offers.concatenate(parts)
     parts = [_offers(taken.take(current), place, are_taken=True)]
@@ -212,10 +223,12 @@ def _taken_and_not(
         items = drawn_others(taken, current, stop, np.random.default_rng((*seed, turn)))
         found = np.flatnonzero(items >= 0)
         drawn = _offers(taken.take(current[found]), place, are_taken=False)
-        parts.append(Offers(drawn.users, items[found], drawn.scenarios, drawn.times, drawn.labels))
+        parts.append(replace(drawn, items=items[found]))
     return Offers.concatenate(parts)
 
 
 def _offers(events: Market, place: int, *, are_taken: bool) -> Offers:
     count = len(events)
-    return Offers(events.users, events.items, np.full(count, place), events.times, np.full(count, are_taken))
+    return Offers.of(
+        events.users, events.items, np.full(count, place), events.times, np.full(count, are_taken)
+    )

@@ -90,7 +90,7 @@ def prepare(
     """
     options = options or PrepareOptions()
     path = Path(out)
-    refuse_existing(path, overwrite=options.overwrite)
+    refuse_existing(path, "dataset", overwrite=options.overwrite)
     plan = make_plan(events, items, options)
     meta: dict[str, Any] = {}
     try:

@@ -13,6 +13,7 @@ from polyvec.data.dataset import PURCHASE
 from polyvec.data.split import Windows, check_moment, check_time_kind, cut, leave_last_out
 from polyvec.embeddings import COLD, EMPTY, PART_ROWS, WARM, Embeddings, describe, part_name, write_part
 from polyvec.errors import UsageError
+from polyvec.systems.folder import alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -217,15 +218,17 @@ def embed(
             f"a model of system '{model.system}' knows no two markets", mend="leave out --market"
         )
     out = Path(out)
+    until = dataset.time_span[1] + 1 if until is None else until
     action = model.read_action if isinstance(model, ReadsOtherActions) else PURCHASE
     log = dataset if action is None else dataset.only_action(action)
-    until = log.time_span[1] + 1 if until is None else until
     provenance = _provenance(model, dataset, until, held_back) | told
     if isinstance(model, ReadsTheLog):
         provenance["market"] = market
     parents = {role: m for role, m in [("model", model.manifest), ("dataset", dataset.manifest)] if m}
     meta = describe(model.num_vectors, model.width, model.score, provenance)
-    with writing(out, "embeddings", meta=meta, parents=parents, overwrite=overwrite, resume=True) as stage:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    made = writing(out, "embeddings", meta=meta, parents=parents, overwrite=overwrite, resume=True)
+    with alone(out), made as stage:
         claim(stage, meta | {"number_type": number_type}, resume=resume)
         windows = _histories(log, model.history_days, until, held_back)
         seconds = _encode(stage, model, log, windows, number_type, on_part or _say_nothing)

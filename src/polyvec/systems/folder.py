@@ -66,7 +66,7 @@ def claim_workspace(
     ArtifactError
         If ``out`` exists, the run to resume was another one, or another process is at work on ``out``.
     """
-    refuse_existing(out, overwrite=overwrite)
+    refuse_existing(out, "model", overwrite=overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
     with alone(out):
         workspace = out.with_name(f".{out.name}.run")
@@ -77,13 +77,14 @@ def claim_workspace(
 
 @contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """Let no other process make the Model ``out`` until the block ends, however it ends.
+    """Let no other process make ``out`` until the block ends, however it ends.
 
     Raises
     ------
     ArtifactError
         If another process is at work on it.
     """
+    out = out.resolve()  # whichever link leads to it
     lock = FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
     try:
         lock.acquire()
@@ -91,7 +92,7 @@ def alone(out: Path) -> Iterator[None]:
         raise ArtifactError(
             f"another process is making {out} right now",
             file=out,
-            expected="one fit, update or rollback of a Model at a time",
+            expected="one command at a time that makes it",
             mend="wait until it is done",
         ) from None
     try:

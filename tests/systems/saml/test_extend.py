@@ -107,6 +107,26 @@ def test_the_log_of_the_new_scenario_is_enough_for_its_branch(folder, opened, la
     assert score_log(found, opened).by_scenario["west"]["auc"] > 0.7
 
 
+def test_what_is_counted_stays_of_the_scenarios_that_the_log_lacks(
+    opened, config, options, last_week, tmp_path
+):
+    counting, short = replace(config, scenarios=KNOWN, windows=(0,)), replace(options, epochs=1)
+    model = saml.fit(opened, tmp_path / "model", counting, short, until=last_week)
+    some = opened.keep(np.asarray(opened.columns["scenario"]) != 0)
+    some = replace(
+        some,
+        columns=some.columns | {"scenario": (some.columns["scenario"] - 1).astype(np.int32)},
+        codes=some.codes | {"scenario": [*KNOWN[1:], "west"]},
+    )
+    earlier = last_week - 3 * MICROSECONDS_PER_DAY
+    found = saml.extend(
+        model, some, "west", tmp_path / "more", until=earlier, branch_only=True, validation="none"
+    )
+    assert found.fields.counted.scenarios == (*KNOWN, "west")
+    assert found.trained_until == model.trained_until  # what the base has learned counts
+    assert found.read_until == model.read_until
+
+
 def test_a_scenario_with_too_little_to_learn_from_or_to_validate_on_is_refused(
     folder, opened, last_week, tmp_path
 ):

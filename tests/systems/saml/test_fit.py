@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 from safetensors.numpy import load_file
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY
@@ -253,6 +254,21 @@ def test_scenarios_that_begin_after_the_training_are_none_and_named_ones_are_ref
         saml.plan(some, replace(config, scenarios=("east", "south")), options, until=last_week)
 
 
+def test_what_is_counted_of_a_scenario_is_its_own_where_another_begins_late(
+    dataset, config, options, last_week, tmp_path
+):
+    late = (dataset.columns["scenario"] != 0) | (dataset.times >= last_week - DAY)
+    counting, short = replace(config, windows=(0,)), replace(options, epochs=1)
+    model = saml.fit(dataset.keep(late), tmp_path / "model", counting, short, until=last_week)
+    assert model.scenarios == ["north", "south"]
+    assert model.fields.counted.scenarios == ("north", "south")
+
+
+def test_the_same_scenario_twice_is_refused(config):
+    with pytest.raises(ValidationError, match="scenarios names the same one twice"):
+        replace(config, scenarios=("east", "east"))
+
+
 def test_a_validation_that_tells_nothing_apart_is_refused(dataset, config, options, last_week, tmp_path):
     labels = np.array(dataset.columns["label"])
     late = (dataset.times >= last_week - 6 * DAY) & (dataset.times < last_week)
@@ -358,7 +374,7 @@ def test_what_is_counted_is_told_by_name_when_a_log_has_other_actions(
     assert len(score_log(model, more).table)
     encoder = Encoder.of(more, model.fields)
     scenario, views = encoder.statistics[0], list(encoder.counted).index("view 7d")
-    offers = Offers(*(np.array([one]) for one in (0, 3, 0, 20 * DAY)), np.array([True]))
+    offers = Offers.of(*(np.array([one]) for one in (0, 3, 0, 20 * DAY)), np.array([True]))
     expected = scenario.at(np.array([3]), np.array([20]))[0, scenario.names.index("view 7d")]
     mean, deviation = encoder.counted["view 7d"]
     assert encoder.counts(offers)[0, views] == pytest.approx(

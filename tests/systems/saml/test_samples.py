@@ -14,7 +14,7 @@ from polyvec.data.offers import EVER, draw_offers, labels_of
 from polyvec.errors import DataError, UsageError
 from polyvec.systems.saml.config import SAMLConfig
 from polyvec.systems.saml.features import Encoder, Fields, SamplePlan
-from polyvec.systems.saml.samples import Samples, are_labelled, scenarios_of, taken_before
+from polyvec.systems.saml.samples import Samples, scenarios_of, taken_before
 
 DAY = MICROSECONDS_PER_DAY
 
@@ -245,8 +245,17 @@ def test_the_context_of_a_pair_is_of_an_event_before_the_moment(dataset, config)
     offers = offers_of(dataset, config).take(np.array([0, 0]))
     offers = replace(offers, users=np.zeros(2, np.int64), times=np.array([times[0], times[2]]))
     past = taken_before(dataset, config)
-    assert Samples.of(offers, dataset, past, 5).latest.tolist() == [0, 2]
-    assert Samples.of(offers, dataset, past, 5, are_events=False).latest.tolist() == [-1, 1]
+    assert Samples.of(offers, dataset, past, 5).latest.tolist() == [0, 0]  # the labelled event itself
+    pairs = replace(offers, events=np.full(2, -1))
+    assert Samples.of(pairs, dataset, past, 5).latest.tolist() == [-1, 1]
+
+
+def test_the_context_of_a_labelled_event_is_its_own_not_that_of_its_second(dataset, config):
+    """A page of offers has one time; so may a purchase that is logged beside the view with the label."""
+    paged = replace(dataset, times=dataset.times // DAY * DAY)
+    samples = Samples.of(offers_of(paged, config), paged, taken_before(paged, config), 10)
+    assert np.array_equal(paged.item_rows[samples.latest], samples.offers.items)
+    assert np.array_equal(paged.columns["label"][samples.latest] > 0.5, samples.offers.labels)
 
 
 def test_a_purchase_is_no_context_of_its_own_offer(dataset, config):
@@ -261,7 +270,7 @@ def test_a_purchase_is_no_context_of_its_own_offer(dataset, config):
     asked = replace(config, context_fields=("paid",), labels="exposed")
     past = taken_before(shop, asked)
     offers = offers_of(shop, asked)
-    samples = Samples.of(offers, shop, past, 10, are_events=are_labelled(shop, asked))
+    samples = Samples.of(offers, shop, past, 10)
     known = samples.latest >= 0
     assert (shop.times[samples.latest[known]] < offers.times[known]).all()
     codes = (
@@ -269,7 +278,6 @@ def test_a_purchase_is_no_context_of_its_own_offer(dataset, config):
     )
     told = np.corrcoef(codes.numpy(), offers.labels)[0, 1]
     assert abs(told) < 0.1
-    assert are_labelled(dataset, config)
 
 
 def test_numbers_that_are_the_same_but_for_rounding_have_a_deviation_of_one(dataset, config):

@@ -38,8 +38,8 @@ def test_products_of_vectors_follow_what_the_ranker_says(model, dataset, last_we
     pairs = np.repeat(users, 40), np.tile(np.arange(40), len(users))
     count = len(pairs[0])
     place, moment = np.full(count, model.scenarios.index("north")), np.full(count, last_week)
-    offers = Offers(*pairs, place, moment, np.zeros(count, bool))
-    truth = model.score(dataset, offers, are_events=False)[0].reshape(len(users), 40)
+    offers = Offers.of(*pairs, place, moment, np.zeros(count, bool))
+    truth = model.score(dataset, offers)[0].reshape(len(users), 40)
     centred = [values - values.mean(axis=1, keepdims=True) for values in (said, truth)]
     assert np.corrcoef(*(values.ravel() for values in centred))[0, 1] > 0.9
 

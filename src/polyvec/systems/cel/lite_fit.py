@@ -73,7 +73,7 @@ def fit(
         If ``out`` exists.
     """
     out, config = Path(out), config or LiteConfig()
-    refuse_existing(out, overwrite=overwrite)
+    refuse_existing(out, "model", overwrite=overwrite)
     stream = Stream.of(dataset, config.column, until)
     learner = CELLite(config, _first_mean(stream, config))
     model = LiteModel(learner, Vocabulary([], "user_id"), Vocabulary([], "item_id"), stream.until)

@@ -232,7 +232,7 @@ class Lessons:
                 held_out[role] = _draw(markets[role], config, cut, until, VALIDATION_SEED)
         for purpose, drawn in (("learn from", pairs), ("validate on", held_out)):
             for name, found in drawn.items():
-                if not len(found):
+                if not len(found) or found.labels_P.all() or not found.labels_P.any():
                     raise _no_pairs(markets[name].name, purpose, config)
         events = {name: market.before(cut).item_counts(config.action) for name, market in markets.items()}
         texts = Texts.learn(dataset.item_table, events[SOURCE] + events[TARGET], config)
@@ -243,7 +243,8 @@ class Lessons:
             *(pl.Series(name, counts) for name, counts in events.items())
         )
         known = known.filter((pl.col(SOURCE) > 0) | (pl.col(TARGET) > 0))
-        coverage = _coverage(markets, config.action, relations.kind_N[events[TARGET] > 0], training)
+        learned = {name: market.before(cut) for name, market in markets.items()}
+        coverage = _coverage(learned, config.action, relations.kind_N[events[TARGET] > 0], training)
         return cls(config, view, texts, training, held_out, known, coverage, cut)
 
     def untrained(self, config: PGTLConfig, options: TrainingOptions) -> PGTL:
@@ -410,7 +411,7 @@ def _draw(market: Market, config: PGTLConfig, start: int | None, stop: int, seed
 def _no_pairs(market: str, purpose: str, config: PGTLConfig) -> DataError:
     """Say what is missing of a market that nothing can be learned from, or validated on."""
     return DataError(
-        f"market '{market}' has no pairs of items to {purpose}",
+        f"market '{market}' has no pairs of items to {purpose}, similar ones and others",
         expected=f"users with several '{config.action}' events within {config.history_days:g} days; "
         f"validation is on the latest {config.target_days:g}",
         mend="name another market or action, or set history_days, target_days or --validation none",

@@ -27,6 +27,7 @@ import torch
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
+from scipy.sparse import csr_array
 from torch import nn
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY
@@ -257,8 +258,11 @@ class PGTL:
         """
         vectors_ND = self.to_log().vectors
         owners, events = expand_ranges(windows.history_start, windows.history_end)
-        sums = np.zeros((len(windows), self.width), np.float32)
-        np.add.at(sums, owners, vectors_ND[np.asarray(dataset.item_rows)[events]])
+        rows = np.asarray(dataset.item_rows)[events]  # a product holds no vector for every event
+        counts_WN = csr_array(
+            (np.ones(len(rows), np.float32), (owners, rows)), (len(windows), len(vectors_ND))
+        )
+        sums = counts_WN @ vectors_ND
         empty = windows.history_end == windows.history_start
         events_N = self.training_events(dataset.item_table, self.to_log().role)
         sums[empty] = (events_N[:, None] * vectors_ND).sum(axis=0)

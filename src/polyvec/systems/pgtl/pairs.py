@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polyvec.data.dataset import MICROSECONDS_PER_DAY
-from polyvec.data.exposures import drawn_others, has_exposures, not_taken
+from polyvec.data.exposures import drawn_others, first_shown, has_exposures, not_taken
 from polyvec.data.split import first_in_ranges
 
 if TYPE_CHECKING:
@@ -62,12 +62,13 @@ def draw_pairs(
     """Pair what users clicked, and what they did not, with what they had clicked before.
 
     A clicked item and an earlier clicked item of the same user are similar. An exposed item that its user did
-    not click on that day, and an earlier clicked one, are dissimilar. Without exposures, dissimilar items are
-    those of other users' events of the same day in the same market that have earlier ones, too, so that an
-    item is drawn as often as it is popular among them: what newcomers take is popular, and would be known by
-    that. Days of too few such events take in those after, up to ``stop``; those before would betray
-    themselves, since statistics of the day tell that they have just been. There are as many dissimilar as
-    similar pairs, or fewer where too little was exposed; events for which nothing is drawn are left out.
+    not click on that day, and an earlier clicked one, are dissimilar; clicks count from the first exposure
+    on. Without exposures, dissimilar items are those of other users' events of the same day in the same
+    market that have earlier ones, too, so that an item is drawn as often as it is popular among them: what
+    newcomers take is popular, and would be known by that. Days of too few such events take in those after, up
+    to ``stop``; those before would betray themselves, since statistics of the day tell that they have just
+    been. There are as many dissimilar as similar pairs, or fewer where too little was exposed; events for
+    which nothing is drawn are left out.
 
     Parameters
     ----------
@@ -87,14 +88,17 @@ def draw_pairs(
         Of all that is drawn.
     """
     random = np.random.default_rng(seed)
+    market = market.before(stop)
     clicked = market.of_action(positive)
     history = _History(clicked, history_days)
-    current = np.flatnonzero((clicked.times >= start) & (clicked.times < stop))
+    are_shown = has_exposures(market, positive)
+    begin = max(start, first_shown(market)) if are_shown else start
+    current = np.flatnonzero(clicked.times >= begin)
     limit = max(1, most // (2 * partners))
     if len(current) > limit:
         current = np.sort(random.choice(current, limit, replace=False))
     rows, earlier = history.draw(clicked.users[current], clicked.times[current], partners, random)
-    if has_exposures(market, positive):
+    if are_shown:
         similar = _pairs(
             clicked.items[current], clicked.days[current], rows, clicked.items[earlier], is_similar=True
         )

@@ -148,8 +148,10 @@ class SAMLConfig:
     @model_validator(mode="after")
     def _of_one_mind(self) -> Self:
         check_rows(self.item_table, self.item_rows)
-        if len(set(self.windows)) < len(self.windows):
-            raise ValueError("windows names the same days twice")
+        for name in ("windows", "scenarios", "item_fields", "context_fields"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} names the same {'days' if name == 'windows' else 'one'} twice")
         if self.item_table in ("int8", "clustered_residual"):
             raise ValueError(f"saml has no item_table={self.item_table}")
         return self

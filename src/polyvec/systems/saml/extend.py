@@ -11,6 +11,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
+from polyvec.data.fields import check_catalogue
 from polyvec.data.market import SCENARIO
 from polyvec.data.split import check_moment
 from polyvec.errors import UsageError
@@ -32,6 +33,8 @@ from polyvec.systems.saml.network import ITEM_ID, key_of
 from polyvec.systems.saml.objective import predict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from polyvec.data.dataset import Dataset
     from polyvec.systems.saml.config import SAMLConfig
     from polyvec.systems.saml.fit import Validation
@@ -119,6 +122,7 @@ def extend(
         base = model.manifest.meta if model.manifest else None
         meta = found.meta | told_by([last], "AUC") | lessons.told
         meta |= told_reach(dataset, stop, held_back, base)
+        meta |= {key: max(meta[key], base[key]) for key in ("trained_until", "read_until") if base}
         meta |= {
             "training_seconds": round(first.seconds + (0 if branch_only else last.seconds), 3),
             "extended_by": scenario,
@@ -143,6 +147,8 @@ def _lessons(
     drawn = config
     if branch_only and len(there) < len(others):
         drawn = replace(config, scenarios=(*there, scenario))
+    columns = [name for name in model.fields.items if name != ITEM_ID]
+    check_catalogue(dataset.item_table, {name: model.fields.items[name] for name in columns})
     lessons = Lessons.of(dataset, drawn, model.options, stop, validates=validation != "none")
     places = np.array([config.scenarios.index(name) for name in drawn.scenarios])
 
@@ -153,7 +159,7 @@ def _lessons(
     return replace(
         lessons,
         scenarios=list(config.scenarios),
-        fields=grown(model.fields, lessons.fields),
+        fields=grown(model.fields, lessons.fields, config.scenarios),
         training=placed(lessons.training),
         held_out=None if held_out is None else placed(held_out),
     )
@@ -172,8 +178,11 @@ def most_similar(model: SAML, dataset: Dataset, scenario: str, samples: Samples)
     return int(np.argmin(losses))
 
 
-def grown(known: Fields, seen: Fields) -> Fields:
-    """Fields of a model with values that it had not seen after its own; its numbers stay as they are."""
+def grown(known: Fields, seen: Fields, scenarios: Sequence[str]) -> Fields:
+    """Fields of a model with values that it had not seen after its own; its numbers stay as they are.
+
+    What is counted is of all ``scenarios``, in their order, whichever of them the data at hand have.
+    """
 
     def joined(one: Vocabulary, other: Vocabulary) -> Vocabulary:
         new = other.series.filter(pl.Series(one.rows(other.series) < 0))
@@ -183,7 +192,7 @@ def grown(known: Fields, seen: Fields) -> Fields:
         {name: joined(values, seen.items[name]) for name, values in known.items.items()},
         {name: joined(values, seen.context[name]) for name, values in known.context.items()},
         known.numbers,
-        seen.counted,
+        None if known.counted is None else replace(known.counted, scenarios=tuple(scenarios)),
     )
 
 

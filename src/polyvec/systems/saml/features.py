@@ -21,7 +21,7 @@ from polyvec.systems.saml.network import ITEM_ID, Batch, Shape
 from polyvec.systems.saml.samples import scenarios_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -116,8 +116,10 @@ class Fields:
     counted: Counted | None = None
 
     @classmethod
-    def learn(cls, dataset: Dataset, samples: Samples, config: SAMLConfig) -> Fields:
-        """From a catalogue and training samples.
+    def learn(
+        cls, dataset: Dataset, samples: Samples, config: SAMLConfig, scenarios: Sequence[str] = ()
+    ) -> Fields:
+        """From a catalogue and training samples, which are of those scenarios; of all without.
 
         Raises
         ------
@@ -142,7 +144,8 @@ class Fields:
         numbers[HISTORY] = _spread(np.log1p((samples.stop - samples.start).astype(np.float64)))
         counted = None
         if config.windows:
-            counted = Counted(tuple(scenarios_of(dataset, config)), config.action, config.windows)
+            asked = tuple(scenarios or scenarios_of(dataset, config))
+            counted = Counted(asked, config.action, config.windows)
             statistics = counted.statistics(dataset)
             names = _names(statistics)
             drawn = np.random.default_rng(0).permutation(len(samples))[:MOST_COUNTED]

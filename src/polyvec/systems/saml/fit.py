@@ -29,7 +29,7 @@ from polyvec.systems.saml.features import Encoder, Fields, SamplePlan
 from polyvec.systems.saml.model import SAML, SYSTEM
 from polyvec.systems.saml.network import ITEM_ID
 from polyvec.systems.saml.objective import Objective, Validator, calibrate, predict
-from polyvec.systems.saml.samples import Samples, are_labelled, scenarios_of, taken_before
+from polyvec.systems.saml.samples import Samples, scenarios_of, taken_before
 from polyvec.training.cluster_steps import cluster_steps
 from polyvec.training.loop import Hooks, Trainer, choose_device
 from polyvec.training.optimizers import make_optimizers
@@ -185,7 +185,6 @@ class Lessons:
             If there is nothing to learn from, or to validate on.
         """
         scenarios, past = scenarios_of(dataset, config), taken_before(dataset, config)
-        labelled = are_labelled(dataset, config)
         is_ordered = dataset.time_kind == "order"
         length = config.validation_days if is_ordered else days(config.validation_days)
         cut = stop - length if validates else stop
@@ -193,7 +192,7 @@ class Lessons:
         def samples(start: int, end: int, seed: int) -> Samples:
             offers = draw_offers(dataset, config, scenarios, start, end, seed)
             _check_labels(offers, config)
-            return Samples.of(offers, dataset, past, config.max_length, are_events=labelled)
+            return Samples.of(offers, dataset, past, config.max_length)
 
         if not config.scenarios:  # those that begin later are none yet
             seen = draw_offers(dataset, config, scenarios, EVER, cut, options.seed).scenarios
@@ -203,7 +202,7 @@ class Lessons:
         held_out = samples(cut, stop, VALIDATION_SEED) if validates else None
         if held_out is not None:
             check_outcomes(held_out.offers, config)
-        fields = Fields.learn(dataset, training, config)
+        fields = Fields.learn(dataset, training, config, scenarios)
         trained_until = stop
         if is_ordered:
             trained_until = int(dataset.times[is_within(dataset, EVER, stop)].max(initial=-1)) + 1

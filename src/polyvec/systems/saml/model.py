@@ -24,7 +24,7 @@ from polyvec.systems.saml.features import Counted, Encoder, Fields
 from polyvec.systems.saml.network import ITEM_ID
 from polyvec.systems.saml.objective import predict
 from polyvec.systems.saml.rivals import make_network
-from polyvec.systems.saml.samples import Samples, are_labelled, taken_before
+from polyvec.systems.saml.samples import Samples, taken_before
 from polyvec.systems.saml.vectors import ScenarioVectors
 from polyvec.systems.sizes import Sizes
 from polyvec.training.checkpoint import copies
@@ -122,16 +122,14 @@ class SAML:
         return Sizes.of(self.network, self.network.view.everyone.table(ITEM_ID))
 
     def score(
-        self, dataset: Dataset, offers: Offers, *, are_events: bool = True
+        self, dataset: Dataset, offers: Offers
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Calibrated logits of offers ``[P]``, after what each user had taken before; and α ``[P, S]``.
 
-        α of methods without a mutual unit is ``[P, 0]``. ``are_events`` says that the offers are events of
-        the Dataset.
+        α of methods without a mutual unit is ``[P, 0]``.
         """
-        are_events = are_events and are_labelled(dataset, self.config)
         past, length = taken_before(dataset, self.config), self.config.max_length
-        samples = Samples.of(offers, dataset, past, length, are_events=are_events)
+        samples = Samples.of(offers, dataset, past, length)
         logits, shares = predict(self.network, samples, Encoder.of(dataset, self.fields))
         return self.calibrated(logits), shares
 

@@ -34,9 +34,8 @@ class Samples:
     start, stop
         The history of offer p is ``past[start[p] : stop[p]]``, oldest first; int64 ``[P]`` each.
     latest
-        The user's latest event, of any kind, before the time of the offer: a row of the Dataset, −1 for none;
-        int64 ``[P]``. Of an offer that is a labelled event itself until that time, of events of the same time
-        the last one.
+        Of an offer that is a labelled event that event, else the user's latest one, of any kind, before the
+        time of the offer: a row of the Dataset, −1 for none; int64 ``[P]``.
     """
 
     offers: Offers
@@ -49,22 +48,21 @@ class Samples:
         return len(self.offers)
 
     @classmethod
-    def of(
-        cls, offers: Offers, dataset: Dataset, past: Dataset, max_length: int, *, are_events: bool = True
-    ) -> Samples:
+    def of(cls, offers: Offers, dataset: Dataset, past: Dataset, max_length: int) -> Samples:
         """Look up the latest events of earlier times in ``past``, the events of what was taken.
 
-        ``are_events`` says that the offers are labelled events of the Dataset, whose context was there before
-        their label; else the latest event is one before their time.
+        A labelled event's own context was there before its label; that of another one of the same second may
+        tell it.
         """
         begin, stop = _before(past, offers.users, offers.times)
-        first, after = _before(dataset, offers.users, offers.times + are_events)
+        first, after = _before(dataset, offers.users, offers.times)
+        before = np.where(after > first, after - 1, -1)
         return cls(
             offers,
             past.item_rows.astype(np.int64),
             np.maximum(begin, stop - max_length),
             stop,
-            np.where(after > first, after - 1, -1),
+            np.where(offers.events >= 0, offers.events, before),
         )
 
     def take(self, rows: npt.NDArray[np.integer]) -> Samples:
@@ -80,15 +78,6 @@ class Samples:
         """The same samples, as if they were of other scenarios."""
         told = np.broadcast_to(np.asarray(scenarios, np.int64), len(self)).copy()
         return replace(self, offers=replace(self.offers, scenarios=told))
-
-
-def are_labelled(dataset: Dataset, config: SAMLConfig) -> bool:
-    """Whether offers are events with a label.
-
-    Else the event of what was taken exists because it was taken, and what it says (how it was paid, say) is
-    no context: it is not known when the item is offered, and an impression does not say it.
-    """
-    return labels_of(dataset, config) in ("label", "rating")
 
 
 def taken_before(dataset: Dataset, config: SAMLConfig) -> Dataset:

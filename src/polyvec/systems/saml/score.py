@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from scipy.special import expit
 
+from polyvec.data.checks import common_id_type, to_ids
 from polyvec.data.market import SCENARIO
 from polyvec.data.offers import Offers, draw_offers
 from polyvec.data.read import open_tables
@@ -148,22 +149,22 @@ def score_pairs(model: SAML, dataset: Dataset, source: Source, until: int | None
             mend="fit again with data of that scenario",
         )
     moment = dataset.time_span[1] + 1 if until is None else until
-    offers = Offers(
+    offers = Offers.of(
         dataset.users.rows(pairs["user_id"]),
         dataset.items.rows(pairs["item_id"]),
         scenarios.replace_strict(places, return_dtype=pl.Int64).to_numpy(),
         np.full(len(pairs), moment),
         np.zeros(len(pairs), np.bool_),
     )
-    logits, shares = model.score(dataset, offers, are_events=False)
+    logits, shares = model.score(dataset, offers)
     table = pairs.select(PAIR).with_columns(score=pl.Series(expit(logits)))
     return Scored(table, {}, mean_shares(model.scenarios, offers.scenarios, shares))
 
 
 def _read_pairs(source: Source) -> pl.DataFrame:
     """``user_id, item_id, scenario`` of all tables of a source."""
-    frames = []
-    for table in open_tables(source):
+    frames, tables = [], open_tables(source)
+    for table in tables:
         for name in PAIR:
             if name not in table.schema:
                 raise DataError(
@@ -172,10 +173,13 @@ def _read_pairs(source: Source) -> pl.DataFrame:
                     column=name,
                     expected=nearest_name(name, list(table.schema)),
                 )
+    ids = {name: common_id_type(name, [(table, name) for table in tables])[0] for name in PAIR[:2]}
+    for table in tables:
         for chunk in table.chunks(list(PAIR)):
             for row, text in chunk.malformed:
                 raise DataError(f"this row is not whole: {text}", file=table.name, row=row)
-            frames.append(chunk.frame.select(PAIR))
+            known = [to_ids(chunk.frame[name], kind) for name, kind in ids.items()]
+            frames.append(pl.DataFrame([*known, chunk.frame[SCENARIO].cast(pl.String)]))
     return pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys(PAIR, pl.String))
 
 

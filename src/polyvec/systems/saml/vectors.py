@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from polyvec.data.market import is_of_market
-from polyvec.data.offers import EVER, Offers, is_within
+from polyvec.data.offers import EVER, Offers, is_within, labels_of
 from polyvec.embeddings import COLD, WARM
 from polyvec.errors import DataError, UsageError
 from polyvec.systems.saml.features import Encoder
@@ -127,6 +127,12 @@ class ScenarioVectors:
         return found._fitted(users, items)
 
     @property
+    def read_action(self) -> str | None:
+        """Action of the events that histories are of; None for all, where labels or ratings tell."""
+        how = labels_of(self.dataset, self.model.config)
+        return self.model.config.action if how in ("exposed", "drawn") else None
+
+    @property
     def width(self) -> int:
         """D."""
         return self.model.config.hidden[-1] + 1
@@ -201,16 +207,14 @@ class ScenarioVectors:
             one, other = np.repeat(part, len(second)), np.tile(second, len(part))
             users, items = (other, one) if by_item else (one, other)
             count = len(users)
-            offers = Offers(
+            offers = Offers.of(
                 users,
                 items,
                 np.full(count, self.place),
                 np.full(count, self.until),
                 np.zeros(count, np.bool_),
             )
-            samples = Samples.of(
-                offers, self.dataset, self.past, self.model.config.max_length, are_events=False
-            )
+            samples = Samples.of(offers, self.dataset, self.past, self.model.config.max_length)
             scores = network(self.encoder.batch(samples, device))
             logits = self.model.calibrated(scores.logits.double().cpu().numpy()).astype(np.float32)
             found.append((logits, scores.hidden.float().cpu().numpy()))
