@@ -42,6 +42,16 @@ def test_a_run_that_failed_leaves_its_workspace_and_keeps_nobody_out(tmp_path, n
         pass
 
 
+def test_an_interrupted_run_that_is_not_resumed_is_lost_and_said_so(tmp_path, nothing, capsys):
+    out = tmp_path / "shop.model"
+    with claimed(out, nothing) as workspace:
+        (workspace / "checkpoint-000000003").mkdir()
+    with claimed(out, nothing, resume=True):
+        assert capsys.readouterr().err == ""
+    with claimed(out, nothing):
+        assert "what an interrupted run had learned is lost" in capsys.readouterr().err
+
+
 def test_the_first_run_chooses_the_last_makes_the_weights_and_both_take_their_time():
     chosen = Progress(step=40, best=0.5, best_epoch=2, precision="float32", seconds=3.25)
     expected = {"validation": 0.5, "best_epoch": 2, "steps": 40, "training_seconds": 3.25}

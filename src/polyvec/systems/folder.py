@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock, Timeout
+from rich.console import Console
 
 from polyvec.artifact import Manifest, claim, read_manifest, refuse_existing, writing
 from polyvec.errors import ArtifactError, UsageError
@@ -70,6 +71,12 @@ def claim_workspace(
     out.parent.mkdir(parents=True, exist_ok=True)
     with alone(out):
         workspace = out.with_name(f".{out.name}.run")
+        if not resume and any(workspace.glob("checkpoint-*")):
+            Console(stderr=True).print(
+                f"note: {out} begins afresh: what an interrupted run had learned is lost (--resume keeps it)",
+                markup=False,
+                soft_wrap=True,
+            )
         data = dataset.manifest.fingerprint if dataset.manifest else dataset.num_events
         claim(workspace, settings | {"data": data}, resume=resume)
         yield workspace
