@@ -84,8 +84,10 @@ def _how_to_go_on(arguments: list[str]) -> str:
     verb = next((word for word in arguments if word in VERBS), None)
     if verb is None:
         return ""
+    from polyvec.cli.run_options import STREAM
+
     command: click.Command = importlib.import_module(module_of(verb)).command
-    can_resume = "cel-lite" not in arguments and any(one.name == "resume" for one in command.params)
+    can_resume = STREAM not in arguments and any(one.name == "resume" for one in command.params)
     return ": the same command with --resume goes on from where it was" if can_resume else ""
 
 

@@ -6,14 +6,6 @@ import torch
 from polyvec.systems.cel.network import pair_scores
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("rows", [50, 200_000], ids=["one product", "pair by pair"])
 def test_gradients_of_many_pairs_are_the_same_bits_each_time_on_several_threads(two_threads, rows):
     random = torch.Generator().manual_seed(0)

@@ -12,14 +12,6 @@ from polyvec.systems import dupn
 from polyvec.systems.dupn import Task
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("model", ["dupn", "wide_deep"])
 def test_training_twice_gives_the_same_bits(dataset, options, last_week, tmp_path, model):

@@ -353,6 +353,11 @@ def num_outputs(task: Task, known: Known) -> int:
     return {"item": 1, "entity": 1, "rank": len(known.spreads)}.get(task.kind, known.num_classes)
 
 
+def asked_items(kind: Kind, candidates_B: Tensor, encoded_MI: Tensor) -> Tensor:
+    """Encodings of the items that samples ask about, ``[B, I]``; ``[0, I]`` where the task asks of none."""
+    return encoded_MI.index_select(0, candidates_B if kind == "item" else candidates_B[:0])
+
+
 def answer(kind: Kind, outputs_BO: Tensor, numbers_BN: Tensor) -> Tensor:
     """Logits, ``[B]``, or of every class ``[B, K]``; of ``rank`` by weights that are never below 0."""
     if kind == "rank":
@@ -434,8 +439,7 @@ class DUPNNetwork(nn.Module):
             if head.kind == "next":
                 logits[name] = self.config.alpha * cosines(rep, head.items(encoded_MI))
             else:
-                is_asked = batch.candidates[rows] if head.kind == "item" else batch.candidates[:0]
-                items = encoded_MI.index_select(0, is_asked)
+                items = asked_items(head.kind, batch.candidates[rows], encoded_MI)
                 logits[name] = head(rep, items, batch.entities[rows], batch.numbers[name])
         return Answers(rep_BR, weights_T, logits)
 

@@ -31,6 +31,7 @@ from polyvec.systems.dupn.network import (
     Perceptron,
     Reader,
     answer,
+    asked_items,
     log_variances,
     num_outputs,
 )
@@ -280,8 +281,7 @@ class WideNetwork(nn.Module):
         encoded_MI, found = encoder.items.encoding(items_ME), {}
         for name, samples in batch.slices.items():
             head = cast("Head", self.heads[f"of {name}"])
-            is_asked = batch.candidates[samples] if head.kind == "item" else batch.candidates[:0]
-            items = encoded_MI.index_select(0, is_asked)
+            items = asked_items(head.kind, batch.candidates[samples], encoded_MI)
             found[name] = head.outputs(rep_BR[samples], items, batch.entities[samples])
         return found
 
