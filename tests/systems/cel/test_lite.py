@@ -80,12 +80,14 @@ def test_what_the_ring_has_dropped_is_not_found():
 
 
 def check(side: Side) -> None:
-    """Members, sizes and assignments agree."""
+    """Members, sizes and assignments agree; members while there is room for another cluster."""
     seen = np.flatnonzero(side.assign >= 0)
     assert side.sizes.sum() == len(seen)
     for cluster in range(side.clusters):
-        assert side.members(cluster).tolist() == np.flatnonzero(side.assign == cluster).tolist()
-        assert side.sizes[cluster] == len(side.members(cluster))
+        members = np.flatnonzero(side.assign == cluster).tolist()
+        assert side.sizes[cluster] == len(members)
+        if side.clusters < len(side.rows):
+            assert side.members(cluster).tolist() == members
     assert side.assign.max() < side.clusters
 
 
@@ -170,8 +172,18 @@ def test_nearest_clusters_are_those_of_least_distance():
         assert set(side.nearest[cluster]) == set(np.argsort(distances)[1:3])
 
 
-def test_who_has_left_a_cluster_is_forgotten_as_others_join():
+def test_nobody_remembers_who_joined_what_can_no_longer_split():
     side = Side(2, CONFIG, 1.0, np.random.default_rng(0))
+    side.admit(np.arange(10))
+    assert side.members(0).tolist() == list(range(10))
+    side.split(0, np.array([1, 5]))
+    side.admit(np.arange(10, 20))
+    assert not side._joined
+    assert side.sizes.tolist() == [18, 2]
+
+
+def test_who_has_left_a_cluster_is_forgotten_as_others_join():
+    side = Side(3, CONFIG, 1.0, np.random.default_rng(0))
     side.admit(np.arange(100))
     side.split(0, np.arange(50))
     for turn in range(400):

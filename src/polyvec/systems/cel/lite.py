@@ -136,7 +136,10 @@ class Side:
         return counts
 
     def members(self, cluster: int) -> Ints:
-        """Entities of a cluster that have interactions. Costs as much as have joined since the last call."""
+        """Entities of a cluster that have interactions, while it may still split.
+
+        Costs as much as have joined since the last call.
+        """
         joined = np.unique(self._joined[cluster][: self._num_joined[cluster]])
         still = joined[self.assign[joined] == cluster]
         self._joined[cluster][: len(still)] = still
@@ -148,6 +151,9 @@ class Side:
         self.sizes -= np.bincount(before[before >= 0], minlength=len(self.sizes))
         self.sizes += np.bincount(clusters, minlength=len(self.sizes))
         self.assign[entities] = clusters
+        if self.clusters == len(self.rows):
+            self._joined = []  # no cluster splits again: nobody will ask who is in it
+            return
         order = np.argsort(clusters, kind="stable")
         chosen, starts = np.unique(clusters[order], return_index=True)
         for cluster, some in zip(chosen, np.split(entities[order], starts[1:]), strict=True):
@@ -166,8 +172,8 @@ class Side:
     def update(self, clusters_P: Ints, gradients_PD: Floats) -> None:
         """Step of Adagrad by the mean gradient of each cluster's records."""
         touched, place_P, counts = np.unique(clusters_P, return_inverse=True, return_counts=True)
-        sums = np.zeros((len(touched), self.config.width), np.float32)
-        np.add.at(sums, place_P, gradients_PD)
+        ones_P, records_P = np.ones(len(place_P), np.float32), np.arange(len(place_P))
+        sums = csr_matrix((ones_P, (place_P, records_P)), (len(touched), len(place_P))) @ gradients_PD
         means: Floats = (sums / counts[:, None]).astype(np.float32)
         self.squares[touched] += np.square(means)
         self.rows[touched] -= self.config.rate * means / np.sqrt(self.squares[touched])
