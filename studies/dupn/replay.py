@@ -48,7 +48,7 @@ from polyvec.systems.updating import UpdateOptions, one_pass
 from polyvec.training.options import TrainingOptions
 
 COMMAND = "python studies/dupn/replay.py DATA --out studies/dupn"
-RATES, PASSES = (0.3, 1.0), (1, 2, 4)
+RATES, PASSES = (0.3, 1.0), (1, 2, 4, 8)
 WAYS = ("frozen", "updated", "anew")
 EVERYBODY = UpdateOptions(share=0.0)
 QUESTIONS = 5_000_000  # seed of what is drawn

@@ -64,7 +64,7 @@ def cluster_trees(model: object, dataset: Dataset, *, typical: int = 5) -> dict[
         raise UsageError(
             "the model has no clusters",
             expected="a model with clustered users or items",
-            mend="fit one with --set item_table=clustered (for guim and sasrec also --set item_rows=ROWS; "
+            mend="fit one with --set item_table=clustered (in all but cel also --set item_rows=ROWS; "
             "cel has --set user_table=clustered, too)",
         )
     trees: dict[str, ClusterTree] = {}

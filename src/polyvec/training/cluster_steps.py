@@ -9,7 +9,7 @@ holds a vector for every item: per item there are 2 Q + 2 numbers, per cluster t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from polyvec.training.loop import SEED_STRIDE
 from polyvec.training.optimizers import copy_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch.optim import Optimizer
 
@@ -222,6 +222,33 @@ class ClusterSteps(nn.Module):
 
     def _generator(self, step: int) -> torch.Generator:
         return torch.Generator().manual_seed(self._seed * SEED_STRIDE + step)
+
+
+class Together(nn.Module):
+    """Hooks of several tables, one after the other."""
+
+    def __init__(self, steps: Iterable[ClusterSteps]) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+
+    @classmethod
+    def of(cls, steps: Iterable[ClusterSteps]) -> Together | None:
+        """None where there are none."""
+        found = list(steps)
+        return cls(found) if found else None
+
+    def begin(self, step: int) -> None:
+        """See :class:`ClusterSteps`."""
+        for one in self.steps:
+            cast("ClusterSteps", one).begin(step)
+
+    def before_update(self, batch: Any) -> None:
+        """See :class:`ClusterSteps`."""
+        for one in self.steps:
+            cast("ClusterSteps", one).before_update(batch)
+
+    def after_update(self, step: int) -> None:
+        """Nothing to do."""
 
 
 def cluster_steps(

@@ -51,9 +51,9 @@ def test_the_loss_with_an_item_in_another_cluster_is_what_it_is_told(asked, monk
     network, batch, told = asked
     monkeypatch.setattr(told_by, "ASKED", 1.0)
     config = SAMLConfig(balanced=balanced, auxiliary_weight=0.5)
-    objective = Objective(network, config, told)
+    objective = Objective(network, config, {"item_id": told})
     objective(batch)
-    objective = replace(objective, clusters=None)
+    objective = Objective(network, config)
     table = told.table
     for number, entity in enumerate(told.entities.tolist()[:5]):
         mine, losses = (batch.item[:, 0] == entity + 1).nonzero()[:, 0], []
@@ -101,6 +101,91 @@ def test_clusters_find_what_is_liked_alike_and_beat_a_hash(
     assert found["clustered"] > found["hash"] + 0.05
 
 
-def test_a_table_of_clusters_with_residuals_is_refused():
-    with pytest.raises(ValidationError, match="no item_table=clustered_residual"):
-        SAMLConfig(item_table="clustered_residual", item_rows=10)
+def of_users(config: SAMLConfig, rows: int = 6) -> SAMLConfig:
+    """Users' ids are all that tells what they like."""
+    alone = replace(config, context_fields=(), max_length=0, user_ids=True)
+    return replace(alone, user_table="clustered", user_rows=rows)
+
+
+@torch.no_grad()
+def test_the_loss_with_a_user_in_another_cluster_is_what_it_is_told(dataset, config, options, monkeypatch):
+    monkeypatch.setattr(told_by, "ASKED", 1.0)
+    config = replace(of_users(config), context_fields=("gender",))  # the user's id is the last field
+    lessons = Lessons.of(dataset, config, options, dataset.time_span[1] + 1, validates=False)
+    network = lessons.untrained(config, options).network.eval()
+    table = clusters_of(network.view.everyone.table("user_id"))
+    torch.nn.init.normal_(table.weight)
+    told = Told(table, [], 100, seed=0)
+    batch = Encoder.of(dataset, lessons.fields).batch(lessons.training.take(np.arange(0, 600, 10)), CPU)
+    Objective(network, config, {"user_id": told})(batch)
+    objective, users = Objective(network, config), batch.context[:, -1]
+    for number, entity in enumerate(told.entities.tolist()[:5]):
+        mine, losses = users == entity + 1, []
+        for candidate in told.candidates(torch.tensor([entity]))[0].tolist():
+            moved = torch.where(mine, table.num_rows + candidate + 1, users)
+            losses.append(objective(replace(batch, user_stand_ins=moved))[0])
+        expected = torch.stack(losses)
+        torch.testing.assert_close(
+            told.losses[number] - told.losses[number, 0], expected - expected[0], atol=1e-5, rtol=1e-3
+        )
+    assert sorted(told.targets.tolist()) == sorted((users - 1).tolist())
+
+
+def test_clusters_find_users_of_like_taste_and_beat_a_hash(
+    dataset, config, options, last_week, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(told_by, "ASKED", 1.0)
+    found, longer = {}, replace(options, epochs=25, learning_rate=2e-2)
+    for kind in ("clustered", "hash"):
+        one = replace(of_users(config), user_table=kind, method="mixed")
+        model = saml.fit(dataset, tmp_path / kind, one, longer, until=last_week)
+        found[kind] = model.manifest.meta["validation"]
+    model = SAML.open(tmp_path / "clustered")
+    table, ids = (
+        clusters_of(model.network.view.everyone.table("user_id")),
+        model.fields.context["user_id"].series,
+    )
+    likes = [(int(user[-3:]) % 2) ^ user.startswith("south") for user in ids]
+    groups = table.clusters_of(torch.arange(len(ids))).numpy()
+    assert sum(max(np.bincount(np.array(likes)[groups == one])) for one in set(groups)) / len(ids) > 0.9
+    assert found["clustered"] > found["hash"] + 0.05
+
+
+def test_a_killed_run_with_clusters_of_both_goes_on_to_the_same_bits(
+    dataset, config, options, last_week, tmp_path, monkeypatch
+):
+    config = replace(of_users(config), item_table="clustered", item_rows=8, hidden=(8,))
+    options = replace(options, epochs=2, checkpoint_every=5)
+    whole = saml.fit(dataset, tmp_path / "whole", config, options, until=last_week, validation="none")
+    calls, step = 0, Objective.__call__
+
+    def dying(self, batch):
+        nonlocal calls
+        calls += 1
+        if calls == 28:
+            raise RuntimeError("killed")
+        return step(self, batch)
+
+    monkeypatch.setattr(Objective, "__call__", dying)
+    moment = {"until": last_week, "validation": "none"}
+    with pytest.raises(RuntimeError, match="killed"):
+        saml.fit(dataset, tmp_path / "model", config, options, **moment)
+    resumed = saml.fit(dataset, tmp_path / "model", config, options, **moment, resume=True)
+    for name, values in whole.network.state_dict().items():
+        assert torch.equal(values, resumed.network.state_dict()[name]), name
+    for name in ("item_id", "user_id"):
+        assert clusters_of(resumed.network.view.everyone.table(name)).num_clusters > 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"item_table": "clustered_residual", "item_rows": 10}, "no item_table=clustered_residual"),
+        ({"user_table": "int8", "user_ids": True}, "no user_table=int8"),
+        ({"user_table": "hash", "user_ids": True}, "user_table=hash needs user_rows"),
+        ({"user_table": "hash", "user_rows": 9}, "needs user_ids=true"),
+    ],
+)
+def test_tables_that_saml_does_not_have_are_refused(changes, said):
+    with pytest.raises(ValidationError, match=said):
+        SAMLConfig(**changes)

@@ -165,6 +165,13 @@ def test_a_hashed_table_of_items_may_get_a_new_category_but_no_new_rows(
     assert not [path for path in tmp_path.iterdir() if "three" in path.name]
 
 
+def test_users_that_share_rows_cannot_become_more(opened, config, options, last_week, tmp_path):
+    clustered = replace(config, scenarios=KNOWN, user_ids=True, user_table="clustered", user_rows=5)
+    model = saml.fit(opened, tmp_path / "one", clustered, replace(options, epochs=1), until=last_week)
+    with pytest.raises(UsageError, match="a table of users of kind 'clustered' cannot grow"):
+        saml.extend(model, opened, "west", tmp_path / "two", until=last_week, branch_only=True)
+
+
 def test_then_all_branches_are_trained_together(folder, opened, last_week, tmp_path):
     model = saml.extend(SAML.open(folder), opened, "west", tmp_path / "model", until=last_week)
     found = score_log(model, opened).by_scenario

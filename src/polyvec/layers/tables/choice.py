@@ -108,8 +108,8 @@ def id_table(kind: TableKind, num_ids: int, rows: int, width: int, *, sparse: bo
     return KnownTable(HashedTable(num_ids, rows, width, num_hashes=1 + (kind == "double_hash")))
 
 
-def check_rows(kind: TableKind, rows: int) -> None:
-    """Tell a configuration whose ``item_table`` and ``item_rows`` do not go together.
+def check_rows(kind: TableKind, rows: int, of: str = "item") -> None:
+    """Tell a configuration whose ``item_table`` and ``item_rows`` (or a user's) do not go together.
 
     Raises
     ------
@@ -118,9 +118,9 @@ def check_rows(kind: TableKind, rows: int) -> None:
     """
     is_shared = kind not in ("popular", "int8")
     if is_shared and not rows:
-        raise ValueError(f"item_table={kind} needs item_rows: how many rows the ids share")
+        raise ValueError(f"{of}_table={kind} needs {of}_rows: how many rows the ids share")
     if rows and not is_shared:
-        raise ValueError(f"item_table={kind} has a row for each id: item_rows must be 0")
+        raise ValueError(f"{of}_table={kind} has a row for each id: {of}_rows must be 0")
 
 
 def can_grow(kind: TableKind, rows: int, num_ids: int) -> bool:

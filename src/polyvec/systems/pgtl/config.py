@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from polyvec.layers.tables.choice import TableKind, check_rows
 from polyvec.training.options import TrainingOptions
 
 Count = Annotated[int, Field(gt=0)]
@@ -37,6 +38,9 @@ class PGTLConfig:
         Buckets of a number's positive values, of like many training samples each.
     max_ids, max_words
         Item ids, and words of titles, with a vector of their own; the most frequent are taken.
+    item_table, item_rows
+        The table of item ids: see :func:`polyvec.layers.tables.id_table`. ``popular``: rows in the table of
+        all texts.
     field_width
         Numbers of a bucket's vector.
     attention
@@ -97,6 +101,8 @@ class PGTLConfig:
     buckets: Count = 16
     max_ids: Annotated[int, Field(ge=0)] = 100_000
     max_words: Annotated[int, Field(ge=0)] = 10_000
+    item_table: TableKind = "popular"
+    item_rows: Annotated[int, Field(ge=0)] = 0
     field_width: Count = 16
     attention: tuple[Count, ...] = (6, 4)
     hidden: tuple[Count, ...] = ()
@@ -122,7 +128,12 @@ class PGTLConfig:
     guard: Literal["warn", "fall_back", "off"] = "warn"
 
     @model_validator(mode="after")
-    def _of_two_markets(self) -> Self:
+    def _of_one_mind(self) -> Self:
+        check_rows(self.item_table, self.item_rows)
+        if self.item_table in ("int8", "clustered_residual"):
+            raise ValueError(f"pgtl has no item_table={self.item_table}")
+        if self.item_table != "popular" and not self.max_ids:
+            raise ValueError(f"item_table={self.item_table} needs ids: max_ids must not be 0")
         if self.source and self.source == self.target:
             raise ValueError("source and target are the same market")
         return self

@@ -193,6 +193,11 @@ class Texts:
         """Rows of all fields."""
         return sum(map(len, self.known.values()))
 
+    @property
+    def num_ids(self) -> int:
+        """Rows of the first field, the ids, if there is one."""
+        return len(self.known.get("item_id", ()))
+
     def encode(self, item_table: pl.DataFrame) -> list[Bags]:
         """Bags of the items of any catalogue ``[N]``, one by field; what has no row is left out."""
         check_catalogue(item_table, self.known)

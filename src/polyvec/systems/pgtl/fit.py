@@ -32,7 +32,9 @@ from polyvec.systems.pgtl.objective import Objective, PairPlan
 from polyvec.systems.pgtl.pairs import draw_pairs
 from polyvec.systems.pgtl.view import Samples, View
 from polyvec.systems.plan import Plan
+from polyvec.training.cluster_steps import cluster_steps
 from polyvec.training.loop import Trainer, choose_device
+from polyvec.training.optimizers import make_optimizers
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -366,15 +368,20 @@ def _trainer(
     if lessons.held_out:
         asked = learned[-1]
         validator = Validator(model.network, lessons.validation_samples(config, asked), asked)
+    optimizers, clusters = make_optimizers(model.network, options), None
+    if model.network.embedding.ids is not None:
+        clusters = cluster_steps(model.network.embedding.ids, optimizers, len(pairs), options)
     return Trainer(
         model.network,
-        Objective(model.network),
+        Objective(model.network, clusters),
         pairs,
         validator,
         options,
         workspace,
         stop_after,
         f"{run_name(workspace)}: {config.method}",
+        optimizers=optimizers,
+        hooks=clusters,
     )
 
 

@@ -36,6 +36,7 @@ from polyvec.data.market import Market
 from polyvec.embeddings import COLD, EMPTY, WARM
 from polyvec.errors import UsageError
 from polyvec.ids import Vocabulary
+from polyvec.layers.tables import clusters_of
 from polyvec.systems.folder import read_model_manifest
 from polyvec.systems.pgtl.config import PGTLConfig
 from polyvec.systems.pgtl.features import UNRELATED, Buckets, Relations, Texts, relate
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from polyvec.data.market import Role
     from polyvec.data.split import Windows
     from polyvec.embeddings import Score
+    from polyvec.systems.clusters import Clusters, Side
 
     Ints = npt.NDArray[np.int64]
 
@@ -110,7 +112,8 @@ class PGTL:
         """An untrained model; its weights follow from ``options.seed``."""
         torch.manual_seed(options.seed)
         size = buckets[SOURCE].size * len(names)
-        network = PGTLNetwork(config, len(names) + len(texts.known), size, texts.num_rows)
+        features = len(names) + len(texts.known)
+        network = PGTLNetwork(config, features, size, texts.num_rows, texts.num_ids)
         return cls(config, options, network, texts, buckets, names, trained_items, trained_until)
 
     @property
@@ -160,6 +163,7 @@ class PGTL:
             "time_kind": self.time_kind,
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
             "bytes": self.sizes.total,
+            "item_table_bytes": self.sizes.item_table,
             "C": 1,
             "D": self.width,
             "features": len(self.names) + len(self.texts.known),
@@ -167,10 +171,25 @@ class PGTL:
 
     @property
     def sizes(self) -> Sizes:
-        """Bytes of the weights."""
-        tables = self.network.embedding
+        """Bytes of the weights; ids that have rows among the texts count as texts."""
+        tables, total = self.network.embedding, num_bytes(self.network.state_dict().values())
         texts, numbers = (num_bytes(table.parameters()) for table in (tables.texts, tables.numbers))
-        return Sizes(texts, numbers, num_bytes(self.network.state_dict().values()) - texts - numbers)
+        if tables.ids is None:
+            return Sizes(texts, numbers, total - texts - numbers)
+        ids = tables.ids.bytes()
+        return Sizes(ids, texts + numbers, total - texts - numbers - ids)
+
+    @property
+    def clustered(self) -> dict[Side, Clusters]:
+        """The table of the item ids, if it is clustered."""
+        ids = self.network.embedding.ids
+        table = None if ids is None else clusters_of(ids)
+        if table is None:
+            return {}
+        known, trained = self.texts.known["item_id"], self.trained_items
+        rows = pl.Series(known.rows(trained["item_id"]))
+        events = trained[SOURCE] + trained[TARGET]
+        return {"items": (table, trained.select("item_id", events=events, row=rows).filter(rows >= 0))}
 
     def at(self, dataset: Dataset, until: int | None = None, role: Role = TARGET) -> PGTL:
         """Bind the model to the log of a Dataset before a moment; ``role`` says as what items are encoded.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from polyvec.layers.dropout import Dropout
 from polyvec.layers.gradient_reversal import reverse_gradient
-from polyvec.layers.tables.table import INITIAL_STD
+from polyvec.layers.tables import INITIAL_STD, Table, id_table
 
 if TYPE_CHECKING:
     from polyvec.systems.pgtl.config import PGTLConfig
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SOURCE: Final = "source"
 TARGET: Final = "target"
 SINGLE = ("source", "target", "fine_tune")
+INITIAL_STDS = 10  # of first vectors, in the usual ones
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Features:
     numbers
         Bucket of every number, rows of the table of numbers; int64 ``[M, F_n]``.
     bags
-        Codes and offsets ``[M]`` of every text, rows of the table of texts.
+        Codes and offsets ``[M]`` of every text, the ids first.
     """
 
     numbers: Tensor
@@ -42,6 +43,22 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    def take(self, rows: Tensor) -> Features:
+        """Features of some of the items, each as often as it is named; int64 ``[R]``."""
+        bags = []
+        for codes, offsets_M in self.bags:
+            sizes_R = sizes_of(codes, offsets_M)[rows]
+            offsets_R = sizes_R.cumsum(0) - sizes_R
+            owners = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), sizes_R)
+            within = torch.arange(len(owners), device=rows.device) - offsets_R[owners]
+            bags.append((codes[offsets_M[rows][owners] + within], offsets_R))
+        return Features(self.numbers[rows], bags)
+
+
+def sizes_of(codes: Tensor, offsets_M: Tensor) -> Tensor:
+    """Codes of each bag, int64 ``[M]``."""
+    return torch.diff(offsets_M, append=offsets_M.new_tensor([len(codes)]))
 
 
 @dataclass(frozen=True)
@@ -64,14 +81,23 @@ class Encoded:
 
 
 class SharedEmbedding(nn.Module):
-    """E: a vector for every bucket and text; of several texts the mean, of none the zero vector."""
+    """E: a vector for every bucket and text; of several texts the mean, of none the zero vector.
 
-    def __init__(self, num_buckets: int, num_texts: int, width: int) -> None:
+    Item ids are the first texts, and have rows among them or, where they share rows, a table of their own.
+    """
+
+    def __init__(self, config: PGTLConfig, num_buckets: int, num_texts: int, num_ids: int) -> None:
         super().__init__()
+        width, self.num_apart, self.ids = config.field_width, 0, None
+        if config.item_table != "popular":
+            self.num_apart = num_ids
+            self.ids = id_table(config.item_table, num_ids, config.item_rows, width, sparse=False)
+            for weight in self.ids.parameters():
+                weight.data *= INITIAL_STDS
         self.numbers = nn.Embedding(max(num_buckets, 1), width)
-        self.texts = nn.Embedding(max(num_texts, 1), width)
+        self.texts = nn.Embedding(max(num_texts - self.num_apart, 1), width)
         for table in (self.numbers, self.texts):
-            nn.init.normal_(table.weight, std=10 * INITIAL_STD)
+            nn.init.normal_(table.weight, std=INITIAL_STDS * INITIAL_STD)
 
     def forward(self, features: Features, view: Perspective | None = None) -> Tensor:
         """Vectors of all features, as a market sees them. ``→ [M, F, width]``.
@@ -80,14 +106,26 @@ class SharedEmbedding(nn.Module):
         """
         buckets = self.numbers.weight if view is None else view(self.numbers.weight)
         parts = [nn.functional.embedding(features.numbers, buckets)]
-        texts = [
-            nn.functional.embedding_bag(codes, self.texts.weight, offsets, mode="mean")
-            for codes, offsets in features.bags
+        texts, bags = [], features.bags
+        if self.ids is not None:
+            texts, bags = [_means(self.ids, *bags[0])], bags[1:]
+        texts += [
+            nn.functional.embedding_bag(codes - self.num_apart, self.texts.weight, offsets, mode="mean")
+            for codes, offsets in bags
         ]
         if texts:
             vectors = torch.stack(texts, dim=1)
             parts.append(vectors if view is None else view(vectors))
         return torch.cat(parts, dim=1)
+
+
+def _means(ids: Table, codes: Tensor, offsets_M: Tensor) -> Tensor:
+    """Mean of the vectors of each bag's ids, the zero vector without any; ``[M, width]``."""
+    sizes_M = sizes_of(codes, offsets_M)
+    owners = torch.repeat_interleave(torch.arange(len(sizes_M), device=codes.device), sizes_M)
+    vectors = ids(codes + 1)  # slot 0 stands for unknown ids: these are in no bag
+    sums = vectors.new_zeros(len(sizes_M), vectors.shape[1]).index_add(0, owners, vectors)
+    return sums / sizes_M.clamp(min=1)[:, None]
 
 
 class Perspective(nn.Module):
@@ -124,16 +162,18 @@ class PGTLNetwork(nn.Module):
     ----------
     config
         Which method, and how wide.
-    num_features, num_buckets, num_texts
-        F, and rows of the tables of numbers and of texts.
+    num_features, num_buckets, num_texts, num_ids
+        F, and rows of the tables of numbers and of texts, of which the first are ids'.
     """
 
-    def __init__(self, config: PGTLConfig, num_features: int, num_buckets: int, num_texts: int) -> None:
+    def __init__(
+        self, config: PGTLConfig, num_features: int, num_buckets: int, num_texts: int, num_ids: int = 0
+    ) -> None:
         super().__init__()
         self.config = config
         width = config.width or num_features
         self.width = width
-        self.embedding = SharedEmbedding(num_buckets, num_texts, config.field_width)
+        self.embedding = SharedEmbedding(config, num_buckets, num_texts, num_ids)
         inputs = num_features * config.field_width
         self.perspectives = nn.ModuleDict()
         if config.method in {"pgtl", "pgtl_no_prior"}:

@@ -12,15 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from polyvec.objectives.domains import mean_discrepancy
+from polyvec.systems.pgtl.clusters import tell
 from polyvec.systems.pgtl.network import Encoded, Features, PGTLNetwork
 from polyvec.training.loop import SEED_STRIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
     from polyvec.systems.pgtl.view import Samples
+    from polyvec.training.cluster_steps import ClusterSteps
 
 STEEPNESS = 10.0  # of the rise of λ: Ganin and Lempitsky 2015
 
@@ -137,9 +139,12 @@ class Objective:
     ----------
     network
         What is trained.
+    clusters
+        Told how items would fare in other clusters; None without clusters.
     """
 
     network: PGTLNetwork
+    clusters: ClusterSteps | None = None
 
     def __call__(self, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss, and what it is made of."""
@@ -149,16 +154,21 @@ class Objective:
         aligned: list[Tensor] = []
         if batch.source is not None:
             encoded = network.source(batch.source.features)
-            losses.append(self._task(encoded, batch.source.labels))
+            losses.append(self._task(encoded, batch.source.labels).mean())
             figures["source"] = losses[-1].detach()
+            self._tell(batch.source, lambda part: self._task(network.source(part.features), part.labels))
             if encoded.aligned is not None:
                 aligned.append(encoded.aligned)
         if batch.target is not None:
             encoded = network.target(batch.target.features, batch.target.prior)
-            loss = self._task(encoded, batch.target.labels)
+            loss = self._task(encoded, batch.target.labels).mean()
             figures["target"] = loss.detach()
             if batch.source is None or batch.progress >= config.lead:
                 losses.append(loss)
+                self._tell(
+                    batch.target,
+                    lambda part: self._task(network.target(part.features, part.prior), part.labels),
+                )
             if encoded.aligned is not None:
                 aligned.append(encoded.aligned)
             if encoded.gate is not None:
@@ -171,8 +181,13 @@ class Objective:
         return torch.stack(losses).sum(), figures
 
     def _task(self, encoded: Encoded, labels_P: Tensor) -> Tensor:
-        """Equation 1 of one market, without regularisation: equations 4 and 9."""
-        return nn.functional.binary_cross_entropy_with_logits(self.network.logits(*halves(encoded)), labels_P)
+        """Equation 1 of every pair of a market, without regularisation: equations 4 and 9; ``[P]``."""
+        logits_P = self.network.logits(*halves(encoded))
+        return nn.functional.binary_cross_entropy_with_logits(logits_P, labels_P, reduction="none")
+
+    def _tell(self, part: Part, loss_of: Callable[[Part], Tensor]) -> None:
+        if self.clusters is not None:
+            tell(self.clusters, self.network, part, loss_of)
 
     def _align(self, aligned: list[Tensor], progress: float, figures: dict[str, Tensor]) -> Tensor:
         """What draws the markets together: the second part of equation 6, or of equation 3."""

@@ -1,4 +1,4 @@
-"""What CEL's cluster steps are told by a batch of a ranker: how items would fare in other clusters.
+"""What CEL's cluster steps are told by a batch of a ranker: how items and users would fare in other clusters.
 
 **B** samples, **R** of them, some several times, **T** events of all histories.
 """
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from polyvec.systems.saml.network import ITEM_ID
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -22,28 +24,39 @@ ASKED = 0.1  # of a batch's samples: with nine clusters each, about as much work
 
 @torch.no_grad()
 def tell(
-    clusters: ClusterSteps, network: nn.Module, batch: Batch, loss_of: Callable[[Batch, Tensor], Tensor]
+    clusters: ClusterSteps,
+    name: str,
+    network: nn.Module,
+    batch: Batch,
+    loss_of: Callable[[Batch, Tensor], Tensor],
 ) -> None:
-    """Score some samples with the item in its candidate clusters.
+    """Score some samples with the item, or the user, in its candidate clusters.
 
     Parameters
     ----------
     clusters
         Whom to tell.
+    name
+        The field that is clustered: ``item_id``, the first of an item's, or ``user_id``, the last of the
+        moment's.
     network
         SAML or a rival.
     batch
-        Samples; the first field of an item is its id.
+        Samples.
     loss_of
         Loss of each of some samples, which are taken from places ``[R]`` of the batch: ``[R]``.
     """
 
     def losses_of(places_R: Tensor, entities_R: Tensor) -> Tensor:
-        return loss_of(replace(taken(batch, places_R), stand_ins=entities_R + 1), places_R)
+        some = taken(batch, places_R)
+        if name == ITEM_ID:
+            return loss_of(replace(some, stand_ins=entities_R + 1), places_R)
+        return loss_of(replace(some, user_stand_ins=entities_R + 1), places_R)
 
     was_training = network.training
     network.eval()
-    clusters.ask(batch.item[:, 0] - 1, losses_of, ASKED)
+    codes = batch.item[:, 0] if name == ITEM_ID else batch.context[:, -1]
+    clusters.ask(codes - 1, losses_of, ASKED)
     network.train(was_training)
 
 

@@ -95,8 +95,9 @@ class SAMLConfig:
         Of ``mmoe``, and of ``ple``, of which half are shared.
     dropout
         Share of the numbers that are dropped before every layer but the first.
-    item_table, item_rows
-        The global table of item ids: see :func:`polyvec.layers.tables.id_table`.
+    item_table, item_rows, user_table, user_rows
+        The global tables of item ids and, with ``user_ids``, of users': see
+        :func:`polyvec.layers.tables.id_table`.
     budget
         Bytes that the model may be kept in; 0 sets no limit. Tables of S scenarios are what takes them:
         Σ V (k_g + S k_l) numbers.
@@ -141,6 +142,8 @@ class SAMLConfig:
     dropout: Share = 0.1
     item_table: TableKind = "popular"
     item_rows: Annotated[int, Field(ge=0)] = 0
+    user_table: TableKind = "popular"
+    user_rows: Annotated[int, Field(ge=0)] = 0
     budget: Annotated[int, Field(ge=0)] = 0
     balanced: bool = False
     validation_days: Count = 7
@@ -148,12 +151,16 @@ class SAMLConfig:
     @model_validator(mode="after")
     def _of_one_mind(self) -> Self:
         check_rows(self.item_table, self.item_rows)
+        check_rows(self.user_table, self.user_rows, of="user")
+        if self.user_table != "popular" and not self.user_ids:
+            raise ValueError(f"user_table={self.user_table} needs user_ids=true: users have no table without")
         for name in ("windows", "scenarios", "item_fields", "context_fields"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} names the same {'days' if name == 'windows' else 'one'} twice")
-        if self.item_table in ("int8", "clustered_residual"):
-            raise ValueError(f"saml has no item_table={self.item_table}")
+        for of, kind in (("item", self.item_table), ("user", self.user_table)):
+            if kind in ("int8", "clustered_residual"):
+                raise ValueError(f"saml has no {of}_table={kind}")
         return self
 
 

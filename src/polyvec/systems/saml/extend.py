@@ -29,7 +29,7 @@ from polyvec.systems.saml.fit import (
     train,
 )
 from polyvec.systems.saml.model import SAML, SYSTEM
-from polyvec.systems.saml.network import ITEM_ID, key_of
+from polyvec.systems.saml.network import ITEM_ID, USER_ID, key_of
 from polyvec.systems.saml.objective import predict
 
 if TYPE_CHECKING:
@@ -208,7 +208,10 @@ def transplanted(model: SAML, larger: SAML, source: int) -> SAML:
         If a table of another number of values is another table altogether, as hashed ones are.
     """
     old, count = dict(model.network.state_dict()), len(model.scenarios)
-    of_ids, is_popular = f"{OF_ALL}.{key_of(ITEM_ID)}.", model.config.item_table == "popular"
+    kinds = {"item": (ITEM_ID, model.config.item_table), "user": (USER_ID, model.config.user_table)}
+    shared = {
+        f"{OF_ALL}.{key_of(field)}.": (of, kind) for of, (field, kind) in kinds.items() if kind != "popular"
+    }
     for name, weight in larger.network.state_dict().items():
         if name not in old:  # the gate of a model that had a single scenario
             continue
@@ -220,14 +223,14 @@ def transplanted(model: SAML, larger: SAML, source: int) -> SAML:
             new[count] = new[source]
         elif weight.shape == before.shape:
             weight.copy_(before)
-        elif name.startswith(OF_ALL) and (is_popular or not name.startswith(of_ids)):
-            weight[: len(before)] = before
         elif name.startswith(OF_ALL):
-            raise UsageError(
-                f"a table of items of kind '{model.config.item_table}' cannot grow",
-                expected="item_table=popular, or no items that the model has not seen",
-                mend="fit again with the new scenario",
-            )
+            for of, kind in (found for prefix, found in shared.items() if name.startswith(prefix)):
+                raise UsageError(
+                    f"a table of {of}s of kind '{kind}' cannot grow",
+                    expected=f"{of}_table=popular, or no {of}s that the model has not seen",
+                    mend="fit again with the new scenario",
+                )
+            weight[: len(before)] = before
         else:
             weight[:count] = before
             weight[count] = before[source]

@@ -17,7 +17,7 @@ from polyvec.data.item_sets import expand_ranges
 from polyvec.data.market import SCENARIO, Market, Statistics
 from polyvec.errors import DataError, UsageError, nearest_name
 from polyvec.ids import Vocabulary
-from polyvec.systems.saml.network import ITEM_ID, Batch, Shape
+from polyvec.systems.saml.network import ITEM_ID, USER_ID, Batch, Shape
 from polyvec.systems.saml.samples import scenarios_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.int64]
     Floats = npt.NDArray[np.float32]
 
-USER_ID = "user_id"
 HISTORY, COUNTED, OF_ITEM = "history", "counted ", "of the item "  # among the names of the numbers
 ALIKE = 1e-6  # deviation of numbers that are the same but for rounding
 MOST_COUNTED = 100_000  # samples that means and deviations of what is counted are taken of

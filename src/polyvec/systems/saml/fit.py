@@ -27,10 +27,10 @@ from polyvec.systems.plan import Plan
 from polyvec.systems.saml.config import SAMLConfig, default
 from polyvec.systems.saml.features import Encoder, Fields, SamplePlan
 from polyvec.systems.saml.model import SAML, SYSTEM
-from polyvec.systems.saml.network import ITEM_ID
+from polyvec.systems.saml.network import ITEM_ID, USER_ID
 from polyvec.systems.saml.objective import Objective, Validator, calibrate, predict
 from polyvec.systems.saml.samples import Samples, scenarios_of, taken_before
-from polyvec.training.cluster_steps import cluster_steps
+from polyvec.training.cluster_steps import ClusterSteps, Together, cluster_steps
 from polyvec.training.loop import Hooks, Trainer, choose_device
 from polyvec.training.optimizers import make_optimizers
 from polyvec.training.options import TrainingOptions
@@ -338,9 +338,12 @@ def _trainer(
     held_out = lessons.held_out
     plan = SamplePlan(lessons.training, encoder, options.batch_size, options.seed, device)
     optimizers = make_optimizers(model.network, options)
-    ids = model.network.view.everyone.table(ITEM_ID)
-    # while a branch alone is trained, items stay where they are
-    clusters = None if hooks else cluster_steps(ids, optimizers, len(plan), options)
+    clusters: dict[str, ClusterSteps] = {}
+    if hooks is None:  # while a branch alone is trained, all stay where they are
+        everyone = model.network.view.everyone
+        for name in (name for name in (ITEM_ID, USER_ID) if name in everyone.rows):
+            if steps := cluster_steps(everyone.table(name), optimizers, len(plan), options):
+                clusters[name] = steps
     return Trainer(
         model.network,
         Objective(model.network, model.config, clusters),
@@ -351,7 +354,7 @@ def _trainer(
         stop_after,
         f"{run_name(workspace)}: {model.config.method}",
         optimizers=optimizers,
-        hooks=hooks or clusters,
+        hooks=hooks or Together.of(clusters.values()),
     )
 
 

@@ -20,9 +20,10 @@ from polyvec.layers.target_attention import TargetAttention
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from polyvec.layers.tables import TableKind
     from polyvec.systems.saml.config import SAMLConfig
 
-ITEM_ID = "item_id"
+ITEM_ID, USER_ID = "item_id", "user_id"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Shape:
     ----------
     context, item
         Rows of every field of the moment, and of the item, by name; row 0 stands for what is not known. The
-        item's begin with its id.
+        item's begin with its id; the moment's end with the user's, if that is a field.
     dense
         Numbers.
     scenarios
@@ -62,9 +63,9 @@ class Batch:
         Numbers, normalised, ``[B, …]``.
     labels
         0 or 1, float ``[B]``.
-    stand_ins
-        Rows of the global table of item ids that stand for the items', int64 ``[B]``; None where each item
-        stands for itself.
+    stand_ins, user_stand_ins
+        Rows of the global tables of item ids and of user ids that stand for the items' and the users', int64
+        ``[B]``; None where each stands for itself.
     """
 
     scenarios: Tensor
@@ -75,6 +76,7 @@ class Batch:
     dense: Tensor
     labels: Tensor
     stand_ins: Tensor | None = None
+    user_stand_ins: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -85,6 +87,13 @@ class Batch:
         if self.stand_ins is None:
             return self.item
         return torch.cat([self.stand_ins[:, None], self.item[:, 1:]], dim=1)
+
+    @property
+    def global_context(self) -> Tensor:
+        """Rows of the moment's fields in the global tables, ``[B, F]``."""
+        if self.user_stand_ins is None:
+            return self.context
+        return torch.cat([self.context[:, :-1], self.user_stand_ins[:, None]], dim=1)
 
     @property
     def num_tokens(self) -> int:
@@ -156,8 +165,8 @@ class Fields(nn.Module):
         k, numbers of a vector.
     scenarios
         S parts of every table, row ``s · V + x`` for x in scenario s; 1 for what is global.
-    item_table, item_rows
-        Kind and rows of the table of item ids, if it is global.
+    config
+        Of what is global: kinds and rows of the tables of ids.
     """
 
     def __init__(
@@ -166,10 +175,15 @@ class Fields(nn.Module):
         super().__init__()
         self.rows, self.width = rows, width
         self.tables = nn.ModuleDict()
+        kinds: dict[str, tuple[TableKind, int]] = {}
+        if config is not None:
+            kinds[ITEM_ID] = config.item_table, config.item_rows
+            kinds[USER_ID] = config.user_table, config.user_rows
         for name, count in rows.items():
             table: Table
-            if config is not None and name == ITEM_ID:
-                table = id_table(config.item_table, count - 1, config.item_rows, width)
+            if name in kinds:
+                kind, shared = kinds[name]
+                table = id_table(kind, count - 1, shared, width)
             else:
                 table = PopularTable(scenarios * count - 1, width)
                 if scenarios > 1:
@@ -240,7 +254,7 @@ class View(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """x_ind = [d; Z_g; G] ``[B, independent]`` and x_dep = [Z_l; P] ``[B, dependent]``."""
-        context = self.everyone(batch.context, self.context)
+        context = self.everyone(batch.global_context, self.context)
         item = self.everyone(batch.global_item, self.item)
         embedded = [context, item]
         attended = own_attended = []

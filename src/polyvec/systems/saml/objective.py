@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,8 @@ from polyvec.evaluation.scenarios import area_under_curve
 from polyvec.systems.saml.clusters import tell
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     from polyvec.systems.saml.config import SAMLConfig
@@ -39,20 +41,21 @@ class Objective:
     config
         λ, and what weighs alike: samples or scenarios.
     clusters
-        Told how items would fare in other clusters; None without clusters.
+        Told how items and users would fare in other clusters: of each field that is clustered.
     """
 
     network: nn.Module
     config: SAMLConfig
-    clusters: ClusterSteps | None = None
+    clusters: Mapping[str, ClusterSteps] = field(default_factory=dict)
 
     def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss, and what it is made of."""
         weights = self._weights(batch)
         parts = self._parts(batch, weights)
-        if self.clusters is not None:
+        for name, clusters in self.clusters.items():
             tell(
-                self.clusters,
+                clusters,
+                name,
                 self.network,
                 batch,
                 lambda some, places: self._total(
