@@ -234,6 +234,29 @@ def test_what_cannot_be_done_is_refused(
     assert not (tmp_path / "m").exists()
 
 
+def test_of_the_less_popular_nothing_is_foretold(chain: Dataset, tmp_path: Path) -> None:
+    options = TrainingOptions(epochs=60, batch_size=16, learning_rate=1e-2, precision="float32", device="cpu")
+    model = fit(chain, tmp_path / "m", tiny(max_popular=8), options, held_back=1, validation="none")
+    own = np.sort(chain.items.rows(model.trained_items["item_id"]))
+    assert len(own) == 8
+    vectors = model.encode_items(chain.item_table)
+    assert len(np.unique(vectors, axis=0)) == 9  # the other four share one
+    named, last = next_rows(model, chain, held_back=1), chain.item_rows[chain.user_offsets[1:] - 1]
+    assert np.isin(named, own).all()
+    assert (named == last)[np.isin(last, own)].mean() > 0.9
+
+
+def test_a_batch_without_popular_items_changes_nothing() -> None:
+    network = SASRecNetwork(tiny(), 4)
+    data = Dataset.from_rows([("u", "a", 0), ("u", "b", 1)], time_kind="order")
+    objective = Objective(network, tiny(), np.zeros(2, np.int64), torch.device("cpu"))
+    batch = assemble(data, leave_last_out(data, 0, targets=0), BatchShape(8))
+    loss, _ = objective(batch)
+    loss.backward()
+    assert loss.item() == 0
+    assert all(weight.grad is None or not weight.grad.any() for weight in network.parameters())
+
+
 def test_the_preset_is_whole() -> None:
     config, options = default()
     assert config.negatives == "catalogue"

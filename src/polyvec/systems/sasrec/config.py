@@ -29,6 +29,8 @@ class SASRecConfig:
         Share of activations dropped while training.
     max_length
         L, latest events of a history that are used.
+    max_popular
+        Items with vectors of their own, those of most events; nothing is foretold of the others.
     item_table, item_rows, budget
         As in :class:`polyvec.systems.guim.GUIMConfig`.
     negatives
@@ -47,6 +49,7 @@ class SASRecConfig:
     num_heads: Width = 2
     dropout: Share = 0.5
     max_length: Width = 50
+    max_popular: Annotated[int, Field(gt=0)] = 1_000_000
     item_table: TableKind = "popular"
     item_rows: Annotated[int, Field(ge=0)] = 0
     budget: Annotated[int, Field(ge=0)] = 0

@@ -280,7 +280,7 @@ def _train(
 def _untrained(
     dataset: Dataset, histories: Histories, config: SASRecConfig, options: TrainingOptions
 ) -> SASRec:
-    items = _counted(dataset, histories.training)
+    items = _counted(dataset, histories.training).head(config.max_popular)
     return SASRec.new(config, options, items, histories.until, dataset.time_kind)
 
 

@@ -50,7 +50,10 @@ class Objective:
         lengths_B = torch.as_tensor(batch.lengths_B, device=self.device)
         is_real_BL = torch.arange(slots_BL.shape[1], device=self.device) < lengths_B[:, None]
         tokens_BTD = self.network(slots_BL[:, :-1], (lengths_B - 1).clamp(min=0))
-        queries_PD, targets_P = tokens_BTD[is_real_BL].float(), slots_BL[is_real_BL]
+        is_asked_BL = is_real_BL & (slots_BL > 0)  # of items without a vector nothing can be foretold
+        queries_PD, targets_P = tokens_BTD[is_asked_BL].float(), slots_BL[is_asked_BL]
+        if not len(targets_P):
+            return 0 * tokens_BTD.sum(), {}
         if self.config.negatives == "catalogue":
             items_ND = self.network.items.all()
             if self.clusters is not None:
