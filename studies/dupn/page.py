@@ -420,7 +420,8 @@ def days(name: str, figures: Results) -> str:
         "periods:",
         table(["", *columns], rows),
         f"Chosen on earlier periods, by the mean over tasks: {chosen['rate']:g} times the learning rate, "
-        f"{chosen['passes']} passes; tried (rate, passes):",
+        f"{chosen['passes']} passes, {chosen['rehearsal']:g} earlier samples rehearsed with each new one; "
+        "tried (rate, passes, rehearsed):",
         table(["", *chosen["frozen"]], tried),
         *(f"![{file.removesuffix('.svg')}]({file})" for file, _ in shown),
     ]

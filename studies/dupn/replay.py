@@ -5,16 +5,17 @@
 
 DATA holds ``taobao_behaviour`` (buy, cart and favourite of nine days, from Taobao's UserBehavior data) and
 ``uci_online_retail`` (UCI Online Retail II, D. Chen, CC BY 4.0), as Parquet. Every run becomes a line of
-OUT/replay.jsonl; runs that stand there are not made again, and one that was stopped goes on with the period
-it was stopped in; replay.json is made anew of all lines, and is what page.py reads. Without ``--out`` nothing
-is kept.
+OUT/replay.jsonl, and so does every try and every period of what is not updated; what stands there is not made
+again, and a run that was stopped goes on with the period it was stopped in; replay.json is made anew of all
+lines, and is what page.py reads. Without ``--out`` nothing is kept.
 
 Protocol: a model is fitted on what came before the first moment, for the epochs that its last period found
 best, and then foretells every period before it learns it (the first is learned, but not counted: until then
 all three are one). *Frozen* never learns again; *updated* is what ``polyvec update`` makes, without a gate
 and with nobody held out; *anew* is fitted on everything so far, for as many epochs. All are asked the same
-questions. How to update (the learning rate, in parts of that of the fit, and the passes) was chosen by seed 0
-on periods before the first moment. The last line printed is one JSON object.
+questions. How to update (the learning rate, in parts of that of the fit, the passes, and how many earlier
+samples are rehearsed with each new one) was chosen by seed 0 on periods before the first moment, among ways
+of at most eight times the steps of one pass. The last line printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,13 @@ from polyvec.systems.updating import UpdateOptions, one_pass
 from polyvec.training.options import TrainingOptions
 
 COMMAND = "python studies/dupn/replay.py DATA --out studies/dupn"
-RATES, PASSES = (0.3, 1.0), (1, 2, 4, 8)
+TRIED = [
+    *((rate, passes, 0.0) for rate in (0.3, 1.0) for passes in (1, 2, 4, 8)),
+    *((1.0, passes, 1.0) for passes in (1, 2, 4)),
+    *((1.0, passes, 3.0) for passes in (1, 2)),
+]
+"""Rate, passes and samples that are rehearsed with each new one."""
 WAYS = ("frozen", "updated", "anew")
-EVERYBODY = UpdateOptions(share=0.0)
 QUESTIONS = 5_000_000  # seed of what is drawn
 
 
@@ -182,66 +186,89 @@ def told(model: DUPN) -> dict[str, Any]:
     return model.manifest.meta if model.manifest else {}
 
 
-def way_of(model: DUPN, rate: float, passes: int) -> TrainingOptions:
-    """How to update."""
+def way_of(model: DUPN, rate: float, passes: int, rehearsal: float) -> tuple[TrainingOptions, UpdateOptions]:
+    """How to update; everybody is learned from."""
     options = model.options
-    return replace(one_pass(options), learning_rate=options.learning_rate * rate, epochs=passes)
+    training = replace(one_pass(options), learning_rate=options.learning_rate * rate, epochs=passes)
+    return training, UpdateOptions(share=0.0, rehearsal=rehearsal)
 
 
-def choose(dataset: polyvec.Dataset, scratch: Path, replay: Replay) -> dict[str, Any]:
-    """Rate and passes whose model foretells best what came before the first moment."""
+def choose(dataset: polyvec.Dataset, scratch: Path, name: str, file: Path) -> dict[str, Any]:
+    """The way of updating whose model foretells best what came before the first moment."""
+    replay = SETS[name]
     learned = replay.earlier // 2
+    done = {
+        line["tried"]: line["values"] for line in read_runs(file) if line["set"] == name and "tried" in line
+    }
     begin = fitted(dataset, scratch / "begin", replay, 0, replay.moment(-replay.earlier))
-    tried: dict[str, dict[str, float]] = {}
-    for rate, passes in product(RATES, PASSES):
+    for rate, passes, rehearsal in TRIED:
+        told = f"{rate:g}, {passes}, {rehearsal:g}"
+        if told in done:
+            continue
         path = shutil.copytree(scratch / "begin", scratch / "tried", dirs_exist_ok=False)
-        model, way = begin, way_of(begin, rate, passes)
+        model, (training, how) = begin, way_of(begin, rate, passes, rehearsal)
         for number in range(-replay.earlier, -learned):
-            model = dupn.update(path, dataset, way, EVERYBODY, until=replay.moment(number + 1), gate=False)
+            model = dupn.update(path, dataset, training, how, until=replay.moment(number + 1), gate=False)
         shutil.rmtree(path)
         shutil.rmtree(path.with_name("tried.versions"))
-        values = worth_of(model, dataset, replay.moment(-learned), replay.moment(0))
-        tried[f"{rate:g}, {passes}"] = values
+        done[told] = worth_of(model, dataset, replay.moment(-learned), replay.moment(0))
+        add_run(file, {"set": name, "tried": told, "values": done[told]})
     frozen = worth_of(begin, dataset, replay.moment(-learned), replay.moment(0))
-    best = max(tried, key=lambda name: float(np.mean(list(tried[name].values()))))
-    rate, passes = best.split(", ")
-    epochs = begin.options.epochs
-    return {"rate": float(rate), "passes": int(passes), "tried": tried, "frozen": frozen, "epochs": epochs}
+    best = max(done, key=lambda told: float(np.mean(list(done[told].values()))))
+    rate, passes, rehearsal = map(float, best.split(", "))
+    way = {"rate": rate, "passes": int(passes), "rehearsal": rehearsal}
+    return way | {"tried": done, "frozen": frozen, "epochs": begin.options.epochs}
 
 
 def play(
-    dataset: polyvec.Dataset, scratch: Path, replay: Replay, seed: int, chosen: dict[str, Any]
+    dataset: polyvec.Dataset, scratch: Path, name: str, seed: int, chosen: dict[str, Any], file: Path
 ) -> dict[str, Any]:
     """All periods, by all three; those that the folder has the figures of are not played again."""
     scratch.mkdir(parents=True, exist_ok=True)
-    file, path = scratch / "periods.jsonl", scratch / "updated"
+    replay, path, played = SETS[name], scratch / "updated", scratch / "periods.jsonl"
     if (scratch / "frozen").exists():
         frozen = DUPN.open(scratch / "frozen")
     else:
         frozen = fitted(dataset, scratch / "frozen", replay, seed, replay.moment(0))
     if not path.exists():
         copy_whole(scratch / "frozen", path)
-    lines = read_runs(file)
-    epochs, way = frozen.options.epochs, way_of(frozen, chosen["rate"], chosen["passes"])
-    for number in range(len(lines) + 1, replay.periods):
+    references = {
+        line["period"]: line["reference"]
+        for line in read_runs(file)
+        if line["set"] == name and line.get("seed") == seed and "reference" in line
+    }
+    training, how = way_of(frozen, chosen["rate"], chosen["passes"], chosen["rehearsal"])
+    for number in range(len(read_runs(played)) + 1, replay.periods):
         start, stop = replay.moment(number), replay.moment(number + 1)
+        if number not in references:
+            references[number] = reference(dataset, scratch / "anew", replay, seed, frozen, number)
+            add_run(file, {"set": name, "seed": seed, "period": number, "reference": references[number]})
         updated = DUPN.open(path)
         if updated.trained_until < start:
-            updated = dupn.update(path, dataset, way, EVERYBODY, until=start, gate=False)
+            updated = dupn.update(path, dataset, training, how, until=start, gate=False)
         line: dict[str, Any] = {
             "period": number,
-            "frozen": worth_of(frozen, dataset, start, stop),
             "updated": worth_of(updated, dataset, start, stop),
             "update steps": told(updated)["updates"][-1]["steps"],
             "update seconds": told(updated)["updates"][-1]["update_seconds"],
         }
-        if (number - 1) % replay.anew_every == 0:
-            anew = fitted(dataset, scratch / "anew", replay, seed, start, epochs)
-            line["anew"] = worth_of(anew, dataset, start, stop)
-            line["anew steps"], line["anew seconds"] = told(anew)["steps"], told(anew)["training_seconds"]
-        add_run(file, line)
+        line |= references[number]
+        add_run(played, line)
         print(json.dumps(line), file=sys.stderr, flush=True)
-    return {"epochs": epochs, "periods": read_runs(file)}
+    return {"epochs": frozen.options.epochs, "periods": read_runs(played)}
+
+
+def reference(
+    dataset: polyvec.Dataset, path: Path, replay: Replay, seed: int, frozen: DUPN, number: int
+) -> dict[str, Any]:
+    """What a period is foretold like without updates: by the frozen model, and by one trained anew."""
+    start, stop = replay.moment(number), replay.moment(number + 1)
+    line: dict[str, Any] = {"frozen": worth_of(frozen, dataset, start, stop)}
+    if (number - 1) % replay.anew_every == 0:
+        anew = fitted(dataset, path, replay, seed, start, frozen.options.epochs)
+        line["anew"] = worth_of(anew, dataset, start, stop)
+        line["anew steps"], line["anew seconds"] = told(anew)["steps"], told(anew)["training_seconds"]
+    return line
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -330,12 +357,13 @@ def play_set(name: str, data: Path, scratch: Path, file: Path, seeds: int) -> No
     done = [line for line in read_runs(file) if line["set"] == name]
     chosen = next((line["chosen"] for line in done if "chosen" in line), None)
     if chosen is None:
-        chosen = choose(dataset, scratch, replay)
+        chosen = choose(dataset, scratch, name, file)
         add_run(file, {"set": name, "chosen": chosen})
     for seed in range(seeds):
-        if not any(line.get("seed") == seed for line in done):
+        if not any(line.get("seed") == seed and "run" in line for line in done):
             unfinished = file.with_name(f"{name}, {seed}, unfinished")
-            add_run(file, {"set": name, "seed": seed, "run": play(dataset, unfinished, replay, seed, chosen)})
+            run = play(dataset, unfinished, name, seed, chosen, file)
+            add_run(file, {"set": name, "seed": seed, "run": run})
             shutil.rmtree(unfinished)
 
 

@@ -255,7 +255,9 @@ def test_classes_attention_and_rivals_are_told(modules):
 
 def test_days_are_told_as_means_over_periods_and_judged_over_seeds(modules, tmp_path):
     replay, page, file = modules["replay"], modules["page"], tmp_path / "replay.jsonl"
-    chosen = {"rate": 1, "passes": 2, "frozen": {"next": 0.1}, "tried": {"1, 2": {"next": 0.11}}}
+    chosen = {
+        "rate": 1, "passes": 2, "rehearsal": 0, "frozen": {"next": 0.1}, "tried": {"1, 2, 0": {"next": 0.11}},
+    }  # fmt: skip
     replay.add_run(file, {"set": "taobao", "chosen": chosen})
     for seed, gain in enumerate((0.10, 0.12, 0.11)):
         periods = [
@@ -300,7 +302,8 @@ def test_days_that_were_played_are_not_played_again(modules, tmp_path, monkeypat
         learned.append((out.name, until))
         return written(out, until)
 
-    def update(path, *_, until, gate):
+    def update(path, _dataset, training, how, *, until, gate):
+        assert (training.epochs, how.rehearsal, how.share) == (2, 1.0, 0)
         learned.append((path.name, until))
         return written(path, until)
 
@@ -316,12 +319,15 @@ def test_days_that_were_played_are_not_played_again(modules, tmp_path, monkeypat
     for name, function in {"fitted": fitted, "worth_of": worth_of, "copy_whole": shutil.copytree}.items():
         monkeypatch.setattr(replay, name, function)
     log = replace(replay.SETS["taobao"], periods=4)
-    about = (None, tmp_path / "unfinished", log, 0, {"rate": 1.0, "passes": 2})
+    monkeypatch.setitem(replay.SETS, "taobao", log)
+    chosen, file = {"rate": 1.0, "passes": 2, "rehearsal": 1.0}, tmp_path / "replay.jsonl"
+    about = (None, tmp_path / "unfinished", "taobao", 0, chosen, file)
     with pytest.raises(KeyboardInterrupt):
         replay.play(*about)
     first = [*learned]
     found = replay.play(*about)
     days = [log.moment(number) for number in range(4)]
-    assert first == [("frozen", days[0]), ("updated", days[1]), ("anew", days[1]), ("updated", days[2])]
-    assert learned[4:] == [("anew", days[2]), ("updated", days[3]), ("anew", days[3])]
+    assert first == [("frozen", days[0]), ("anew", days[1]), ("updated", days[1]), ("anew", days[2])]
+    assert learned[4:] == [("anew", days[2]), ("updated", days[2]), ("anew", days[3]), ("updated", days[3])]
+    assert [line["period"] for line in replay.read_runs(file)] == [1, 2, 3]
     assert [line["updated"]["next"] for line in found["periods"]] == [1, 1, 1]

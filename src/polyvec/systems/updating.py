@@ -42,11 +42,16 @@ class UpdateOptions:
         By how much a measure may fall.
     decay
         γ, what Adagrad's sums of squares are multiplied by before; Adam forgets by itself.
+    rehearsal, rehearsal_days
+        Samples of the days before that are learned again with each new one, at most, drawn at random from so
+        many days: several passes over what is new alone soon know it by heart, and forget. (Ours.)
     """
 
     share: Annotated[float, Field(ge=0, lt=1)] = 0.05
     tolerance: Annotated[float, Field(ge=0)] = 0.002
     decay: Annotated[float, Field(gt=0, le=1)] = 0.9
+    rehearsal: Annotated[float, Field(ge=0)] = 0.0
+    rehearsal_days: Annotated[float, Field(gt=0)] = 30.0
 
 
 def one_pass(options: TrainingOptions) -> TrainingOptions:

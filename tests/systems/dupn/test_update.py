@@ -22,6 +22,7 @@ from polyvec.systems.dupn import DUPN, Task
 from polyvec.systems.dupn import update as update_model
 from polyvec.systems.dupn.features import ITEM_ID
 from polyvec.systems.dupn.fit import make_optimizers_of
+from polyvec.systems.dupn.objective import worth_of_each
 from polyvec.systems.dupn.tasks import samples_of
 from polyvec.systems.dupn.update import News
 from polyvec.systems.updating import UpdateOptions, one_pass
@@ -108,7 +109,7 @@ def test_new_items_and_entities_get_rows_and_old_ones_keep_theirs(updated, fitte
 
 def test_a_new_item_begins_at_the_mean_of_its_category(fitted, turned, last_week):
     model = DUPN.open(fitted)
-    news = News.of(model, turned, last_week, 1000 * DAY, 0)
+    news = News.of(model, turned, last_week, 1000 * DAY, UpdateOptions(share=0))
     larger = news.grown(model, turned)
     rows = larger.fields.items[ITEM_ID].rows(["n1"]) + 1
     table = larger.network.encoder.items.ids.all().detach()
@@ -119,7 +120,7 @@ def test_a_new_item_begins_at_the_mean_of_its_category(fitted, turned, last_week
 
 def test_growing_alone_changes_no_answer(fitted, turned, last_week):
     model = DUPN.open(fitted)
-    larger = News.of(model, turned, last_week, 1000 * DAY, 0).grown(model, turned)
+    larger = News.of(model, turned, last_week, 1000 * DAY, UpdateOptions(share=0)).grown(model, turned)
     windows = cut(turned, last_week, 1000, 1)  # before there was anything new
     np.testing.assert_array_equal(model.encode_users(turned, windows), larger.encode_users(turned, windows))
 
@@ -142,11 +143,45 @@ def test_rows_that_nothing_touches_stay_bit_for_bit(folder, turned, quick, last_
 
 def test_only_what_is_new_is_learned_and_nothing_after_the_end(fitted, turned, last_week):
     model, stop = DUPN.open(fitted), last_week + 3 * DAY
-    news = News.of(model, turned, last_week, stop, 0.2)
+    news = News.of(model, turned, last_week, stop, UpdateOptions(share=0.2))
     for name, samples in news.training.items():
         assert last_week <= samples.times.min() <= samples.times.max() < stop, name
         assert not set(samples.users) & set(news.held_out[name].users), name
     assert news.counts.sum() == ((turned.times >= last_week) & (turned.times < stop)).sum()
+
+
+def test_some_of_the_days_before_are_learned_again(fitted, turned, last_week):
+    model, how = DUPN.open(fitted), UpdateOptions(share=0, rehearsal=0.5, rehearsal_days=5)
+    news = News.of(model, turned, last_week, last_week + 3 * DAY, how)
+    alone = News.of(model, turned, last_week, last_week + 3 * DAY, UpdateOptions(share=0))
+    assert news.training.keys() == alone.training.keys()
+    for name, samples in news.rehearsed.items():
+        if model.tasks[name][0].kind != "window":  # whose moments are as long ago as the answers are to come
+            assert last_week - 5 * DAY <= samples.times.min() <= samples.times.max() < last_week, name
+        assert 0 < len(samples) <= round(0.5 * len(news.training[name])), name
+        learned = news.lessons[name]
+        np.testing.assert_array_equal(learned.times[: len(alone.training[name])], alone.training[name].times)
+        np.testing.assert_array_equal(learned.answers[len(alone.training[name]) :], samples.answers)
+    assert not alone.rehearsed
+    everything = News.of(model, turned, last_week, last_week + 3 * DAY, replace(how, rehearsal=1000))
+    assert len(everything.rehearsed["click"]) < 1000 * len(news.training["click"])  # all that there are, once
+
+
+def test_what_is_rehearsed_is_not_forgotten(fitted, turned, quick, last_week, tmp_path):
+    """Prices turn around: who learns the new ones alone no longer knows the old."""
+    found = {}
+    for rehearsal in (0.0, 2.0):
+        folder = shutil.copytree(fitted, tmp_path / f"{rehearsal}")
+        model = update_model(folder, turned, quick, replace(ANY, rehearsal=rehearsal))
+        task, known = model.tasks["price"]
+        before = samples_of(turned, task, known, last_week - 5 * DAY, last_week, 0, model.config.max_length)
+        _, each = next(
+            iter(worth_of_each(model.network, "price", task, before, model.encoder_of(turned)).items())
+        )
+        found[rehearsal] = float(each.mean())
+    told = model.manifest.meta["updates"][0]
+    assert told["rehearsed"]["price"] == 2 * told["samples"]["price"]
+    assert found[2.0] > found[0.0] + 0.1
 
 
 def test_an_answer_of_days_to_come_is_learned_once_when_they_are_over(
@@ -159,7 +194,9 @@ def test_an_answer_of_days_to_come_is_learned_once_when_they_are_over(
     model = DUPN.open(folder)
     known = samples_of(turned, churn, model.tasks["churn"][1], -(2**60), last_week, 0, 12)
     first, second = (
-        News.of(replace(model, trained_until=start), turned, start, start + 2 * DAY, 0).training["churn"]
+        News.of(
+            replace(model, trained_until=start), turned, start, start + 2 * DAY, UpdateOptions(share=0)
+        ).training["churn"]
         for start in (last_week, last_week + 2 * DAY)
     )
     moments = [set((samples.times // DAY).tolist()) for samples in (known, first, second)]
@@ -177,7 +214,9 @@ def test_moments_are_as_many_however_often_a_model_is_updated(fitted, turned, la
     asked = []
     for start, stop in pairwise(bounds):
         with suppress(DataError):  # nothing is answered by that day
-            asked += News.of(model, turned, start, stop, 0).training["churn"].times.tolist()
+            asked += (
+                News.of(model, turned, start, stop, UpdateOptions(share=0)).training["churn"].times.tolist()
+            )
     assert len(set(asked)) == 2
     assert not np.any(np.array(asked) % (3 * DAY))
 
@@ -204,8 +243,8 @@ def test_what_is_shown_today_is_asked_about_when_the_day_is_over(fitted, last_we
     model = replace(model, tasks={"click": (Task("item", labels="exposed"), model.tasks["click"][1])})
     noon = last_week + 660 * minute
     with pytest.raises(DataError, match="no task is answered"):
-        News.of(model, made, last_week, noon, 0)
-    learned = News.of(model, made, noon, last_week + 2 * DAY, 0).training["click"]
+        News.of(model, made, last_week, noon, UpdateOptions(share=0))
+    learned = News.of(model, made, noon, last_week + 2 * DAY, UpdateOptions(share=0)).training["click"]
     answers = dict(zip(made.item_table[ITEM_ID].gather(learned.items), learned.answers.tolist(), strict=True))
     assert answers == {"i02": 1, "i03": 0}
 
@@ -236,7 +275,7 @@ def test_the_way_back_restores_every_answer(folder, turned, quick):
 
 def test_a_model_that_learned_false_answers_is_refused(folder, turned, quick, monkeypatch):
     model, before = DUPN.open(folder), vectors(folder, turned)
-    news = News.of(model, turned, model.trained_until, 1000 * DAY, 0.3)
+    news = News.of(model, turned, model.trained_until, 1000 * DAY, UpdateOptions(share=0.3))
     click = news.training["click"]
     false = replace(news, training={"click": replace(click, answers=1 - click.answers)})
     monkeypatch.setattr(News, "of", lambda *_: false)
@@ -285,7 +324,7 @@ def test_adagrads_sums_decay_and_new_rows_begin_afresh(dataset, turned, config, 
     config = replace(config, optimizer="adagrad", tasks={"click": config.tasks["click"]})
     dupn.fit(dataset, folder, config, replace(options, epochs=1), until=last_week, validation="none")
     model = DUPN.open(folder)
-    larger = News.of(model, turned, last_week, 1000 * DAY, 0).grown(model, turned)
+    larger = News.of(model, turned, last_week, 1000 * DAY, UpdateOptions(share=0)).grown(model, turned)
     optimizers = make_optimizers_of(larger.config, larger.network, options)
     file = folder / "optimizers.safetensors"
     assert go_on(file, optimizers, begin=0.1, decay=0.5)

@@ -62,6 +62,12 @@ class Samples:
         """Some samples."""
         return Samples(*(getattr(self, one.name)[rows] for one in fields(self)))
 
+    def joined(self, other: Samples) -> Samples:
+        """These, then others of the same task."""
+        return Samples(
+            *(np.concatenate([getattr(self, one.name), getattr(other, one.name)]) for one in fields(self))
+        )
+
 
 @dataclass(frozen=True)
 class Known:

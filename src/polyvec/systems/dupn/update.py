@@ -67,7 +67,8 @@ def update(
     """Let a fitted DUPN learn what came since, and publish it in the place of the old one.
 
     The model first foretells the new period (progressive validation); then all its weights go on learning, on
-    the period's samples alone, in one pass; then it is compared with the old one on users that were held out.
+    the period's samples, and with ``how.rehearsal`` on some of those before, in one pass; then it is compared
+    with the old one on users that were held out.
     Items, brands, shops, words … that are new get rows of their own, those of items begin at the mean of
     their category. Classes and levels of tasks stay as they are.
 
@@ -110,9 +111,9 @@ def update(
     settings = {
         "updates": version_of(model),
         "training": asdict(options),
-        "moment": [since, stop, how.share, how.decay],
+        "moment": [since, stop, how.share, how.decay, how.rehearsal, how.rehearsal_days],
     }
-    news = News.of(model, dataset, since, stop, how.share)
+    news = News.of(model, dataset, since, stop, how)
     with claim_workspace(path, dataset, settings, resume=resume, overwrite=True) as workspace:
         # Of days to come a part was over when the model learned last: it is not foretold.
         ahead = {name: some for name, some in news.all.items() if model.tasks[name][0].kind != "window"}
@@ -127,6 +128,7 @@ def update(
             "from": format_time(since, dataset.time_kind),
             "to": format_time(stop, dataset.time_kind),
             "samples": {name: len(samples) for name, samples in news.training.items()},
+            "rehearsed": {name: len(samples) for name, samples in news.rehearsed.items()},
             "new_items": len(larger.fields.items[ITEM_ID]) - len(model.fields.items[ITEM_ID]),
             "foretold": {name: round(float(each.mean()), 5) for name, (_, each) in foretold.items()},
             "gate": {name: one.told for name, one in comparisons.items()},
@@ -159,9 +161,9 @@ class News:
         The period.
     tasks
         The model's, entities that are new at the end of those known.
-    all, training, held_out
-        Samples by task: of everybody, of those that are learned from, and of those that judge. Tasks without
-        any are not there.
+    all, training, held_out, rehearsed
+        Samples by task: of everybody, of those that are learned from, of those that judge, and of the days
+        before, to be learned again. Tasks without any are not there.
     counts
         Events of every item of the Dataset in the period, int64 ``[N]``.
     """
@@ -172,10 +174,11 @@ class News:
     all: dict[str, Samples]
     training: dict[str, Samples]
     held_out: dict[str, Samples]
+    rehearsed: dict[str, Samples]
     counts: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, model: DUPN, dataset: Dataset, since: int, stop: int, share: float) -> News:
+    def of(cls, model: DUPN, dataset: Dataset, since: int, stop: int, how: UpdateOptions) -> News:
         """Find samples whose answers became known in the period.
 
         Raises
@@ -185,13 +188,17 @@ class News:
         """
         tasks = {name: (task, _with_new(known, task, dataset)) for name, (task, known) in model.tasks.items()}
         seed = model.options.seed + since // days(1)
-        found = {}
+        found, before = {}, {}
         for name, (task, known) in tasks.items():
             start, end = _period_of(task, dataset, since, stop)
             length = model.config.max_length
             found[name] = samples_of(dataset, task, known, start, end, seed, length, anchor=0)
+            if how.rehearsal:
+                begin = start - days(how.rehearsal_days)
+                before[name] = samples_of(dataset, task, known, begin, start, seed, length, anchor=0)
         judging = {
-            name: held_out(samples.users, dataset.num_users, share, seed) for name, samples in found.items()
+            name: held_out(samples.users, dataset.num_users, how.share, seed)
+            for name, samples in found.items()
         }
         training = {name: found[name].take(np.flatnonzero(~held)) for name, held in judging.items()}
         if not any(map(len, training.values())):
@@ -203,7 +210,19 @@ class News:
         others = {name: found[name].take(np.flatnonzero(held)) for name, held in judging.items()}
         is_new = is_within(dataset, since, stop)
         counts = np.bincount(dataset.item_rows[is_new], minlength=dataset.num_items).astype(np.int64)
-        return cls(since, stop, tasks, _some(found), _some(training), _some(others), counts)
+        rehearsed = {
+            name: _drawn(one, round(how.rehearsal * len(training[name])), seed)
+            for name, one in before.items()
+        }
+        parts = [_some(part) for part in (found, training, others, rehearsed)]
+        return cls(since, stop, tasks, parts[0], parts[1], parts[2], parts[3], counts)
+
+    @property
+    def lessons(self) -> dict[str, Samples]:
+        """What is learned from, by task: what is new, then what is rehearsed."""
+        names = dict.fromkeys([*self.training, *self.rehearsed])
+        parts = {name: [by[name] for by in (self.training, self.rehearsed) if name in by] for name in names}
+        return {name: some[0].joined(some[1]) if len(some) > 1 else some[0] for name, some in parts.items()}
 
     def grown(self, model: DUPN, dataset: Dataset) -> DUPN:
         """The model with rows for what is new."""
@@ -240,6 +259,11 @@ def _with_new(known: Known, task: Task, dataset: Dataset) -> Known:
     return replace(known, names=known.names.extended(there))
 
 
+def _drawn(samples: Samples, most: int, seed: int) -> Samples:
+    """So many of them at random, in their order."""
+    return samples.take(np.sort(np.random.default_rng(seed).permutation(len(samples))[:most]))
+
+
 def _some(samples: dict[str, Samples]) -> dict[str, Samples]:
     return {name: one for name, one in samples.items() if len(one)}
 
@@ -272,7 +296,7 @@ def _train(
     return Trainer(
         network,
         Objective(network, larger.config, tasks),
-        TaskPlan(news.training, encoder, options.batch_size, seed, device, covers_all=True),
+        TaskPlan(news.lessons, encoder, options.batch_size, seed, device, covers_all=True),
         None,
         replace(options, seed=seed),
         workspace,

@@ -11,7 +11,7 @@ import numpy as np
 from polyvec.data.dataset import days, format_time
 from polyvec.data.offers import is_within
 from polyvec.data.split import check_time_kind, cut, period_after
-from polyvec.errors import DataError
+from polyvec.errors import DataError, UsageError
 from polyvec.layers.tables import PopularTable
 from polyvec.systems.folder import check_time_zone, claim_workspace, version_of
 from polyvec.systems.guim.card import updated_card
@@ -100,6 +100,11 @@ def update(
     purchases = dataset.only_action()
     since, stop = period_after(purchases, model.trained_until, until)
     options, how = options or one_pass(model.options), how or UpdateOptions()
+    if how.rehearsal:
+        raise UsageError(
+            "rehearsal is for samples: the windows that GUIM learns from reach back by themselves",
+            mend="leave out rehearsal",
+        )
     settings = {
         "updates": version_of(model),
         "training": asdict(options),
