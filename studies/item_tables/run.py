@@ -42,7 +42,7 @@ from polyvec.evaluation.runs import add_run, over_runs, read_runs, run_study, si
 from polyvec.evaluation.tasks.comparison import ITEM_EVENTS, Question, answer
 from polyvec.evaluation.tasks.matching import ask, questions
 from polyvec.evaluation.tasks.next_item import without_seen
-from polyvec.layers.tables import id_table
+from polyvec.layers.tables import id_table, kept
 from polyvec.systems import guim, sasrec
 
 COMMAND = "python studies/item_tables/run.py DATA --out studies/item_tables"
@@ -130,10 +130,9 @@ SETS = {
 }  # fmt: skip
 
 
-def tables_of(one: DataSet) -> list[str]:
+def tables_of() -> list[str]:
     """Names of the tables: ``full``, ``int8``, and every kind at every share of the bytes."""
-    kinds = [kind for kind in KINDS if kind != "popular" or one.system == "guim"]
-    return ["full", *(f"{kind} {share}" for share in SHARES for kind in kinds)]
+    return ["full", *(f"{kind} {share}" for share in SHARES for kind in KINDS)]
 
 
 def settings(table: str, num_ids: int, width: int) -> dict[str, Any]:
@@ -154,7 +153,7 @@ def settings(table: str, num_ids: int, width: int) -> dict[str, Any]:
 
     def size(count: int) -> int:
         try:
-            return id_table(kind, num_ids, count, width).bytes()  # type: ignore[arg-type]
+            return kept(id_table(kind, num_ids, count, width), kind).bytes()  # type: ignore[arg-type]
         except UsageError:
             return 0  # too few rows: more are needed
 
@@ -224,7 +223,7 @@ def collect(out: Path) -> dict[str, Any]:
     """``sets``, by set and table: measures over seeds, bytes and rows; what was refused, and why."""
     runs, found = read(out), {}
     for name in (one for one in SETS if one in runs):
-        tables = ["full", "int8", *tables_of(SETS[name])[1:]]
+        tables = ["full", "int8", *tables_of()[1:]]
         seeds = {table: dict(sorted(runs[name][table].items())) for table in tables if table in runs[name]}
         found[name] = {
             table: _summary(list(figures.values())) | {"seeds": list(figures)}
@@ -277,7 +276,7 @@ def train(arguments: argparse.Namespace, out: Path, scratch: Path) -> None:
         (name, table, seed)
         for seed in range(1 if arguments.quick else arguments.seeds)
         for name in names
-        for table in (QUICK_TABLES if arguments.quick else arguments.tables or tables_of(SETS[name]))
+        for table in (QUICK_TABLES if arguments.quick else arguments.tables or tables_of())
         if seed not in done.get(name, {}).get(table, {})
     ]
     work = partial(run_once, scratch, quick=arguments.quick)

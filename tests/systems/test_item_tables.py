@@ -80,6 +80,25 @@ def test_int8_differs_from_the_full_table_by_rounding_alone(
     assert not torch.equal(full, rounded)
 
 
+def test_numbers_of_their_own_tell_the_members_of_a_cluster_apart(tmp_path: Path) -> None:
+    """Two clusters cannot tell twelve items of a ring apart; with few numbers of their own they are."""
+    random = np.random.default_rng(0)
+    walks = [(user, int(random.integers(12)), int(random.integers(5, 12))) for user in range(60)]
+    rows = [(f"u{u}", f"i{(start + n) % 12}", n) for u, start, length in walks for n in range(length)]
+    ring = Dataset.from_rows(rows, time_kind="order")
+    options = TrainingOptions(epochs=60, batch_size=16, learning_rate=1e-2, precision="float32", device="cpu")
+    found = {}
+    for kind, shared in {"clustered": 2, "clustered_residual": 8}.items():
+        config = sasrec_with(item_table=kind, item_rows=shared)
+        model = sasrec.fit(ring, tmp_path / kind, config, options, held_back=1)
+        found[kind] = model.manifest.meta["validation"]  # type: ignore[union-attr]
+    clustered = clusters_of(model.network.items)
+    assert clustered is not None
+    assert clustered.max_clusters == 2
+    assert found["clustered"] < 0.6
+    assert found["clustered_residual"] > 0.9
+
+
 # --- what the clusters are told
 
 

@@ -64,8 +64,7 @@ def cluster_trees(model: object, dataset: Dataset, *, typical: int = 5) -> dict[
         raise UsageError(
             "the model has no clusters",
             expected="a model with clustered users or items",
-            mend="fit one with --set item_table=clustered (in all but cel also --set item_rows=ROWS; "
-            "cel has --set user_table=clustered, too)",
+            mend="fit cel; or guim, sasrec, dupn or pgtl with --set item_table=clustered --set item_rows=N",
         )
     trees: dict[str, ClusterTree] = {}
     for side, (table, entities) in model.clustered.items():

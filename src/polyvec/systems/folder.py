@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock, Timeout
 from rich.console import Console
+from safetensors.torch import load_file
 
 from polyvec.artifact import Manifest, claim, read_manifest, refuse_existing, writing
 from polyvec.errors import ArtifactError, UsageError
@@ -18,9 +19,12 @@ from polyvec.training.journal import JOURNAL, TENSORBOARD
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from torch import nn
+
     from polyvec.data.dataset import Dataset
     from polyvec.training.checkpoint import Progress
 
+WEIGHTS = "weights.safetensors"
 REFIT = "refit"
 """Folder of the second run, trained on everything, in the workspace and in the Model."""
 
@@ -52,6 +56,25 @@ def check_refit(validation: str, *, refit: bool) -> None:
             expected="the best number of epochs, found on validation",
             mend="leave refit out, or validate (--validation window)",
         )
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Give a network the weights of a Model folder.
+
+    Raises
+    ------
+    ArtifactError
+        If they are of a network of another form, as an earlier version of polyvec may have made it.
+    """
+    try:
+        network.load_state_dict(load_file(path / WEIGHTS))
+    except RuntimeError as error:
+        raise ArtifactError(
+            "the weights are of another network than the configuration makes",
+            file=path / WEIGHTS,
+            expected=str(error).partition("\n\t")[2].split("\n")[0] or None,
+            mend="fit it again: another version of polyvec wrote it",
+        ) from None
 
 
 @contextmanager

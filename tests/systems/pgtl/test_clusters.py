@@ -68,7 +68,7 @@ def batch() -> PairBatch:
 def test_the_loss_with_an_item_in_another_cluster_is_what_it_is_told(monkeypatch):
     monkeypatch.setattr(told_by, "ASKED", 1.0)
     network, both = made(), batch()
-    table = network.embedding.ids.known
+    table = network.embedding.ids
     told = Told(table, [], 100, seed=0)
     Objective(network, told)(both)
     plain = Objective(network)
@@ -98,7 +98,7 @@ def test_the_loss_with_an_item_in_another_cluster_is_what_it_is_told(monkeypatch
 @torch.no_grad()
 def test_pairs_with_a_member_of_the_same_cluster_are_as_they_were():
     network, part = made(), batch().target
-    table = network.embedding.ids.known
+    table = network.embedding.ids
     items = torch.tensor([0, 5, 5, 7, 1])
     own = own_ids(part.features)
     same = compared(part, items, table.num_rows + table.clusters_of(own[items]))
@@ -115,9 +115,25 @@ def test_several_ids_are_their_mean_and_none_is_zero(kind):
     embedding = made(kind).embedding
     bags = features([[3, 4], [], [7]], 0)
     found = embedding(bags)[:, 1]
-    rows = embedding.ids(torch.tensor([4, 5, 8]))
+    rows = embedding.ids(torch.tensor([3, 4, 7]))
     torch.testing.assert_close(found, torch.stack([(rows[0] + rows[1]) / 2, torch.zeros(3), rows[2]]))
     torch.testing.assert_close(embedding(bags)[:, 2], embedding.texts.weight[bags.bags[1][0] - IDS])
+
+
+@pytest.mark.parametrize("kind", ["clustered", "hash", "double_hash", "quotient_remainder"])
+def test_ids_begin_as_far_apart_in_every_table(kind):
+    torch.manual_seed(0)
+    config = PGTLConfig(field_width=16, item_table=kind, item_rows=200)
+    table = PGTLNetwork(config, num_features=3, num_buckets=5, num_texts=1000, num_ids=1000).embedding.ids
+    assert 0.15 < float(table.all().detach().std()) < 0.25
+
+
+def test_ids_beyond_the_most_frequent_have_no_vector(dataset, setting, tmp_path):
+    config = replace(setting.config, steps_per_epoch=5, item_table="clustered", item_rows=10, max_ids=30)
+    model = pgtl.fit(dataset, tmp_path / "model", config, replace(setting.options, epochs=2))
+    table, items = model.clustered["items"]
+    assert (table.num_rows, len(items)) == (30, 30)
+    assert np.isfinite(polyvec.embed(model, dataset, tmp_path / "emb").items.vectors).all()
 
 
 @pytest.mark.parametrize("method", ["pgtl", "fine_tune"])

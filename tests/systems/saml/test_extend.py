@@ -165,6 +165,13 @@ def test_a_hashed_table_of_items_may_get_a_new_category_but_no_new_rows(
     assert not [path for path in tmp_path.iterdir() if "three" in path.name]
 
 
+def test_users_of_a_hash_may_become_more(opened, config, options, last_week, tmp_path):
+    hashed = replace(config, scenarios=KNOWN, user_ids=True, user_table="hash", user_rows=20)
+    model = saml.fit(opened, tmp_path / "one", hashed, replace(options, epochs=1), until=last_week)
+    more = saml.extend(model, opened, "west", tmp_path / "two", until=last_week, branch_only=True)
+    assert len(more.fields.context["user_id"]) > len(model.fields.context["user_id"])
+
+
 def test_users_that_share_rows_cannot_become_more(opened, config, options, last_week, tmp_path):
     clustered = replace(config, scenarios=KNOWN, user_ids=True, user_table="clustered", user_rows=5)
     model = saml.fit(opened, tmp_path / "one", clustered, replace(options, epochs=1), until=last_week)

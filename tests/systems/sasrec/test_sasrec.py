@@ -10,13 +10,16 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from polyvec.artifact import verify
 from polyvec.data.batches import BatchShape, assemble
 from polyvec.data.dataset import MICROSECONDS_PER_DAY, Dataset
 from polyvec.data.split import cut, leave_last_out
+from polyvec.embeddings import WARM
 from polyvec.errors import ArtifactError, DataError, UsageError
 from polyvec.systems.embed import embed
+from polyvec.systems.folder import load_weights
 from polyvec.systems.guim import GUIM
 from polyvec.systems.open import open_model
 from polyvec.systems.sasrec import SASRec, SASRecConfig, default, fit
@@ -237,10 +240,12 @@ def test_what_cannot_be_done_is_refused(
 def test_of_the_less_popular_nothing_is_foretold(chain: Dataset, tmp_path: Path) -> None:
     options = TrainingOptions(epochs=60, batch_size=16, learning_rate=1e-2, precision="float32", device="cpu")
     model = fit(chain, tmp_path / "m", tiny(max_popular=8), options, held_back=1, validation="none")
-    own = np.sort(chain.items.rows(model.trained_items["item_id"]))
-    assert len(own) == 8
+    own = chain.items.rows(model.trained_items["item_id"].head(8))
     vectors = model.encode_items(chain.item_table)
     assert len(np.unique(vectors, axis=0)) == 9  # the other four share one
+    states, events = model.item_states(chain.item_table)
+    assert (states == WARM).all()  # they were in the histories that it was trained on
+    assert (events > 0).all()
     named, last = next_rows(model, chain, held_back=1), chain.item_rows[chain.user_offsets[1:] - 1]
     assert np.isin(named, own).all()
     assert (named == last)[np.isin(last, own)].mean() > 0.9
@@ -255,6 +260,27 @@ def test_a_batch_without_popular_items_changes_nothing() -> None:
     loss.backward()
     assert loss.item() == 0
     assert all(weight.grad is None or not weight.grad.any() for weight in network.parameters())
+
+
+def test_what_the_last_run_cannot_have_is_said_before_the_first(
+    chain: Dataset, short: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refit knows an item more: too many for so few rows."""
+    rows = [(f"u{n}", f"i{(n + step) % 12}", step) for n in range(30) for step in range(4)]
+    data = Dataset.from_rows([*rows, ("last", "i0", 0), ("last", "new", 1)], time_kind="order")
+    config = tiny(item_table="quotient_remainder", item_rows=7)  # 2 √12 is no longer enough of 3 + 4
+    monkeypatch.setattr(Trainer, "run", lambda _: pytest.fail("trained"))
+    with pytest.raises(UsageError, match="too few to tell 13 ids apart"):
+        fit(data, tmp_path / "m", config, short(), refit=True)
+
+
+def test_weights_of_another_network_are_told(walked: SASRec, chain: Dataset, tmp_path: Path) -> None:
+    weights = walked.network.state_dict()
+    wrong = {name: weight for name, weight in weights.items() if name != "start"}
+    save_file(wrong, tmp_path / "weights.safetensors")
+    with pytest.raises(ArtifactError, match="the weights are of another network") as caught:
+        load_weights(walked.network, tmp_path)
+    assert "start" in str(caught.value.expected)
 
 
 def test_the_preset_is_whole() -> None:

@@ -1,6 +1,6 @@
 """Embedding tables: from row numbers to vectors."""
 
-from polyvec.layers.tables.choice import KnownTable, TableKind, clusters_of, id_table
+from polyvec.layers.tables.choice import KnownTable, TableKind, clusters_of, id_table, kept
 from polyvec.layers.tables.clustered import ClusteredTable
 from polyvec.layers.tables.found import tensors_in_tables
 from polyvec.layers.tables.hashed import HashedTable, QuotientRemainderTable
@@ -22,5 +22,6 @@ __all__ = [
     "WordTable",
     "clusters_of",
     "id_table",
+    "kept",
     "tensors_in_tables",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from math import isqrt
 from typing import Literal
 
@@ -10,14 +11,16 @@ from torch import Tensor, nn
 
 from polyvec.errors import UsageError
 from polyvec.layers.tables.clustered import ClusteredTable
+from polyvec.layers.tables.factorised import FactorisedTable, RoundedFactors
 from polyvec.layers.tables.hashed import HashedTable, QuotientRemainderTable
 from polyvec.layers.tables.popular import PopularTable
+from polyvec.layers.tables.quantised import QuantisedTable
 from polyvec.layers.tables.table import INITIAL_STD, Table
 
 TableKind = Literal[
     "popular", "int8", "hash", "double_hash", "quotient_remainder", "clustered", "clustered_residual"
 ]
-CLUSTERS_SHARE = 4  # one row in so many is a cluster's where the others are residuals'
+CLUSTERS_SHARE = 4  # one row in so many is a cluster's where the others' bytes hold residuals
 
 
 class KnownTable(Table):
@@ -44,31 +47,32 @@ class KnownTable(Table):
 
 
 class ResidualTable(Table):
-    """A row of a cluster plus a row that tells its members apart, which is shared by a hash.
+    """A row of a cluster plus a vector that tells its members apart, made of few numbers.
 
-    Personal vectors around the centres in bounded memory: an item's distance to its cluster is that of its
-    bucket. Not in the paper.
+    Personal vectors around the centres in bounded memory. Not in the paper.
 
     Parameters
     ----------
     clusters
         Shared by those who are alike.
     residuals
-        Shared by chance.
+        Distances to the clusters' rows.
     """
 
-    def __init__(self, clusters: ClusteredTable, residuals: HashedTable) -> None:
+    def __init__(self, clusters: ClusteredTable, residuals: FactorisedTable | RoundedFactors) -> None:
         super().__init__()
         self.num_rows, self.width = clusters.num_rows, clusters.width
         self.clusters, self.residuals = clusters, residuals
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Sums of the two rows. int64 ``[…] → […, D]``."""
+        """Sums of the two. int64 ``[…] → […, D]``."""
         vectors: Tensor = self.clusters(ids) + self.residuals(ids)
         return vectors
 
 
-def id_table(kind: TableKind, num_ids: int, rows: int, width: int, *, sparse: bool = True) -> Table:
+def id_table(
+    kind: TableKind, num_ids: int, rows: int, width: int, *, sparse: bool = True, of: str = "item"
+) -> Table:
     """Make a table for slots 0 … n, of which slot 0 stands for all unknown ids.
 
     Parameters
@@ -79,7 +83,8 @@ def id_table(kind: TableKind, num_ids: int, rows: int, width: int, *, sparse: bo
         shared by chance. ``clustered``: CEL's, from √rows clusters on:
         if all items were one to begin with, a model that knows nothing else of them could tell no history
         from another, and no split would mean anything. ``clustered_residual``: see :class:`ResidualTable`; a
-        quarter of the rows are clusters'.
+        quarter of the rows are clusters', and the bytes of the others hold numbers of the ids' own, int8 once
+        they are :func:`kept`.
     num_ids
         n.
     rows
@@ -88,24 +93,60 @@ def id_table(kind: TableKind, num_ids: int, rows: int, width: int, *, sparse: bo
         D.
     sparse
         As for :class:`PopularTable`.
+    of
+        Whose ids they are, for errors: the settings are ``{of}_table`` and ``{of}_rows``.
 
     Raises
     ------
     UsageError
-        If ``quotient_remainder`` is to do with fewer rows than can tell all ids apart.
+        If ``quotient_remainder`` is to do with fewer rows than can tell all ids apart, or
+        ``clustered_residual`` with fewer than hold a number of each.
     """
     if kind in ("popular", "int8"):
         return PopularTable(num_ids, width, sparse=sparse)
-    rows = min(rows, max(num_ids, 1))
+    asked, rows = rows, min(rows, max(num_ids, 1))
     if kind == "clustered":
         return KnownTable(_clusters(num_ids, rows, width))
     if kind == "clustered_residual":
+        rank = rank_of(num_ids, asked, width, of)
         clusters = _clusters(num_ids, max(rows // CLUSTERS_SHARE, 1), width)
-        residuals = HashedTable(num_ids, max(rows - clusters.max_clusters, 1), width)
-        return KnownTable(ResidualTable(clusters, residuals))
+        return KnownTable(ResidualTable(clusters, FactorisedTable(num_ids, rank, width)))
     if kind == "quotient_remainder":
-        return KnownTable(QuotientRemainderTable(num_ids, remainders(num_ids, rows), width))
+        return KnownTable(QuotientRemainderTable(num_ids, remainders(num_ids, rows, of), width))
     return KnownTable(HashedTable(num_ids, rows, width, num_hashes=1 + (kind == "double_hash")))
+
+
+def kept(table: Table, kind: TableKind) -> Table:
+    """The form that a trained table of :func:`id_table` is kept in, to answer from but not to train."""
+    if kind == "int8":
+        return QuantisedTable.of(table.all())
+    if isinstance(table, KnownTable) and isinstance(table.known, ResidualTable):
+        residuals = table.known.residuals
+        if isinstance(residuals, FactorisedTable):
+            table.known.residuals = RoundedFactors.of(residuals)
+    return table
+
+
+def rank_of(num_ids: int, rows: int, width: int, of: str = "item") -> int:
+    """Most numbers of each id's own, int8, that go into the bytes of the rows which are not clusters'.
+
+    Raises
+    ------
+    UsageError
+        If not even one does.
+    """
+    of_a_row = 4 * width  # bytes, of the basis, too
+
+    def fitting(rows: int) -> int:
+        return (rows - max(rows // CLUSTERS_SHARE, 1)) * of_a_row // (num_ids + of_a_row)
+
+    if fitting(rows) < 1:
+        raise UsageError(
+            f"{rows} rows are too few for a number of each of {num_ids:,} ids beside their clusters",
+            expected=f"at least {bisect_left(range(2 * num_ids + 4), 1, key=fitting)} rows",
+            mend=f"raise {of}_rows, or choose {of}_table=clustered",
+        )
+    return min(fitting(rows), width)
 
 
 def check_rows(kind: TableKind, rows: int, of: str = "item") -> None:
@@ -128,7 +169,7 @@ def can_grow(kind: TableKind, rows: int, num_ids: int) -> bool:
     return kind == "popular" or (kind in ("hash", "double_hash") and rows <= num_ids)
 
 
-def remainders(num_ids: int, rows: int) -> int:
+def remainders(num_ids: int, rows: int, of: str = "item") -> int:
     """Most rows m of remainders for which m and the ``⌈n/m⌉`` rows of quotients are at most ``rows``."""
     room = rows**2 - 4 * num_ids  # of m² − rows · m + n
     found = (rows + isqrt(max(room, 0))) // 2
@@ -136,7 +177,7 @@ def remainders(num_ids: int, rows: int) -> int:
         raise UsageError(
             f"{rows} rows are too few to tell {num_ids:,} ids apart by quotient and remainder",
             expected=f"at least {2 * isqrt(num_ids) + 2} rows",
-            mend="raise item_rows, or choose item_table=double_hash or clustered",
+            mend=f"raise {of}_rows, or choose {of}_table=double_hash or clustered",
         )
     return found
 

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from polyvec.data.item_sets import expand_ranges
 from polyvec.embeddings import EMPTY, WARM
 from polyvec.ids import Vocabulary
 from polyvec.systems.cel.config import CELConfig
 from polyvec.systems.cel.din import make_network
-from polyvec.systems.folder import read_model_manifest
+from polyvec.systems.folder import load_weights, read_model_manifest
 from polyvec.systems.sizes import Sizes
 from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
@@ -156,7 +156,7 @@ class CEL:
         users, items = (pl.read_parquet(path / f"{name}.parquet") for name in ("users", "items"))
         config = CELConfig(**text[SYSTEM])
         network = make_network(config, len(users), len(items))
-        network.load_state_dict(load_file(path / "weights.safetensors"))
+        load_weights(network, path)
         told = manifest.meta["trained_until"], manifest.meta["time_kind"]
         return cls(config, TrainingOptions(**text["training"]), network, users, items, *told, manifest)
 

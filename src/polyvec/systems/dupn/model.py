@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from polyvec.embeddings import COLD, EMPTY, WARM
 from polyvec.errors import UsageError
@@ -33,7 +33,7 @@ from polyvec.systems.dupn.network import DUPNNetwork
 from polyvec.systems.dupn.objective import represent
 from polyvec.systems.dupn.rivals import Network, make_network
 from polyvec.systems.dupn.samples import Known, samples_at
-from polyvec.systems.folder import read_model_manifest
+from polyvec.systems.folder import load_weights, read_model_manifest
 from polyvec.systems.sizes import Sizes
 from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
@@ -309,6 +309,6 @@ class DUPN:
             manifest.meta["trained_until"],
             manifest.meta["time_kind"],
         )
-        model.network.load_state_dict(load_file(path / "weights.safetensors"))
+        load_weights(model.network, path)
         model.network.eval()
         return replace(model, manifest=manifest)

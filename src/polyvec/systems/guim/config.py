@@ -38,8 +38,8 @@ class GUIMConfig:
     item_table, item_rows
         What holds the vectors of the ids: a row for each (``popular``), kept in a quarter of the bytes once
         trained (``int8``); or ``item_rows`` rows that they share, by chance (``hash``, ``double_hash``,
-        ``quotient_remainder``) or because they are alike (``clustered``: CEL's; ``clustered_residual``: with
-        a part that tells those of a cluster apart).
+        ``quotient_remainder``) or because they are alike (``clustered``: CEL's; ``clustered_residual``: in the
+        bytes of as many rows, with numbers of their own that tell those of a cluster apart).
     budget
         Bytes that the model may be kept in; the item table is then chosen to fit: see
         :func:`polyvec.systems.budget.within_budget`. 0 sets no limit.
@@ -137,6 +137,8 @@ class GUIMConfig:
                 "masked_weight (or masking) and matching_weight are both 0: nothing would be learned"
             )
         check_rows(self.item_table, self.item_rows)
+        if self.item_rows and not self.max_popular:
+            raise ValueError(f"item_table={self.item_table} needs ids: max_popular must not be 0")
         if self.item_table.startswith("clustered") and not self.matching_weight:
             raise ValueError(f"item_table={self.item_table} needs matching: matching_weight is 0")
         return self

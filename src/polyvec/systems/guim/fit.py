@@ -141,7 +141,7 @@ def settled(
     check_moment(dataset, until, held_back)
     check_refit(validation, refit=refit)
     config = config.for_catalogue(dataset.num_items)
-    if not config.budget:
+    if not config.budget and not refit:
         return config
     purchases = dataset.only_action()
     windows = _last_windows(purchases, config, options, until, held_back, "none" if refit else validation)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from polyvec.artifact import Manifest
 from polyvec.data.batches import BatchShape, assemble, groups_of_like_length
@@ -30,8 +30,8 @@ from polyvec.data.fields import FieldVocabulary
 from polyvec.embeddings import COLD, EMPTY, WARM
 from polyvec.ids import Vocabulary
 from polyvec.layers.item_encoder import FieldTensors
-from polyvec.layers.tables import QuantisedTable, clusters_of
-from polyvec.systems.folder import read_model_manifest
+from polyvec.layers.tables import clusters_of, kept
+from polyvec.systems.folder import load_weights, read_model_manifest
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.network import GUIMNetwork, Histories, tensors
 from polyvec.systems.sizes import Sizes
@@ -169,8 +169,7 @@ class GUIM:
 
     def finish(self) -> None:
         """Bring the weights into the form that they are kept in."""
-        if self.config.item_table == "int8":
-            self.network.f_i.ids = QuantisedTable.of(self.network.f_i.ids.all())
+        self.network.f_i.ids = kept(self.network.f_i.ids, self.config.item_table)
 
     def save_into(self, stage: Path) -> None:
         """Write the model's files into a staging folder."""
@@ -201,7 +200,7 @@ class GUIM:
             manifest.meta["time_kind"],
         )
         model.finish()
-        model.network.load_state_dict(load_file(path / "weights.safetensors"))
+        load_weights(model.network, path)
         model.network.eval()
         return replace(model, manifest=manifest)
 

@@ -26,7 +26,7 @@ import polars as pl
 import torch
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from scipy.sparse import csr_array
 from torch import nn
 
@@ -37,7 +37,7 @@ from polyvec.embeddings import COLD, EMPTY, WARM
 from polyvec.errors import UsageError
 from polyvec.ids import Vocabulary
 from polyvec.layers.tables import clusters_of
-from polyvec.systems.folder import read_model_manifest
+from polyvec.systems.folder import load_weights, read_model_manifest
 from polyvec.systems.pgtl.config import PGTLConfig
 from polyvec.systems.pgtl.features import UNRELATED, Buckets, Relations, Texts, relate
 from polyvec.systems.pgtl.network import SOURCE, TARGET, Encoded, PGTLNetwork
@@ -45,7 +45,6 @@ from polyvec.systems.pgtl.view import Instances, View
 from polyvec.systems.sizes import Sizes
 from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
-from polyvec.training.rehearsal import num_bytes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -171,13 +170,12 @@ class PGTL:
 
     @property
     def sizes(self) -> Sizes:
-        """Bytes of the weights; ids that have rows among the texts count as texts."""
-        tables, total = self.network.embedding, num_bytes(self.network.state_dict().values())
-        texts, numbers = (num_bytes(table.parameters()) for table in (tables.texts, tables.numbers))
-        if tables.ids is None:
-            return Sizes(texts, numbers, total - texts - numbers)
-        ids = tables.ids.bytes()
-        return Sizes(ids, texts + numbers, total - texts - numbers - ids)
+        """Bytes of the weights; of a table of all texts the ids' rows are the item table."""
+        found = Sizes.of(self.network, self.network.embedding.ids)
+        if self.network.embedding.ids is not None:
+            return found
+        ids = self.texts.num_ids * self.network.embedding.texts.weight[:1].nbytes
+        return Sizes(ids, found.other_tables - ids, found.rest)
 
     @property
     def clustered(self) -> dict[Side, Clusters]:
@@ -249,7 +247,7 @@ class PGTL:
             pl.read_parquet(path / "items.parquet"),
             manifest.meta["trained_until"],
         )
-        model.network.load_state_dict(load_file(path / "weights.safetensors"))
+        load_weights(model.network, path)
         model.network.eval()
         return replace(model, manifest=manifest)
 

@@ -18,6 +18,7 @@ from polyvec.layers.gradient_reversal import reverse_gradient
 from polyvec.layers.tables import INITIAL_STD, Table, id_table
 
 if TYPE_CHECKING:
+    from polyvec.layers.tables import KnownTable
     from polyvec.systems.pgtl.config import PGTLConfig
 
 SOURCE: Final = "source"
@@ -88,12 +89,14 @@ class SharedEmbedding(nn.Module):
 
     def __init__(self, config: PGTLConfig, num_buckets: int, num_texts: int, num_ids: int) -> None:
         super().__init__()
-        width, self.num_apart, self.ids = config.field_width, 0, None
+        width, self.num_apart = config.field_width, 0
+        self.ids: Table | None = None
         if config.item_table != "popular":
             self.num_apart = num_ids
-            self.ids = id_table(config.item_table, num_ids, config.item_rows, width, sparse=False)
-            for weight in self.ids.parameters():
-                weight.data *= INITIAL_STDS
+            known = cast("KnownTable", id_table(config.item_table, num_ids, config.item_rows, width)).known
+            for name, weight in known.named_parameters():
+                weight.data *= 1 if name == "quotient" else INITIAL_STDS  # of a product one is enough
+            self.ids = known  # the others are in no bag
         self.numbers = nn.Embedding(max(num_buckets, 1), width)
         self.texts = nn.Embedding(max(num_texts - self.num_apart, 1), width)
         for table in (self.numbers, self.texts):
@@ -123,7 +126,7 @@ def _means(ids: Table, codes: Tensor, offsets_M: Tensor) -> Tensor:
     """Mean of the vectors of each bag's ids, the zero vector without any; ``[M, width]``."""
     sizes_M = sizes_of(codes, offsets_M)
     owners = torch.repeat_interleave(torch.arange(len(sizes_M), device=codes.device), sizes_M)
-    vectors = ids(codes + 1)  # slot 0 stands for unknown ids: these are in no bag
+    vectors = ids(codes)
     sums = vectors.new_zeros(len(sizes_M), vectors.shape[1]).index_add(0, owners, vectors)
     return sums / sizes_M.clamp(min=1)[:, None]
 

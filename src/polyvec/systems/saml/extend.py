@@ -83,7 +83,7 @@ def extend(
     Raises
     ------
     UsageError
-        If the model knows the scenario, is a rival's, or has a table of items that cannot grow.
+        If the model knows the scenario, is a rival's, or has a table of items or users that cannot grow.
     DataError
         If the data has no such scenario, or nothing to learn from in it.
     ArtifactError
@@ -227,7 +227,8 @@ def transplanted(model: SAML, larger: SAML, source: int) -> SAML:
             for of, kind in (found for prefix, found in shared.items() if name.startswith(prefix)):
                 raise UsageError(
                     f"a table of {of}s of kind '{kind}' cannot grow",
-                    expected=f"{of}_table=popular, or no {of}s that the model has not seen",
+                    expected=f"{of}_table=popular, or no {of}s that the model has not seen, or hash or "
+                    f"double_hash of no more rows than there were {of}s",
                     mend="fit again with the new scenario",
                 )
             weight[: len(before)] = before

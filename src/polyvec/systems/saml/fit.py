@@ -245,15 +245,17 @@ def refuse_over_budget(lessons: Lessons, config: SAMLConfig, options: TrainingOp
     sizes, budget = model.sizes, model.config.budget
     if not budget or sizes.total <= budget:
         return
-    own = model.network.view.own
+    own, everyone = model.network.view.own, model.network.view.everyone
+    of_users = everyone.table(USER_ID).bytes() if USER_ID in everyone.rows else 0
     of_scenarios = 0 if own is None else sum(own.table(name).bytes() for name in own.rows)
     raise UsageError(
         f"a budget of {budget:,} bytes is too little for this model of {len(model.scenarios)} scenarios",
         expected=f"at least {sizes.total:,} bytes: {of_scenarios:,} of the scenarios' own tables, "
         f"{sizes.item_table:,} of the items' global one, "
-        f"{sizes.total - of_scenarios - sizes.item_table:,} of the rest",
+        + (f"{of_users:,} of the users', " if of_users else "")
+        + f"{sizes.total - of_scenarios - sizes.item_table - of_users:,} of the rest",
         mend=f"raise the budget, {'leave item_id out of specific_fields, ' if of_scenarios else ''}set "
-        "item_table=hash and item_rows, or lower widths",
+        f"item_table=hash and item_rows{', user_table and user_rows' if of_users else ''}, or lower widths",
     )
 
 
@@ -342,7 +344,8 @@ def _trainer(
     if hooks is None:  # while a branch alone is trained, all stay where they are
         everyone = model.network.view.everyone
         for name in (name for name in (ITEM_ID, USER_ID) if name in everyone.rows):
-            if steps := cluster_steps(everyone.table(name), optimizers, len(plan), options):
+            apart = replace(options, seed=options.seed + len(clusters))  # one's draws are not the other's
+            if steps := cluster_steps(everyone.table(name), optimizers, len(plan), apart):
                 clusters[name] = steps
     return Trainer(
         model.network,

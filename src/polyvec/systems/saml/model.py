@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from polyvec.systems.folder import read_model_manifest
+from polyvec.systems.folder import load_weights, read_model_manifest
 from polyvec.systems.saml.config import SAMLConfig
 from polyvec.systems.saml.features import Counted, Encoder, Fields
 from polyvec.systems.saml.network import ITEM_ID
@@ -183,6 +183,6 @@ class SAML:
             manifest.meta["time_kind"],
             manifest.meta["trained_until"],
         )
-        model.network.load_state_dict(load_file(path / "weights.safetensors"))
+        load_weights(model.network, path)
         model.network.eval()
         return replace(model, calibration=tuple(config["calibration"]), manifest=manifest)

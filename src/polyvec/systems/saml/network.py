@@ -175,15 +175,15 @@ class Fields(nn.Module):
         super().__init__()
         self.rows, self.width = rows, width
         self.tables = nn.ModuleDict()
-        kinds: dict[str, tuple[TableKind, int]] = {}
+        kinds: dict[str, tuple[TableKind, int, str]] = {}
         if config is not None:
-            kinds[ITEM_ID] = config.item_table, config.item_rows
-            kinds[USER_ID] = config.user_table, config.user_rows
+            kinds[ITEM_ID] = config.item_table, config.item_rows, "item"
+            kinds[USER_ID] = config.user_table, config.user_rows, "user"
         for name, count in rows.items():
             table: Table
             if name in kinds:
-                kind, shared = kinds[name]
-                table = id_table(kind, count - 1, shared, width)
+                kind, shared, of = kinds[name]
+                table = id_table(kind, count - 1, shared, width, of=of)
             else:
                 table = PopularTable(scenarios * count - 1, width)
                 if scenarios > 1:

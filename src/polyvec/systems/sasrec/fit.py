@@ -140,13 +140,13 @@ def settled(
     """
     check_moment(dataset, until, held_back)
     check_refit(validation, refit=refit)
-    if not config.budget:
+    if not config.budget and not refit:
         return config
     purchases = dataset.only_action()
     histories = _last_histories(purchases, config, until, held_back, "none" if refit else validation)
     with torch.device("meta"):  # no memory
         model = _untrained(purchases, histories, config, options)
-    return within_budget(config, len(model.trained_items), model.sizes_with)
+    return within_budget(config, model.num_known, model.sizes_with)
 
 
 def plan(
@@ -280,7 +280,7 @@ def _train(
 def _untrained(
     dataset: Dataset, histories: Histories, config: SASRecConfig, options: TrainingOptions
 ) -> SASRec:
-    items = _counted(dataset, histories.training).head(config.max_popular)
+    items = _counted(dataset, histories.training)
     return SASRec.new(config, options, items, histories.until, dataset.time_kind)
 
 
@@ -333,8 +333,8 @@ def _card(meta: dict[str, Any], dataset: Dataset) -> str:
             f"* {meta['parameters']:,} weights, {meta['steps']:,} steps; {told_best(meta)}",
             f"* {meta['bytes']:,} bytes, {meta['item_table_bytes']:,} of them the item table"
             f"{told_budget(meta['budget'])}",
-            "* items that were not trained on share one vector (state `empty`); users without purchases get "
-            "the learned prior",
+            "* items that were not trained on (state `empty`), and those after the `max_popular` most sold, "
+            "share one vector; users without purchases get the learned prior",
             "",
         ]
     )

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from polyvec.data.batches import BatchShape, assemble, groups_of_like_length
 from polyvec.embeddings import EMPTY, WARM
 from polyvec.ids import Vocabulary
-from polyvec.layers.tables import QuantisedTable, clusters_of
-from polyvec.systems.folder import read_model_manifest
+from polyvec.layers.tables import clusters_of, kept
+from polyvec.systems.folder import load_weights, read_model_manifest
 from polyvec.systems.sasrec.config import SASRecConfig
 from polyvec.systems.sasrec.network import SASRecNetwork
 from polyvec.systems.sizes import Sizes
@@ -84,7 +84,7 @@ class SASRec:
     ) -> SASRec:
         """An untrained model; its weights follow from ``options.seed``."""
         torch.manual_seed(options.seed)
-        network = SASRecNetwork(config, len(trained_items))
+        network = SASRecNetwork(config, min(len(trained_items), config.max_popular))
         return cls(config, options, network, trained_items, trained_until, time_kind)
 
     @property
@@ -116,7 +116,13 @@ class SASRec:
     def clustered(self) -> dict[Side, Clusters]:
         """The table of the items, if it is clustered."""
         table = clusters_of(self.network.items)
-        return {} if table is None else {"items": (table, self.trained_items.with_row_index("row"))}
+        known = self.trained_items.head(self.num_known)
+        return {} if table is None else {"items": (table, known.with_row_index("row"))}
+
+    @property
+    def num_known(self) -> int:
+        """Items with vectors of their own."""
+        return min(len(self.trained_items), self.config.max_popular)
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -150,8 +156,7 @@ class SASRec:
 
     def finish(self) -> None:
         """Bring the weights into the form that they are kept in."""
-        if self.config.item_table == "int8":
-            self.network.items = QuantisedTable.of(self.network.items.all())
+        self.network.items = kept(self.network.items, self.config.item_table)
 
     def save_into(self, stage: Path) -> None:
         """Write the model's files into a staging folder."""
@@ -180,22 +185,24 @@ class SASRec:
             manifest.meta["time_kind"],
         )
         model.finish()
-        model.network.load_state_dict(load_file(path / "weights.safetensors"))
+        load_weights(model.network, path)
         model.network.eval()
         return replace(model, manifest=manifest)
 
     def slots(self, item_table: pl.DataFrame) -> npt.NDArray[np.int64]:
-        """Slot of every item of a catalogue, 0 for those that were not trained on; int64 ``[N]``."""
-        return self._known.rows(item_table["item_id"]) + 1
+        """Slot of every item of a catalogue, 0 for those without a vector of their own; int64 ``[N]``."""
+        rows = self._trained.rows(item_table["item_id"])
+        return np.where(rows < self.num_known, rows + 1, 0)
 
     def item_states(self, item_table: pl.DataFrame) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """State (index into ``STATES``) and training events of every item of a catalogue, ``[N]`` each."""
-        events = np.append(0, self.trained_items["events"].to_numpy())[self.slots(item_table)]
+        rows = self._trained.rows(item_table["item_id"])
+        events = np.append(self.trained_items["events"].to_numpy(), 0)[rows]
         return np.where(events > 0, WARM, EMPTY).astype(np.uint8), events.astype(np.int64)
 
     @torch.no_grad()
     def encode_items(self, item_table: pl.DataFrame) -> npt.NDArray[np.float32]:
-        """Vectors of the items of a catalogue; all that were not trained on share one. ``→ [N, D]``."""
+        """Vectors of the items of a catalogue; all without one of their own share one. ``→ [N, D]``."""
         vectors: npt.NDArray[np.float32] = self.network.items.all().float().cpu().numpy()
         return vectors[self.slots(item_table)]
 
@@ -220,5 +227,5 @@ class SASRec:
         return vectors
 
     @cached_property
-    def _known(self) -> Vocabulary:
+    def _trained(self) -> Vocabulary:
         return Vocabulary(self.trained_items["item_id"], "item_id")
