@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from polyvec.errors import UsageError
+from polyvec.layers.tables import kept
 from polyvec.systems.budget import within_budget
 from polyvec.systems.sasrec import SASRecConfig
 from polyvec.systems.sasrec.network import SASRecNetwork
@@ -18,13 +19,11 @@ SMALL = SASRecConfig(width=16, num_layers=1, num_heads=2, max_length=4)
 
 
 def sizes_of(config: SASRecConfig) -> Sizes:
-    """Sizes in training, of int8 tables by their definition: a byte per number and a scale per row."""
+    """Sizes of what is kept."""
     with torch.device("meta"):
         network = SASRecNetwork(config, NUM_IDS)
-    sizes = Sizes.of(network, network.items)
-    if config.item_table != "int8":
-        return sizes
-    return replace(sizes, item_table=(NUM_IDS + 1) * (config.width + 4))
+        network.items = kept(network.items, config.item_table)
+    return Sizes.of(network, network.items)
 
 
 def chosen(budget: int, **changes: object) -> SASRecConfig:
@@ -34,6 +33,7 @@ def chosen(budget: int, **changes: object) -> SASRecConfig:
 
 FULL = sizes_of(SMALL).total
 INT8 = sizes_of(replace(SMALL, item_table="int8")).total
+LEAST_RESIDUAL = sizes_of(replace(SMALL, item_table="clustered_residual", item_rows=64)).total
 
 
 def test_without_a_budget_nothing_changes() -> None:
@@ -41,16 +41,25 @@ def test_without_a_budget_nothing_changes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "table"), [(FULL, "popular"), (FULL - 1, "int8"), (INT8, "int8"), (INT8 - 1, "clustered")]
+    ("budget", "table"),
+    [
+        (FULL, "popular"),
+        (FULL - 1, "int8"),
+        (INT8, "int8"),
+        (INT8 - 1, "clustered_residual"),
+        (LEAST_RESIDUAL, "clustered_residual"),
+        (LEAST_RESIDUAL - 1, "clustered"),
+    ],
 )
-def test_the_first_that_fits_is_taken_of_a_row_for_each_int8_and_clusters(budget: int, table: str) -> None:
+def test_the_first_that_fits_is_taken(budget: int, table: str) -> None:
+    """Of a row for each, int8, clusters with numbers of each item's own, and clusters alone."""
     assert chosen(budget).item_table == table
 
 
 @pytest.mark.parametrize("saved", [1, 1000, 5000])
 def test_clusters_fill_the_budget_and_do_not_exceed_it(saved: int) -> None:
     config = chosen(INT8 - saved)
-    assert config.item_table == "clustered"
+    assert config.item_table == "clustered_residual"
     more = replace(config, item_rows=config.item_rows + 1)
     assert sizes_of(config).total <= config.budget < sizes_of(more).total
 
@@ -78,6 +87,7 @@ def test_where_int8_is_the_least_its_bytes_are_named() -> None:
     def sizes(config: SASRecConfig) -> Sizes:
         known = sizes_of(config)
         rows = {"popular": 64 * (few + 1), "int8": 20 * (few + 1), "clustered": 64 * 17 + few + 8}
+        rows["clustered_residual"] = rows["clustered"]
         return replace(known, item_table=rows[config.item_table])
 
     least = sizes(replace(SMALL, item_table="int8")).total
@@ -97,7 +107,7 @@ def test_settings_that_clusters_do_not_go_with_are_named() -> None:
     assert chosen(INT8, negatives="sampled").item_table == "int8"
     with pytest.raises(UsageError) as caught:
         chosen(INT8 - 1, negatives="sampled")
-    assert "item_table=clustered needs negatives=catalogue" in str(caught.value)
+    assert "item_table=clustered_residual needs negatives=catalogue" in str(caught.value)
 
 
 def test_parts_add_up_to_the_weights_and_tables_are_told_apart() -> None:

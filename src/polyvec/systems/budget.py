@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import ValidationError
 
 from polyvec.errors import UsageError
+from polyvec.layers.tables.choice import CLUSTERS_SHARE
+from polyvec.systems.sizes import Sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from polyvec.systems.guim.config import GUIMConfig
     from polyvec.systems.sasrec.config import SASRecConfig
-    from polyvec.systems.sizes import Sizes
 
 Config = TypeVar("Config", "GUIMConfig", "SASRecConfig")
+SizesOf = Callable[[Config], Sizes]
 FEWEST_CLUSTERS = 16
 
 
-def within_budget(config: Config, num_ids: int, sizes_of: Callable[[Config], Sizes]) -> Config:
+def within_budget(config: Config, num_ids: int, sizes_of: SizesOf[Config]) -> Config:
     """Choose ``item_table`` and ``item_rows`` so that the model is kept in at most ``config.budget`` bytes.
 
-    A row for each id, if that fits; else the same in int8; else as many clusters as fit. A table that was
-    chosen before, another than ``popular``, is kept, and must fit.
+    A row for each id, if that fits; else the same in int8; else clusters and numbers of each item's own, as
+    many as fit; else clusters alone. A table that was chosen before, another than ``popular``, is kept, and
+    must fit.
 
     Parameters
     ----------
@@ -34,7 +36,7 @@ def within_budget(config: Config, num_ids: int, sizes_of: Callable[[Config], Siz
     num_ids
         Ids in the table.
     sizes_of
-        Bytes of the model that a configuration makes.
+        Bytes of the model that a configuration makes. It may refuse one with too few rows.
 
     Raises
     ------
@@ -46,15 +48,24 @@ def within_budget(config: Config, num_ids: int, sizes_of: Callable[[Config], Siz
     if config.item_table != "popular":
         raise _too_little([config], sizes_of)
     smaller = replace(config, item_table="int8")
-    return smaller if sizes_of(smaller).total <= config.budget else _clustered(config, num_ids, sizes_of)
+    if sizes_of(smaller).total <= config.budget:
+        return smaller
+    found = _shared(config, "clustered_residual", num_ids, sizes_of)
+    found = found or _shared(config, "clustered", num_ids, sizes_of)
+    if found is None:
+        fewest = replace(config, item_table="clustered", item_rows=min(FEWEST_CLUSTERS, max(num_ids, 1)))
+        raise _too_little([fewest, smaller], sizes_of)
+    return found
 
 
-def _clustered(config: Config, num_ids: int, sizes_of: Callable[[Config], Sizes]) -> Config:
-    """As many clusters as fit."""
+def _shared(
+    config: Config, kind: Literal["clustered_residual", "clustered"], num_ids: int, sizes_of: SizesOf[Config]
+) -> Config | None:
+    """As many rows as fit, of a kind that shares them; None if the fewest do not."""
 
     def with_rows(rows: int) -> Config:
         try:
-            return replace(config, item_table="clustered", item_rows=rows)
+            return replace(config, item_table=kind, item_rows=rows)
         except ValidationError as error:
             raise UsageError(
                 f"within {config.budget:,} bytes items would have to share rows of clusters",
@@ -62,15 +73,21 @@ def _clustered(config: Config, num_ids: int, sizes_of: Callable[[Config], Sizes]
                 mend="change that setting, or raise the budget",
             ) from None
 
-    fewest = min(FEWEST_CLUSTERS, max(num_ids, 1))
+    def size(one: Config) -> int:
+        try:
+            return sizes_of(one).total
+        except UsageError:
+            return 0  # too few rows for a number of each item's own: more are needed
+
+    fewest = FEWEST_CLUSTERS * (CLUSTERS_SHARE if kind == "clustered_residual" else 1)
+    fewest = min(fewest, max(num_ids, 1))
     candidates = range(fewest, max(num_ids, 1) + 1)
-    fitting = bisect_right(candidates, config.budget, key=lambda rows: sizes_of(with_rows(rows)).total)
-    if not fitting:
-        raise _too_little([with_rows(fewest), replace(config, item_table="int8")], sizes_of)
-    return with_rows(candidates[fitting - 1])
+    fitting = bisect_right(candidates, config.budget, key=lambda rows: size(with_rows(rows)))
+    chosen = with_rows(candidates[fitting - 1]) if fitting else None
+    return chosen if chosen is not None and size(chosen) else None
 
 
-def _too_little(possible: list[Config], sizes_of: Callable[[Config], Sizes]) -> UsageError:
+def _too_little(possible: list[Config], sizes_of: SizesOf[Config]) -> UsageError:
     """Tell of the least model among the possible ones."""
     config = min(possible, key=lambda one: sizes_of(one).total)
     least = sizes_of(config)

@@ -38,8 +38,8 @@ class GUIMConfig:
     item_table, item_rows
         What holds the vectors of the ids: a row for each (``popular``), kept in a quarter of the bytes once
         trained (``int8``); or ``item_rows`` rows that they share, by chance (``hash``, ``double_hash``,
-        ``quotient_remainder``) or because they are alike (``clustered``: CEL's; ``clustered_residual``: in the
-        bytes of as many rows, with numbers of their own that tell those of a cluster apart).
+        ``quotient_remainder``) or because they are alike (``clustered``: CEL's; ``clustered_residual``: in
+        the bytes of as many rows, with numbers of their own that tell those of a cluster apart).
     budget
         Bytes that the model may be kept in; the item table is then chosen to fit: see
         :func:`polyvec.systems.budget.within_budget`. 0 sets no limit.
