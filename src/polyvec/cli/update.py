@@ -43,7 +43,8 @@ class Options(TypedDict):
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="One setting of training, or share (of the users, who judge), tolerance, decay; repeatable.",
+    help="One setting of training, or share (of the users, who judge), tolerance, decay, rehearsal; "
+    "repeatable.",
 )
 @click.option(
     "--gate/--no-gate",
@@ -136,9 +137,11 @@ def _say(path: Path, system: str, told: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    rehearsed = sum(told.get("rehearsed", {}).values())
+    again = f"{rehearsed:,} of earlier days again, " if rehearsed else ""
     click.echo(
         f"{path}: {system}, version {told['version']}, learned {told['from']} to {told['to']}: "
-        f"{sum(told['samples'].values()):,} samples, {told['new_items']:,} new items"
+        f"{sum(told['samples'].values()):,} samples, {again}{told['new_items']:,} new items"
     )
     table = Table("", "foretold before", "held out: before", "after", "difference", box=None)
     for name in {**told["foretold"], **told["gate"]}:

@@ -380,5 +380,10 @@ def test_as_typed(tmp_path, capsys, run):
     assert sum(told["samples"].values()) > 0
     assert run("update", out, tmp_path / "d", "--until", "2024-03-01") == 3  # nothing new
     assert "2024-03-01" in capsys.readouterr().err
+    again = ["--until", "2024-03-05", "--no-gate", "--set", "rehearsal=0.5"]
+    assert run("update", out, tmp_path / "d", *again) == 0
+    assert " of earlier days again, " in capsys.readouterr().out
+    assert run("rollback", out) == 0
+    assert DUPN.open(out).trained_until == parse_date("2024-03-01")
     assert run("rollback", out) == 0
     assert DUPN.open(out).trained_until == parse_date("2024-02-20")
