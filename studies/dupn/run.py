@@ -265,7 +265,7 @@ def attended(
     In parts of what it had if all events of its history had the same; histories of one event are left out.
     """
     task = experiment.one.looked_at
-    if task not in tests or model.config.pooling != "attention":
+    if task not in tests or (model.config.model, model.config.pooling) != ("dupn", "attention"):
         return {}
     samples, dataset = tests[task], experiment.dataset
     weights, lengths = attention(model.network, samples, encoder), samples.stop - samples.start
