@@ -50,6 +50,8 @@ def within_budget(config: Config, num_ids: int, sizes_of: SizesOf[Config]) -> Co
     smaller = replace(config, item_table="int8")
     if sizes_of(smaller).total <= config.budget:
         return smaller
+    if not num_ids:
+        raise _too_little([config, smaller], sizes_of)
     found = _shared(config, "clustered_residual", num_ids, sizes_of)
     found = found or _shared(config, "clustered", num_ids, sizes_of)
     if found is None:

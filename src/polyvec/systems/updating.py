@@ -50,8 +50,8 @@ class UpdateOptions:
     share: Annotated[float, Field(ge=0, lt=1)] = 0.05
     tolerance: Annotated[float, Field(ge=0)] = 0.002
     decay: Annotated[float, Field(gt=0, le=1)] = 0.9
-    rehearsal: Annotated[float, Field(ge=0)] = 0.0
-    rehearsal_days: Annotated[float, Field(gt=0)] = 30.0
+    rehearsal: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    rehearsal_days: Annotated[float, Field(gt=0, le=100_000)] = 30.0
 
 
 def one_pass(options: TrainingOptions) -> TrainingOptions:

@@ -155,14 +155,22 @@ def test_some_of_the_days_before_are_learned_again(fitted, turned, last_week):
     news = News.of(model, turned, last_week, last_week + 3 * DAY, how)
     alone = News.of(model, turned, last_week, last_week + 3 * DAY, UpdateOptions(share=0))
     assert news.training.keys() == alone.training.keys()
+    assert news.rehearsed.keys() == news.training.keys()
     for name, samples in news.rehearsed.items():
-        if model.tasks[name][0].kind != "window":  # whose moments are as long ago as the answers are to come
+        task = model.tasks[name][0]
+        if task.kind == "window":  # whose moments are as long ago as the answers are to come
+            over = last_week - task.days * DAY
+            assert over - 6 * DAY < samples.times.min() <= samples.times.max() <= over, name
+        else:
             assert last_week - 5 * DAY <= samples.times.min() <= samples.times.max() < last_week, name
         assert 0 < len(samples) <= round(0.5 * len(news.training[name])), name
         learned = news.lessons[name]
         np.testing.assert_array_equal(learned.times[: len(alone.training[name])], alone.training[name].times)
         np.testing.assert_array_equal(learned.answers[len(alone.training[name]) :], samples.answers)
     assert not alone.rehearsed
+    judged = News.of(model, turned, last_week, last_week + 3 * DAY, replace(how, share=0.3))
+    for name, samples in judged.rehearsed.items():
+        assert not set(samples.users) & set(judged.held_out[name].users), name
     everything = News.of(model, turned, last_week, last_week + 3 * DAY, replace(how, rehearsal=1000))
     assert len(everything.rehearsed["click"]) < 1000 * len(news.training["click"])  # all that there are, once
 

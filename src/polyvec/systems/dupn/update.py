@@ -194,13 +194,17 @@ class News:
             length = model.config.max_length
             found[name] = samples_of(dataset, task, known, start, end, seed, length, anchor=0)
             if how.rehearsal:
-                begin = start - days(how.rehearsal_days)
-                before[name] = samples_of(dataset, task, known, begin, start, seed, length, anchor=0)
+                begin = max(start - days(how.rehearsal_days), dataset.time_span[0])
+                over = since if task.kind == "window" else start  # whose moments are as many days before
+                before[name] = samples_of(dataset, task, known, begin, over, seed, length, anchor=0)
         judging = {
             name: held_out(samples.users, dataset.num_users, how.share, seed)
             for name, samples in found.items()
         }
         training = {name: found[name].take(np.flatnonzero(~held)) for name, held in judging.items()}
+        for name, some in before.items():  # who judges is not learned from at all
+            judges = held_out(some.users, dataset.num_users, how.share, seed)
+            before[name] = some.take(np.flatnonzero(~judges))
         if not any(map(len, training.values())):
             raise DataError(
                 "no task is answered by what is new",

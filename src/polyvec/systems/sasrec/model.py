@@ -177,10 +177,12 @@ class SASRec:
         path = Path(path)
         manifest = read_model_manifest(path, SYSTEM)
         config = json.loads((path / "config.json").read_text("utf-8"))
+        items = pl.read_parquet(path / "items.parquet")
+        config[SYSTEM].setdefault("max_popular", max(len(items), 1))  # Models of before had them all
         model = cls.new(
             SASRecConfig(**config[SYSTEM]),
             TrainingOptions(**config["training"]),
-            pl.read_parquet(path / "items.parquet"),
+            items,
             manifest.meta["trained_until"],
             manifest.meta["time_kind"],
         )
