@@ -117,7 +117,9 @@ def rankings(rows: list[dict[str, Any]], own: set[str]) -> Iterator[str]:
     columns = [(metric, part) for metric, parts in MATCHING.items() for part in parts]
     for task, group in grouped(rows, lambda row: row["task"]):
         cells = {(row["ranker"], row["metric"], row["part"]): row for row in group}
-        names = sorted({row["ranker"] for row in group}, key=lambda name: -cells[name, *columns[0]]["value"])
+        names = sorted(  # equal ones by name: a set has another order every time
+            {row["ranker"] for row in group}, key=lambda name: (-cells[name, *columns[0]]["value"], name)
+        )
         users = cells[names[0], *columns[0]]["users"]
         heads = [metric if part == "all" else f"{metric}, {part}" for metric, part in columns]
         lines = [[named(name, own), *(cell(cells.get((name, *key))) for key in columns)] for name in names]

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -197,11 +198,9 @@ def main() -> None:
             command = (
                 f"python studies/systems/run.py DATA --keep FOLDER --sets {name} --seeds {arguments.seeds}"
             )
-            print(
-                f"python studies/leaderboard/run.py --add {folder / 'bench'} --name {name}_systems"
-                f" --title '{log.title}' --source '{log.source}' --command '{command}'",
-                file=sys.stderr,
-            )
+            words = ["--add", str(folder / "bench"), "--name", f"{name}_systems"]
+            words += ["--title", log.title, "--source", log.source, "--command", command]
+            print(f"python studies/leaderboard/run.py {shlex.join(words)}", file=sys.stderr)
     print(json.dumps(results))
 
 
