@@ -20,6 +20,7 @@ from polyvec.systems.dupn.samples import samples_at
 from polyvec.systems.dupn.serving import ItemHead, UserTower
 from polyvec.systems.dupn.tasks import tasks_of
 from polyvec.systems.dupn.update import News
+from polyvec.systems.updating import UpdateOptions
 
 CPU = torch.device("cpu")
 KINDS = 4
@@ -102,7 +103,7 @@ def test_new_values_get_rows_and_change_no_answer(folder, shop, last_week):
     lists = shop.item_table["tags"].to_list()
     lists[5] = [*lists[5], "brand new"]
     grown = replace(shop, item_table=shop.item_table.with_columns(tags=pl.Series(lists)))
-    larger = News.of(model, grown, last_week, 1000 * DAY, 0).grown(model, grown)
+    larger = News.of(model, grown, last_week, 1000 * DAY, UpdateOptions(share=0)).grown(model, grown)
     assert larger.fields.tags["tags"].series.to_list()[-1] == "brand new"
     assert larger.fields.tags["tags"].series[:-1].equals(model.fields.tags["tags"].series)
     others = shop.item_table.filter(pl.col("item_id") != "i05")
