@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,27 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def killed_at() -> Callable[[type, str, int], AbstractContextManager[None]]:
+    """Die where the block calls a method for the n-th time: ``with killed_at(owner, name, n)``."""
+
+    @contextmanager
+    def killed(owner: type, name: str, number: int) -> Iterator[None]:
+        real, calls = getattr(owner, name), count(1)
+
+        def dying(*arguments: Any, **named: Any) -> Any:
+            if next(calls) == number:
+                raise RuntimeError("killed")
+            return real(*arguments, **named)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(owner, name, dying)
+            with pytest.raises(RuntimeError, match="killed"):
+                yield
+
+    return killed
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -55,7 +55,7 @@ def within_budget(config: Config, num_ids: int, sizes_of: SizesOf[Config]) -> Co
     found = _shared(config, "clustered_residual", num_ids, sizes_of)
     found = found or _shared(config, "clustered", num_ids, sizes_of)
     if found is None:
-        fewest = replace(config, item_table="clustered", item_rows=min(FEWEST_CLUSTERS, max(num_ids, 1)))
+        fewest = replace(config, item_table="clustered", item_rows=min(FEWEST_CLUSTERS, num_ids))
         raise _too_little([fewest, smaller], sizes_of)
     return found
 
@@ -75,18 +75,17 @@ def _shared(
                 mend="change that setting, or raise the budget",
             ) from None
 
-    def size(one: Config) -> int:
+    def size(rows: int) -> int:
+        one = with_rows(rows)
         try:
             return sizes_of(one).total
         except UsageError:
             return 0  # too few rows for a number of each item's own: more are needed
 
     fewest = FEWEST_CLUSTERS * (CLUSTERS_SHARE if kind == "clustered_residual" else 1)
-    fewest = min(fewest, max(num_ids, 1))
-    candidates = range(fewest, max(num_ids, 1) + 1)
-    fitting = bisect_right(candidates, config.budget, key=lambda rows: size(with_rows(rows)))
-    chosen = with_rows(candidates[fitting - 1]) if fitting else None
-    return chosen if chosen is not None and size(chosen) else None
+    candidates = range(min(fewest, num_ids), num_ids + 1)
+    fitting = bisect_right(candidates, config.budget, key=size)
+    return with_rows(candidates[fitting - 1]) if fitting and size(candidates[fitting - 1]) else None
 
 
 def _too_little(possible: list[Config], sizes_of: SizesOf[Config]) -> UsageError:

@@ -10,13 +10,14 @@ import polars as pl
 from polyvec.errors import DataError, UsageError
 from polyvec.evaluation.cluster_tree import cluster_tree, distinctive, placed
 from polyvec.ids import Vocabulary
+from polyvec.layers.tables import clusters_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from polyvec.data.dataset import Dataset
     from polyvec.evaluation.cluster_tree import ClusterTree
-    from polyvec.layers.tables import ClusteredTable
+    from polyvec.layers.tables import ClusteredTable, Table
 
 Side = Literal["users", "items"]
 Clusters = tuple["ClusteredTable", pl.DataFrame]
@@ -36,6 +37,25 @@ class Clustered(Protocol):
     def clustered(self) -> Mapping[Side, Clusters]:
         """Tables of the sides that are clustered."""
         ...
+
+
+def clustered_items(ids: Table | None, known: Vocabulary, trained: pl.DataFrame) -> dict[Side, Clusters]:
+    """The table of a model's item ids as its ``clustered``; nothing if it is not clustered.
+
+    Parameters
+    ----------
+    ids
+        The table; None if the model has none.
+    known
+        Ids with an entity, in their order.
+    trained
+        ``item_id`` and ``events`` of the items that were trained on.
+    """
+    table = clusters_of(ids)
+    if table is None:
+        return {}
+    rows = pl.Series(known.rows(trained["item_id"]))
+    return {"items": (table, trained.with_columns(row=rows).filter(rows >= 0))}
 
 
 def cluster_trees(model: object, dataset: Dataset, *, typical: int = 5) -> dict[str, ClusterTree]:

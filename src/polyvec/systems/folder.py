@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock, Timeout
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from polyvec.artifact import Manifest, claim, read_manifest, refuse_existing, writing
 from polyvec.errors import ArtifactError, UsageError
-from polyvec.training.checkpoint import keep_optimizers
+from polyvec.training.checkpoint import copies, keep_optimizers
 from polyvec.training.journal import JOURNAL, TENSORBOARD
 
 if TYPE_CHECKING:
@@ -56,6 +56,11 @@ def check_refit(validation: str, *, refit: bool) -> None:
             expected="the best number of epochs, found on validation",
             mend="leave refit out, or validate (--validation window)",
         )
+
+
+def save_weights(network: nn.Module, stage: Path) -> None:
+    """Write the weights of a network into a staging folder."""
+    save_file(copies(network.state_dict()), stage / WEIGHTS)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

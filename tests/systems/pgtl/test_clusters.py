@@ -159,21 +159,11 @@ def test_clusters_find_what_is_bought_together_and_beat_a_hash(plant, setting, t
     assert np.isfinite(embeddings.items.vectors).all()
 
 
-def test_a_killed_run_with_clusters_goes_on_to_the_same_bits(dataset, setting, tmp_path, monkeypatch):
+def test_a_killed_run_with_clusters_goes_on_to_the_same_bits(dataset, setting, tmp_path, killed_at):
     options = replace(setting.options, epochs=2, checkpoint_every=3)
     config = replace(setting.config, steps_per_epoch=8, item_table="clustered", item_rows=10)
     pgtl.fit(dataset, tmp_path / "whole", config, options)
-    calls, step = 0, Objective.__call__
-
-    def dying(self, batch):
-        nonlocal calls
-        calls += 1
-        if calls == 12:
-            raise RuntimeError("killed")
-        return step(self, batch)
-
-    monkeypatch.setattr(Objective, "__call__", dying)
-    with pytest.raises(RuntimeError, match="killed"):
+    with killed_at(Objective, "__call__", 12):
         pgtl.fit(dataset, tmp_path / "model", config, options)
     pgtl.fit(dataset, tmp_path / "model", config, options, resume=True)
     one, other = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "model"))

@@ -22,6 +22,7 @@ from polyvec.systems import pgtl
 from polyvec.systems.open import open_model
 from polyvec.systems.pgtl.config import Method
 from polyvec.systems.pgtl.explain import explain, gates_by_category
+from polyvec.systems.pgtl.objective import Objective
 
 METHODS = get_args(Method)
 CATEGORIES, ITEMS_EACH = 8, 10
@@ -71,22 +72,11 @@ def test_every_method_goes_from_the_log_to_embeddings(dataset, setting, tmp_path
     assert np.isfinite(of_source.items.vectors).all()
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(dataset, setting, tmp_path, monkeypatch):
+def test_a_killed_run_goes_on_to_the_same_bits(dataset, setting, tmp_path, killed_at):
     options = replace(setting.options, epochs=2, checkpoint_every=3)
     config = replace(setting.config, steps_per_epoch=5, method="fine_tune")
     pgtl.fit(dataset, tmp_path / "whole", config, options)
-    calls = 0
-    step = pgtl.fit.__globals__["Objective"].__call__
-
-    def dying(self, batch):
-        nonlocal calls
-        calls += 1
-        if calls == 14:  # in the second run: the source's has ten steps
-            raise RuntimeError("killed")
-        return step(self, batch)
-
-    monkeypatch.setattr(pgtl.fit.__globals__["Objective"], "__call__", dying)
-    with pytest.raises(RuntimeError, match="killed"):
+    with killed_at(Objective, "__call__", 14):  # in the second run: the source's has ten steps
         pgtl.fit(dataset, tmp_path / "model", config, options)
     assert not (tmp_path / "model").exists()
     pgtl.fit(dataset, tmp_path / "model", config, options, resume=True)

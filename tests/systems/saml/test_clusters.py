@@ -152,23 +152,13 @@ def test_clusters_find_users_of_like_taste_and_beat_a_hash(
 
 
 def test_a_killed_run_with_clusters_of_both_goes_on_to_the_same_bits(
-    dataset, config, options, last_week, tmp_path, monkeypatch
+    dataset, config, options, last_week, tmp_path, killed_at
 ):
     config = replace(of_users(config), item_table="clustered", item_rows=8, hidden=(8,))
     options = replace(options, epochs=2, checkpoint_every=5)
-    whole = saml.fit(dataset, tmp_path / "whole", config, options, until=last_week, validation="none")
-    calls, step = 0, Objective.__call__
-
-    def dying(self, batch):
-        nonlocal calls
-        calls += 1
-        if calls == 28:
-            raise RuntimeError("killed")
-        return step(self, batch)
-
-    monkeypatch.setattr(Objective, "__call__", dying)
     moment = {"until": last_week, "validation": "none"}
-    with pytest.raises(RuntimeError, match="killed"):
+    whole = saml.fit(dataset, tmp_path / "whole", config, options, **moment)
+    with killed_at(Objective, "__call__", 28):
         saml.fit(dataset, tmp_path / "model", config, options, **moment)
     resumed = saml.fit(dataset, tmp_path / "model", config, options, **moment, resume=True)
     for name, values in whole.network.state_dict().items():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from polyvec.training.options import TrainingOptions
 DAY = MICROSECONDS_PER_DAY
 CHAIN = 12
 Options = Callable[..., TrainingOptions]
+Killed = Callable[[type, str, int], AbstractContextManager[None]]
 
 
 def tiny(**changes: Any) -> SASRecConfig:
@@ -199,22 +201,12 @@ def test_with_timestamps_the_future_changes_nothing(shop: Dataset, short: Option
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
-    chain: Dataset, short: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chain: Dataset, short: Options, tmp_path: Path, killed_at: Killed
 ) -> None:
     options = short(epochs=3, checkpoint_every=1, batch_size=16)
     fit(chain, tmp_path / "whole", tiny(), options)
-    step, done = Trainer._step, []
-
-    def dying(*arguments: Any) -> Any:
-        done.append(1)
-        if len(done) == 6:
-            raise RuntimeError("killed")
-        return step(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", dying)
-        with pytest.raises(RuntimeError, match="killed"):
-            fit(chain, tmp_path / "m", tiny(), options)
+    with killed_at(Trainer, "_step", 6):
+        fit(chain, tmp_path / "m", tiny(), options)
     fit(chain, tmp_path / "m", tiny(), options, resume=True)
     for name in ("weights.safetensors", "items.parquet", "config.json"):
         assert (tmp_path / "m" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -164,6 +164,18 @@ def check_rows(kind: TableKind, rows: int, of: str = "item") -> None:
         raise ValueError(f"{of}_table={kind} has a row for each id: {of}_rows must be 0")
 
 
+def check_kept(kind: TableKind, system: str, of: str = "item") -> None:
+    """Refuse a kind that is :func:`kept` in another form than it is trained in, of a system without that.
+
+    Raises
+    ------
+    ValueError
+        If it is one.
+    """
+    if kind in ("int8", "clustered_residual"):
+        raise ValueError(f"{system} has no {of}_table={kind}")
+
+
 def can_grow(kind: TableKind, rows: int, num_ids: int) -> bool:
     """Whether a table of known ids takes more of them, and those known keep their vectors."""
     return kind == "popular" or (kind in ("hash", "double_hash") and rows <= num_ids)
@@ -186,7 +198,7 @@ def _clusters(num_ids: int, rows: int, width: int) -> ClusteredTable:
     return ClusteredTable(num_ids, rows, width, start=max(isqrt(rows), min(rows, 2)))
 
 
-def clusters_of(table: Table) -> ClusteredTable | None:
+def clusters_of(table: Table | None) -> ClusteredTable | None:
     """The clustered table in a table of :func:`id_table`, if it is one."""
     known = table.known if isinstance(table, KnownTable) else table
     clusters = known.clusters if isinstance(known, ResidualTable) else known

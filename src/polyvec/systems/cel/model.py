@@ -20,16 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import torch
-from safetensors.torch import save_file
 
 from polyvec.data.item_sets import expand_ranges
 from polyvec.embeddings import EMPTY, WARM
 from polyvec.ids import Vocabulary
 from polyvec.systems.cel.config import CELConfig
 from polyvec.systems.cel.din import make_network
-from polyvec.systems.folder import load_weights, read_model_manifest
+from polyvec.systems.folder import load_weights, read_model_manifest, save_weights
 from polyvec.systems.sizes import Sizes
-from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -135,7 +133,7 @@ class CEL:
 
     def save_into(self, stage: Path) -> None:
         """Write the model's files into a staging folder."""
-        save_file(copies(self.network.state_dict()), stage / "weights.safetensors")
+        save_weights(self.network, stage)
         self.trained_users.write_parquet(stage / "users.parquet")
         self.trained_items.write_parquet(stage / "items.parquet")
         config = {SYSTEM: asdict(self.config), "training": asdict(self.options)}

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from polyvec.data.offers import Labels
-from polyvec.layers.tables.choice import TableKind, check_rows
+from polyvec.layers.tables.choice import TableKind, check_kept, check_rows
 from polyvec.training.options import TrainingOptions
 
 Count = Annotated[int, Field(gt=0)]
@@ -210,8 +210,7 @@ class DUPNConfig:
     @model_validator(mode="after")
     def _of_one_mind(self) -> Self:
         check_rows(self.item_table, self.item_rows)
-        if self.item_table in ("int8", "clustered_residual"):
-            raise ValueError(f"dupn has no item_table={self.item_table}")
+        check_kept(self.item_table, "dupn")
         if self.item_table == "clustered" and self.optimizer == "adagrad":
             raise ValueError("item_table=clustered needs optimizer=adam")
         if self.item_table == "clustered" and self.model not in HEADED:

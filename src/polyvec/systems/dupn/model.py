@@ -21,21 +21,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import torch
-from safetensors.torch import save_file
 
 from polyvec.embeddings import COLD, EMPTY, WARM
 from polyvec.errors import UsageError
 from polyvec.ids import Vocabulary
-from polyvec.layers.tables import clusters_of
+from polyvec.systems.clusters import clustered_items
 from polyvec.systems.dupn.config import HEADED, DUPNConfig, Task
 from polyvec.systems.dupn.features import Encoder, Fields, ItemRows
 from polyvec.systems.dupn.network import DUPNNetwork
 from polyvec.systems.dupn.objective import represent
 from polyvec.systems.dupn.rivals import Network, make_network
 from polyvec.systems.dupn.samples import Known, samples_at
-from polyvec.systems.folder import load_weights, read_model_manifest
+from polyvec.systems.folder import load_weights, read_model_manifest, save_weights
 from polyvec.systems.sizes import Sizes
-from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -179,12 +177,7 @@ class DUPN:
     @property
     def clustered(self) -> dict[Side, Clusters]:
         """The table of the item ids, if it is clustered."""
-        ids = self.network.item_table
-        table = None if ids is None else clusters_of(ids)
-        if table is None:
-            return {}
-        rows = pl.Series(self.fields.items["item_id"].rows(self.trained_items["item_id"]))
-        return {"items": (table, self.trained_items.with_columns(row=rows).filter(rows >= 0))}
+        return clustered_items(self.network.item_table, self.fields.items["item_id"], self.trained_items)
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -259,7 +252,7 @@ class DUPN:
 
     def save_into(self, stage: Path) -> None:
         """Write the model's files into a staging folder."""
-        save_file(copies(self.network.state_dict()), stage / "weights.safetensors")
+        save_weights(self.network, stage)
         self.fields.save(stage / "fields")
         self.trained_items.write_parquet(stage / "items.parquet")
         (stage / "tasks").mkdir()

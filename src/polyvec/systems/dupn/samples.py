@@ -62,6 +62,11 @@ class Samples:
         """Some samples."""
         return Samples(*(getattr(self, one.name)[rows] for one in fields(self)))
 
+    def drawn(self, most: int, seed: int) -> Samples:
+        """So many of them at random, in their order; fewer are part of more."""
+        rows = np.random.default_rng(seed).permutation(len(self))[:most]
+        return self.take(np.sort(rows))
+
     def joined(self, other: Samples) -> Samples:
         """These, then others of the same task."""
         return Samples(

@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-import numpy as np
 from torch import nn
 
 from polyvec.data.split import check_moment, check_time_kind
@@ -126,9 +125,7 @@ def transfer(
 
 def drawn(samples: Samples, share: float) -> Samples:
     """A share of some samples, drawn at random: a smaller one is part of a larger one."""
-    count = max(round(share * len(samples)), 1)
-    rows = np.random.default_rng(SHARE_SEED).permutation(len(samples))[:count]
-    return samples.take(np.sort(rows))
+    return samples.drawn(max(round(share * len(samples)), 1), SHARE_SEED)
 
 
 def begin(

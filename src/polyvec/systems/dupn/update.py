@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -188,45 +189,36 @@ class News:
         """
         tasks = {name: (task, _with_new(known, task, dataset)) for name, (task, known) in model.tasks.items()}
         seed = model.options.seed + since // days(1)
-        found, before = {}, {}
+        found, training, others, rehearsed = {}, {}, {}, {}
         for name, (task, known) in tasks.items():
+            sampled = partial(
+                samples_of, dataset, task, known, seed=seed, max_length=model.config.max_length, anchor=0
+            )
             start, end = _period_of(task, dataset, since, stop)
-            length = model.config.max_length
-            found[name] = samples_of(dataset, task, known, start, end, seed, length, anchor=0)
+            found[name] = sampled(start, end)
+            training[name], others[name] = _parted(found[name], dataset, how.share, seed)
             if how.rehearsal:
                 begin = max(start - days(how.rehearsal_days), dataset.time_span[0])
                 over = since if task.kind == "window" else start  # whose moments are as many days before
-                before[name] = samples_of(dataset, task, known, begin, over, seed, length, anchor=0)
-        judging = {
-            name: held_out(samples.users, dataset.num_users, how.share, seed)
-            for name, samples in found.items()
-        }
-        training = {name: found[name].take(np.flatnonzero(~held)) for name, held in judging.items()}
-        for name, some in before.items():  # who judges is not learned from at all
-            judges = held_out(some.users, dataset.num_users, how.share, seed)
-            before[name] = some.take(np.flatnonzero(~judges))
+                before, _ = _parted(sampled(begin, over), dataset, how.share, seed)
+                rehearsed[name] = before.drawn(round(how.rehearsal * len(training[name])), seed)
         if not any(map(len, training.values())):
             raise DataError(
                 "no task is answered by what is new",
                 expected=f"an answer to one of {', '.join(tasks)}",
                 mend="update with a longer period; the answers of days to come are known when they are over",
             )
-        others = {name: found[name].take(np.flatnonzero(held)) for name, held in judging.items()}
         is_new = is_within(dataset, since, stop)
         counts = np.bincount(dataset.item_rows[is_new], minlength=dataset.num_items).astype(np.int64)
-        rehearsed = {
-            name: _drawn(one, round(how.rehearsal * len(training[name])), seed)
-            for name, one in before.items()
-        }
-        parts = [_some(part) for part in (found, training, others, rehearsed)]
-        return cls(since, stop, tasks, parts[0], parts[1], parts[2], parts[3], counts)
+        return cls(since, stop, tasks, _some(found), _some(training), _some(others), _some(rehearsed), counts)
 
     @property
     def lessons(self) -> dict[str, Samples]:
         """What is learned from, by task: what is new, then what is rehearsed."""
-        names = dict.fromkeys([*self.training, *self.rehearsed])
-        parts = {name: [by[name] for by in (self.training, self.rehearsed) if name in by] for name in names}
-        return {name: some[0].joined(some[1]) if len(some) > 1 else some[0] for name, some in parts.items()}
+        return {
+            name: new.joined(self.rehearsed[name]) if name in self.rehearsed else new
+            for name, new in self.training.items()
+        }
 
     def grown(self, model: DUPN, dataset: Dataset) -> DUPN:
         """The model with rows for what is new."""
@@ -263,9 +255,10 @@ def _with_new(known: Known, task: Task, dataset: Dataset) -> Known:
     return replace(known, names=known.names.extended(there))
 
 
-def _drawn(samples: Samples, most: int, seed: int) -> Samples:
-    """So many of them at random, in their order."""
-    return samples.take(np.sort(np.random.default_rng(seed).permutation(len(samples))[:most]))
+def _parted(samples: Samples, dataset: Dataset, share: float, seed: int) -> tuple[Samples, Samples]:
+    """Samples of those who are learned from, and of those who judge."""
+    held = held_out(samples.users, dataset.num_users, share, seed)
+    return samples.take(np.flatnonzero(~held)), samples.take(np.flatnonzero(held))
 
 
 def _some(samples: dict[str, Samples]) -> dict[str, Samples]:

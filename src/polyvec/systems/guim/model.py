@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import torch
-from safetensors.torch import save_file
 
 from polyvec.artifact import Manifest
 from polyvec.data.batches import BatchShape, assemble, groups_of_like_length
@@ -30,12 +29,12 @@ from polyvec.data.fields import FieldVocabulary
 from polyvec.embeddings import COLD, EMPTY, WARM
 from polyvec.ids import Vocabulary
 from polyvec.layers.item_encoder import FieldTensors
-from polyvec.layers.tables import clusters_of, kept
-from polyvec.systems.folder import load_weights, read_model_manifest
+from polyvec.layers.tables import kept
+from polyvec.systems.clusters import clustered_items
+from polyvec.systems.folder import load_weights, read_model_manifest, save_weights
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.network import GUIMNetwork, Histories, tensors
 from polyvec.systems.sizes import Sizes
-from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -126,12 +125,7 @@ class GUIM:
     @property
     def clustered(self) -> dict[Side, Clusters]:
         """The table of the item ids, if it is clustered."""
-        table = clusters_of(self.network.f_i.ids)
-        if table is None:
-            return {}
-        rows = pl.Series(self.fields.popular.rows(self.trained_items["item_id"]))
-        items = self.trained_items.with_columns(row=rows).filter(rows >= 0)
-        return {"items": (table, items)}
+        return clustered_items(self.network.f_i.ids, self.fields.popular, self.trained_items)
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -173,7 +167,7 @@ class GUIM:
 
     def save_into(self, stage: Path) -> None:
         """Write the model's files into a staging folder."""
-        save_file(copies(self.network.state_dict()), stage / "weights.safetensors")
+        save_weights(self.network, stage)
         self.fields.save(stage / "fields")
         self.trained_items.write_parquet(stage / "items.parquet")
         config = {"guim": asdict(self.config), "training": asdict(self.options)}

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from polyvec.layers.tables.choice import TableKind, check_rows
+from polyvec.layers.tables.choice import TableKind, check_kept, check_rows
 from polyvec.training.options import TrainingOptions
 
 Count = Annotated[int, Field(gt=0)]
@@ -130,8 +130,7 @@ class PGTLConfig:
     @model_validator(mode="after")
     def _of_one_mind(self) -> Self:
         check_rows(self.item_table, self.item_rows)
-        if self.item_table in ("int8", "clustered_residual"):
-            raise ValueError(f"pgtl has no item_table={self.item_table}")
+        check_kept(self.item_table, "pgtl")
         if self.item_table != "popular" and not self.max_ids:
             raise ValueError(f"item_table={self.item_table} needs ids: max_ids must not be 0")
         if self.source and self.source == self.target:

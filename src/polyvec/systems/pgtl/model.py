@@ -26,7 +26,6 @@ import polars as pl
 import torch
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import save_file
 from scipy.sparse import csr_array
 from torch import nn
 
@@ -36,14 +35,13 @@ from polyvec.data.market import Market
 from polyvec.embeddings import COLD, EMPTY, WARM
 from polyvec.errors import UsageError
 from polyvec.ids import Vocabulary
-from polyvec.layers.tables import clusters_of
-from polyvec.systems.folder import load_weights, read_model_manifest
+from polyvec.systems.clusters import clustered_items
+from polyvec.systems.folder import load_weights, read_model_manifest, save_weights
 from polyvec.systems.pgtl.config import PGTLConfig
 from polyvec.systems.pgtl.features import UNRELATED, Buckets, Relations, Texts, relate
 from polyvec.systems.pgtl.network import SOURCE, TARGET, Encoded, PGTLNetwork
 from polyvec.systems.pgtl.view import Instances, View
 from polyvec.systems.sizes import Sizes
-from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -180,14 +178,10 @@ class PGTL:
     @property
     def clustered(self) -> dict[Side, Clusters]:
         """The table of the item ids, if it is clustered."""
-        ids = self.network.embedding.ids
-        table = None if ids is None else clusters_of(ids)
-        if table is None:
+        if self.network.embedding.ids is None:  # perhaps no id has a row
             return {}
-        known, trained = self.texts.known["item_id"], self.trained_items
-        rows = pl.Series(known.rows(trained["item_id"]))
-        events = trained[SOURCE] + trained[TARGET]
-        return {"items": (table, trained.select("item_id", events=events, row=rows).filter(rows >= 0))}
+        trained = self.trained_items.select("item_id", events=pl.col(SOURCE) + pl.col(TARGET))
+        return clustered_items(self.network.embedding.ids, self.texts.known["item_id"], trained)
 
     def at(self, dataset: Dataset, until: int | None = None, role: Role = TARGET) -> PGTL:
         """Bind the model to the log of a Dataset before a moment; ``role`` says as what items are encoded.
@@ -204,7 +198,7 @@ class PGTL:
 
     def save_into(self, stage: Path) -> None:
         """Write the model's files into a staging folder."""
-        save_file(copies(self.network.state_dict()), stage / "weights.safetensors")
+        save_weights(self.network, stage)
         edges = {
             f"{market}.{place}": edges
             for market, buckets in self.buckets.items()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from polyvec.layers.dropout import Dropout
 from polyvec.layers.gradient_reversal import reverse_gradient
+from polyvec.layers.ranges import expand_ranges
 from polyvec.layers.tables import INITIAL_STD, Table, id_table
 
 if TYPE_CHECKING:
@@ -50,10 +51,8 @@ class Features:
         bags = []
         for codes, offsets_M in self.bags:
             sizes_R = sizes_of(codes, offsets_M)[rows]
-            offsets_R = sizes_R.cumsum(0) - sizes_R
-            owners = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), sizes_R)
-            within = torch.arange(len(owners), device=rows.device) - offsets_R[owners]
-            bags.append((codes[offsets_M[rows][owners] + within], offsets_R))
+            _, places = expand_ranges(offsets_M[rows], sizes_R)
+            bags.append((codes[places], sizes_R.cumsum(0) - sizes_R))
         return Features(self.numbers[rows], bags)
 
 
@@ -111,7 +110,9 @@ class SharedEmbedding(nn.Module):
         parts = [nn.functional.embedding(features.numbers, buckets)]
         texts, bags = [], features.bags
         if self.ids is not None:
-            texts, bags = [_means(self.ids, *bags[0])], bags[1:]
+            (codes, offsets), bags = bags[0], bags[1:]
+            places = torch.arange(len(codes), device=codes.device)
+            texts = [nn.functional.embedding_bag(places, self.ids(codes), offsets, mode="mean")]
         texts += [
             nn.functional.embedding_bag(codes - self.num_apart, self.texts.weight, offsets, mode="mean")
             for codes, offsets in bags
@@ -120,15 +121,6 @@ class SharedEmbedding(nn.Module):
             vectors = torch.stack(texts, dim=1)
             parts.append(vectors if view is None else view(vectors))
         return torch.cat(parts, dim=1)
-
-
-def _means(ids: Table, codes: Tensor, offsets_M: Tensor) -> Tensor:
-    """Mean of the vectors of each bag's ids, the zero vector without any; ``[M, width]``."""
-    sizes_M = sizes_of(codes, offsets_M)
-    owners = torch.repeat_interleave(torch.arange(len(sizes_M), device=codes.device), sizes_M)
-    vectors = ids(codes)
-    sums = vectors.new_zeros(len(sizes_M), vectors.shape[1]).index_add(0, owners, vectors)
-    return sums / sizes_M.clamp(min=1)[:, None]
 
 
 class Perspective(nn.Module):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from polyvec.layers.ranges import expand_ranges
 from polyvec.systems.saml.network import ITEM_ID
 
 if TYPE_CHECKING:
@@ -64,15 +65,13 @@ def taken(batch: Batch, places_R: Tensor) -> Batch:
     """Some samples, each as often as it is named, with their histories."""
     lengths_B = torch.bincount(batch.owners, minlength=len(batch))
     starts_B = lengths_B.cumsum(0) - lengths_B
-    lengths_R = lengths_B[places_R]
-    owners = torch.repeat_interleave(torch.arange(len(places_R), device=places_R.device), lengths_R)
-    within = torch.arange(len(owners), device=owners.device) - (lengths_R.cumsum(0) - lengths_R)[owners]
+    owners, events = expand_ranges(starts_B[places_R], lengths_B[places_R])
     return replace(
         batch,
         scenarios=batch.scenarios[places_R],
         context=batch.context[places_R],
         item=batch.item[places_R],
-        history=batch.history[starts_B[places_R][owners] + within],
+        history=batch.history[events],
         owners=owners,
         dense=batch.dense[places_R],
         labels=batch.labels[places_R],

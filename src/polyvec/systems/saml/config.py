@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from polyvec.data.offers import Labels
 from polyvec.layers.branches import Gate, Shares
-from polyvec.layers.tables.choice import TableKind, check_rows
+from polyvec.layers.tables.choice import TableKind, check_kept, check_rows
 from polyvec.training.options import TrainingOptions
 
 Count = Annotated[int, Field(gt=0)]
@@ -150,18 +150,21 @@ class SAMLConfig:
 
     @model_validator(mode="after")
     def _of_one_mind(self) -> Self:
-        check_rows(self.item_table, self.item_rows)
-        check_rows(self.user_table, self.user_rows, of="user")
+        for of, (kind, rows) in self.id_tables.items():
+            check_rows(kind, rows, of)
+            check_kept(kind, "saml", of)
         if self.user_table != "popular" and not self.user_ids:
             raise ValueError(f"user_table={self.user_table} needs user_ids=true: users have no table without")
         for name in ("windows", "scenarios", "item_fields", "context_fields"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} names the same {'days' if name == 'windows' else 'one'} twice")
-        for of, kind in (("item", self.item_table), ("user", self.user_table)):
-            if kind in ("int8", "clustered_residual"):
-                raise ValueError(f"saml has no {of}_table={kind}")
         return self
+
+    @property
+    def id_tables(self) -> dict[str, tuple[TableKind, int]]:
+        """Kind and rows of the global tables of ``item`` and ``user`` ids."""
+        return {"item": (self.item_table, self.item_rows), "user": (self.user_table, self.user_rows)}
 
 
 def default() -> tuple[SAMLConfig, TrainingOptions]:

@@ -29,7 +29,7 @@ from polyvec.systems.saml.fit import (
     train,
 )
 from polyvec.systems.saml.model import SAML, SYSTEM
-from polyvec.systems.saml.network import ITEM_ID, USER_ID, key_of
+from polyvec.systems.saml.network import ID_OF, ITEM_ID, key_of
 from polyvec.systems.saml.objective import predict
 
 if TYPE_CHECKING:
@@ -208,10 +208,7 @@ def transplanted(model: SAML, larger: SAML, source: int) -> SAML:
         If a table of another number of values is another table altogether, as hashed ones are.
     """
     old, count = dict(model.network.state_dict()), len(model.scenarios)
-    kinds = {"item": (ITEM_ID, model.config.item_table), "user": (USER_ID, model.config.user_table)}
-    shared = {
-        f"{OF_ALL}.{key_of(field)}.": (of, kind) for of, (field, kind) in kinds.items() if kind != "popular"
-    }
+    id_tables = {f"{OF_ALL}.{key_of(name)}.": of for name, of in ID_OF.items()}
     for name, weight in larger.network.state_dict().items():
         if name not in old:  # the gate of a model that had a single scenario
             continue
@@ -224,7 +221,9 @@ def transplanted(model: SAML, larger: SAML, source: int) -> SAML:
         elif weight.shape == before.shape:
             weight.copy_(before)
         elif name.startswith(OF_ALL):
-            for of, kind in (found for prefix, found in shared.items() if name.startswith(prefix)):
+            of = next((of for prefix, of in id_tables.items() if name.startswith(prefix)), None)
+            kind = model.config.id_tables[of][0] if of else "popular"
+            if kind != "popular":
                 raise UsageError(
                     f"a table of {of}s of kind '{kind}' cannot grow",
                     expected=f"{of}_table=popular, or no {of}s that the model has not seen, or hash or "

@@ -27,7 +27,7 @@ from polyvec.systems.plan import Plan
 from polyvec.systems.saml.config import SAMLConfig, default
 from polyvec.systems.saml.features import Encoder, Fields, SamplePlan
 from polyvec.systems.saml.model import SAML, SYSTEM
-from polyvec.systems.saml.network import ITEM_ID, USER_ID
+from polyvec.systems.saml.network import ID_OF, USER_ID
 from polyvec.systems.saml.objective import Objective, Validator, calibrate, predict
 from polyvec.systems.saml.samples import Samples, scenarios_of, taken_before
 from polyvec.training.cluster_steps import ClusterSteps, Together, cluster_steps
@@ -343,7 +343,7 @@ def _trainer(
     clusters: dict[str, ClusterSteps] = {}
     if hooks is None:  # while a branch alone is trained, all stay where they are
         everyone = model.network.view.everyone
-        for name in (name for name in (ITEM_ID, USER_ID) if name in everyone.rows):
+        for name in (name for name in ID_OF if name in everyone.rows):
             apart = replace(options, seed=options.seed + len(clusters))  # one's draws are not the other's
             if steps := cluster_steps(everyone.table(name), optimizers, len(plan), apart):
                 clusters[name] = steps

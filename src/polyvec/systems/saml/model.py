@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save_file
 
-from polyvec.systems.folder import load_weights, read_model_manifest
+from polyvec.systems.folder import load_weights, read_model_manifest, save_weights
 from polyvec.systems.saml.config import SAMLConfig
 from polyvec.systems.saml.features import Counted, Encoder, Fields
 from polyvec.systems.saml.network import ITEM_ID
@@ -27,7 +26,6 @@ from polyvec.systems.saml.rivals import make_network
 from polyvec.systems.saml.samples import Samples, taken_before
 from polyvec.systems.saml.vectors import ScenarioVectors
 from polyvec.systems.sizes import Sizes
-from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -144,7 +142,7 @@ class SAML:
 
     def save_into(self, stage: Path) -> None:
         """Write the model's files into a staging folder."""
-        save_file(copies(self.network.state_dict()), stage / "weights.safetensors")
+        save_weights(self.network, stage)
         self.fields.save(stage / "fields")
         config = {
             SYSTEM: asdict(self.config),

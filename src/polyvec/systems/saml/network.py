@@ -20,10 +20,10 @@ from polyvec.layers.target_attention import TargetAttention
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from polyvec.layers.tables import TableKind
     from polyvec.systems.saml.config import SAMLConfig
 
 ITEM_ID, USER_ID = "item_id", "user_id"
+ID_OF = {ITEM_ID: "item", USER_ID: "user"}
 
 
 @dataclass(frozen=True)
@@ -175,15 +175,11 @@ class Fields(nn.Module):
         super().__init__()
         self.rows, self.width = rows, width
         self.tables = nn.ModuleDict()
-        kinds: dict[str, tuple[TableKind, int, str]] = {}
-        if config is not None:
-            kinds[ITEM_ID] = config.item_table, config.item_rows, "item"
-            kinds[USER_ID] = config.user_table, config.user_rows, "user"
         for name, count in rows.items():
             table: Table
-            if name in kinds:
-                kind, shared, of = kinds[name]
-                table = id_table(kind, count - 1, shared, width, of=of)
+            if config is not None and name in ID_OF:
+                kind, shared = config.id_tables[ID_OF[name]]
+                table = id_table(kind, count - 1, shared, width, of=ID_OF[name])
             else:
                 table = PopularTable(scenarios * count - 1, width)
                 if scenarios > 1:

@@ -20,17 +20,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import torch
-from safetensors.torch import save_file
 
 from polyvec.data.batches import BatchShape, assemble, groups_of_like_length
 from polyvec.embeddings import EMPTY, WARM
 from polyvec.ids import Vocabulary
 from polyvec.layers.tables import clusters_of, kept
-from polyvec.systems.folder import load_weights, read_model_manifest
+from polyvec.systems.folder import load_weights, read_model_manifest, save_weights
 from polyvec.systems.sasrec.config import SASRecConfig
 from polyvec.systems.sasrec.network import SASRecNetwork
 from polyvec.systems.sizes import Sizes
-from polyvec.training.checkpoint import copies
 from polyvec.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -160,7 +158,7 @@ class SASRec:
 
     def save_into(self, stage: Path) -> None:
         """Write the model's files into a staging folder."""
-        save_file(copies(self.network.state_dict()), stage / "weights.safetensors")
+        save_weights(self.network, stage)
         self.trained_items.write_parquet(stage / "items.parquet")
         config = {SYSTEM: asdict(self.config), "training": asdict(self.options)}
         (stage / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
