@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 MODEL = "model"  # name of the ranker in every table of users
 REFERENCE = "GUIM C=1"
 MIXTURE = "GUIM C=4"
+PAPER_1, PAPER_4, PAPER_8 = (f"GUIM C={c}, paper's recipe" for c in (1, 4, 8))
+PRESET_1, PRESET_4, PRESET_8 = (f"GUIM C={c}, α=10" for c in (1, 4, 8))
 PAIRED = (
     (MIXTURE, "GUI-EDI C=4"),
     ("GUI-EDI C=4", "GUI-EDI C=2"),
@@ -37,13 +39,18 @@ PAIRED = (
     ("GUIM C=8", "GUIM-MH C=8"),
     ("GUIM C=4, D=32", "SASRec D=128"),
     (REFERENCE, "SASRec D=128"),
-    ("GUIM C=4, α=10", "GUIM C=1, α=10"),
-    ("GUIM C=8, α=10", "GUIM C=1, α=10"),
-    ("GUIM C=8, α=10", "GUIM C=4, α=10"),
+    (PRESET_4, PRESET_1),
+    (PRESET_8, PRESET_1),
+    (PRESET_8, PRESET_4),
+    (PAPER_4, PAPER_1),
+    (PAPER_8, PAPER_4),
+    (PRESET_4, PAPER_4),
+    ("GUIM C=4, D=32, α=10", "SASRec D=128"),
     (MIXTURE, "SASRec D=512"),
 )
 LIST = "CMP-L recall@100 all"
-CHANGES = ("ablations", "paper")
+CHANGES = {"ablations": MIXTURE, "paper": MIXTURE, "balance": PRESET_4}
+"""What the models of a part change."""
 ASKED = {"task": "CMP-L", "part": "all", "metric": "recall@100"}  # LIST among the measures of a user
 USERS = "users"
 HISTORY = "history"
@@ -216,7 +223,8 @@ def _by_history(out: Path, name: str) -> Iterator[dict[str, Any]]:
 def _pairs(models: dict[str, Any]) -> dict[tuple[str, str], None]:
     """Which models are compared: all with one vector, changes with what they change, and the paper's."""
     pairs = [(name, REFERENCE) for name in models if name != REFERENCE]
-    changed = [(name, MIXTURE) for name, figures in models.items() if figures["part"] in CHANGES]
+    parts = {name: figures["part"] for name, figures in models.items()}
+    changed = [(name, CHANGES[part]) for name, part in parts.items() if part in CHANGES]
     return dict.fromkeys([*pairs, *changed, *PAIRED])
 
 

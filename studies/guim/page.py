@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from collect import LIST, MIXTURE, REFERENCE
+from collect import LIST, MIXTURE, PAPER_1, PAPER_4, PAPER_8, PRESET_1, PRESET_4, PRESET_8, REFERENCE
 from sets import SETS
 
 from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
@@ -50,9 +50,10 @@ def page(results: Results) -> str:
         _figures(results),
         _by_history(results),
         _epochs(results),
-        _part(results, "ablations", "## One change at a time (C = 4)"),
-        _part(results, "paper", "## The recipe as published"),
+        _part(results, "ablations", "## One change at a time (C = 4)", MIXTURE),
+        _part(results, "paper", "## The recipe as published", MIXTURE),
         _equal_bytes(results),
+        _part(results, "balance", "## Targets shared out evenly, or softly (C = 4, α = 10)", PRESET_4),
         _diagnostics(results),
     ]
     return study_page(Path(__file__).parent, verdicts(results), sections)
@@ -66,10 +67,13 @@ def verdicts(results: Results) -> list[str]:
     claims = (
         (MIXTURE, REFERENCE, "a user of 4 vectors beats a user of one (paper: +5.68 %)"),
         ("GUIM C=8", REFERENCE, "a user of 8 vectors beats a user of one"),
-        ("GUIM C=4, α=10", "GUIM C=1, α=10", "with the preset's α of 10, 4 vectors beat one"),
-        ("GUIM C=8, α=10", "GUIM C=1, α=10", "with the preset's α of 10, 8 vectors beat one"),
-        ("GUIM C=8, α=10", "GUIM C=4, α=10", "with the preset's α of 10, 8 vectors beat 4"),
-        ("GUIM C=4, α=10", MIXTURE, "4 vectors with the preset's α of 10 beat 4 with the paper's 20"),
+        (PRESET_4, PRESET_1, "with the preset's α of 10, 4 vectors beat one"),
+        (PRESET_8, PRESET_1, "with the preset's α of 10, 8 vectors beat one"),
+        (PRESET_8, PRESET_4, "with the preset's α of 10, 8 vectors beat 4"),
+        (PRESET_4, MIXTURE, "4 vectors with the preset's α of 10 beat 4 with the paper's 20"),
+        (PAPER_4, PAPER_1, "in the recipe as published, 4 vectors beat one"),
+        (PAPER_8, PAPER_4, "in the recipe as published, 8 vectors beat 4"),
+        (PRESET_4, PAPER_4, "4 vectors of the default preset beat 4 of the recipe as published"),
         ("GUIM C=8", MIXTURE, "8 vectors beat 4 (paper: recall nearly log-linear in C)"),
         ("GUI-EDI C=2", REFERENCE, "one vector twice as wide beats it (paper: GUI-EDI rises first)"),
         ("GUI-EDI C=4", "GUI-EDI C=2", "one four times as wide beats that (paper: it falls again)"),
@@ -77,6 +81,7 @@ def verdicts(results: Results) -> list[str]:
         (MIXTURE, "GUIM-MH C=4", "4 CLS tokens beat 4 heads (Figures 2, 3)"),
         ("GUIM C=8", "GUIM-MH C=8", "8 CLS tokens beat 8 heads"),
         ("GUIM C=4, D=32", "SASRec D=128", "4 vectors of width 32 beat SASRec's one of width 128"),
+        ("GUIM C=4, D=32, α=10", "SASRec D=128", "and with the preset's α of 10"),
         (MIXTURE, "SASRec D=512", "4 vectors of width 128 beat SASRec's one of width 512"),
     )
     found = [_claim(results, *claim) for claim in claims]
@@ -294,8 +299,8 @@ def _ratio(times: Results, model: str) -> str:
     return f"{times['ratios'][model]:.2f}" if model in times["ratios"] else NOTHING
 
 
-def _part(results: Results, part: str, title: str) -> str:
-    """Models of a part under GUIM with C = 4, and what each has more or less, paired by user."""
+def _part(results: Results, part: str, title: str, base: str) -> str:
+    """Models of a part under the one that they change, and what each has more or less, paired by user."""
     sections = [title]
     for name, models in results["sets"].items():
         chosen = [model for model, figures in models.items() if figures["part"] == part]
@@ -303,20 +308,20 @@ def _part(results: Results, part: str, title: str) -> str:
             [
                 model,
                 *[_cell(models[model], "measures", task) for task in TASKS],
-                _told_difference(results, name, model),
+                _told_difference(results, name, model, base),
             ]
-            for model in [MIXTURE, *chosen]
+            for model in [base, *chosen]
             if model in models
         ]
         if chosen:
-            header = [name, *[task.removesuffix(" all") for task in TASKS], f"CMP-L, less {MIXTURE}"]
+            header = [name, *[task.removesuffix(" all") for task in TASKS], f"CMP-L, less {base}"]
             sections.append(table(header, rows))
     return "\n\n".join(sections) if len(sections) > 1 else ""
 
 
-def _told_difference(results: Results, name: str, model: str) -> str:
+def _told_difference(results: Results, name: str, model: str, base: str) -> str:
     for one in results["differences"]:
-        if (one["set"], one["model"], one["against"]) == (name, model, MIXTURE):
+        if (one["set"], one["model"], one["against"]) == (name, model, base):
             return f"{one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
     return NOTHING
 
@@ -327,9 +332,12 @@ def _equal_bytes(results: Results) -> str:
         for model in (
             "SASRec D=128",
             "GUIM C=1",
+            PRESET_1,
             "GUIM C=4, D=32",
+            "GUIM C=4, D=32, α=10",
             "SASRec D=512",
             "GUIM C=4",
+            PRESET_4,
             "GUI-EDI C=4",
         ):
             if model in models and any(figures["part"] == "bytes" for figures in models.values()):

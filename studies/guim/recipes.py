@@ -40,7 +40,7 @@ class Recipe:
 
 def recipes() -> dict[str, Recipe]:
     """All models by name; what most depends on comes first."""
-    return {**_table_2(), **_figures(), **_bytes(), **_ablations(), **_preset(), **_paper()}
+    return {**_table_2(), **_figures(), **_bytes(), **_ablations(), **_preset(), **_paper(), **_balanced()}
 
 
 def _guim(part: str, *, profiles: bool = False, batch_size: int | None = None, **changes: Any) -> Recipe:
@@ -75,7 +75,9 @@ def _bytes() -> dict[str, Recipe]:
         f"SASRec D={width}": Recipe("bytes", replace(config, width=width), options, by_validation=True)
         for width in (128, 512)
     }
-    return found | {"GUIM C=4, D=32": _guim("bytes", num_vectors=4, width=32)}
+    for name, alpha in {"GUIM C=4, D=32": ALPHA, "GUIM C=4, D=32, α=10": 10.0}.items():
+        found[name] = _guim("bytes", num_vectors=4, width=32, alpha=alpha)
+    return found
 
 
 def _ablations() -> dict[str, Recipe]:
@@ -108,6 +110,19 @@ def _ablations() -> dict[str, Recipe]:
 def _preset() -> dict[str, Recipe]:
     """The default preset as it is: α = 10; with C = 4 it is one of the ablations."""
     return {f"GUIM C={c}, α=10": _guim("preset", num_vectors=c, alpha=10.0) for c in (1, 8)}
+
+
+def _balanced() -> dict[str, Recipe]:
+    """What may keep vectors from dying."""
+    changes: dict[str, dict[str, Any]] = {
+        "balance 1": {"balance": 1.0, "sharpness": 100.0},
+        "balance 0.3": {"balance": 0.3, "sharpness": 100.0},
+        "soft max": {"mixture": "soft_max"},
+    }
+    return {
+        f"GUIM C=4, α=10, {name}": _guim("balance", num_vectors=4, alpha=10.0, **each)
+        for name, each in changes.items()
+    }
 
 
 def _paper() -> dict[str, Recipe]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from polyvec.objectives.matching import Mixture, Negatives, cosines, matching_loss, mix
+from polyvec.objectives.matching import Mixture, Negatives, balanced_shares, cosines, matching_loss, mix
 
 ALPHA = 20.0
 Vector = Sequence[float]
@@ -122,6 +122,49 @@ def test_lengths_of_vectors_do_not_count() -> None:
 
 def test_a_vector_of_zeros_has_cosine_zero() -> None:
     assert cosines(torch.zeros(1, 1, 4), torch.ones(2, 4)).tolist() == [[[0, 0]]]
+
+
+# --- targets shared out evenly
+
+
+def one_winner(targets: int = 40, vectors: int = 4) -> Tensor:
+    """Cosines of targets that the first of a user's vectors is nearest to, all of them."""
+    cosines_PC = torch.rand(targets, vectors, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    cosines_PC[:, 0] += 1
+    return cosines_PC / 2
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_every_vector_answers_for_its_part_of_the_targets(balance: float) -> None:
+    weights_P = torch.linspace(1, 3, 40, dtype=torch.float64)
+    shares_PC = balanced_shares(one_winner(), weights_P, 20.0, balance, rounds=200)
+    torch.testing.assert_close(shares_PC.sum(dim=1), torch.ones(40, dtype=torch.float64))
+    parts_C = (weights_P[:, None] * shares_PC).sum(dim=0) / weights_P.sum()
+    goal_C = torch.tensor([1 - balance * 3 / 4, *[balance / 4] * 3], dtype=torch.float64)
+    torch.testing.assert_close(parts_C, goal_C, atol=1e-3, rtol=0)
+
+
+def test_a_target_stays_with_the_nearest_vector_where_all_have_enough() -> None:
+    nearest_PC = torch.nn.functional.one_hot(torch.arange(12) % 3, 3).double()
+    torch.testing.assert_close(
+        balanced_shares(nearest_PC, torch.ones(12), 20.0), nearest_PC, atol=1e-6, rtol=0
+    )
+
+
+def test_of_targets_that_one_vector_wins_the_others_get_those_that_are_nearest_to_them() -> None:
+    cosines_PC = torch.tensor([[0.9, 0.1], [0.9, 0.2], [0.9, 0.7], [0.9, 0.8]])
+    shares_PC = balanced_shares(cosines_PC, torch.ones(4), 20.0, rounds=100)
+    assert (shares_PC[:, 1] > 0.5).tolist() == [False, False, True, True]
+
+
+def test_the_loss_of_given_scores_of_the_targets_is_equation_4() -> None:
+    users_BCD, items_MD = made()
+    scores_BM, items_P = scores(users_BCD, items_MD), torch.tensor([0, 4, 2])
+    positives_P = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
+    losses_P = matching_loss(scores_BM, torch.arange(3), items_P, positives_P=positives_P)
+    for user, item in enumerate(items_P.tolist()):
+        others = [float(score) for place, score in enumerate(scores_BM[user]) if place != item]
+        assert float(losses_P[user]) == pytest.approx(equation_4([float(positives_P[user]), *others]))
 
 
 def test_the_gradient_of_the_max_reaches_the_winning_vector_only() -> None:

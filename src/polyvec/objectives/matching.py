@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Mixture = Literal["max", "soft_max", "attention"]
+LEAST_PART = 1e-9  # of the targets, that a vector has: its logarithm is asked for
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,51 @@ def mix(cosines_BCM: Tensor, alpha: float, mixture: Mixture = "max", sharpness: 
     return alpha / sharpness * (pooled_BM - math.log(cosines_BCM.shape[1]))
 
 
+@torch.no_grad()
+def balanced_shares(
+    cosines_PC: Tensor, weights_P: Tensor, sharpness: float, balance: float = 1.0, rounds: int = 20
+) -> Tensor:
+    """Share every target out among the user's vectors, so that none of them is left without any.
+
+    The shares are softmax_c(sharpness · cos(u_c, v_j) + b_c) with the b of Sinkhorn's iteration (Cuturi 2013)
+    for which the C vectors have the parts of the batch's targets that they should have: ``balance`` of the
+    way from the parts that they win to equal ones. Not in the paper.
+
+    Parameters
+    ----------
+    cosines_PC
+        Of the user's vectors with the target, ``[P, C]``.
+    weights_P
+        Of the targets, above zero, ``[P]``.
+    sharpness
+        How much the nearest vector has of a target where all vectors have enough.
+    balance
+        0 … 1.
+    rounds
+        Of the iteration.
+
+    Returns
+    -------
+    Tensor
+        ``[P, C]``, every row sums to one. No gradient passes.
+    """
+    weights_P1 = (weights_P / weights_P.sum())[:, None]
+    num_vectors = cosines_PC.shape[1]
+    wins_PC = torch.nn.functional.one_hot(cosines_PC.argmax(dim=1), num_vectors)
+    goal_C = (1 - balance) * (weights_P1 * wins_PC).sum(dim=0) + balance / num_vectors
+    logits_PC = sharpness * cosines_PC
+    for _ in range(rounds):
+        parts_C = (weights_P1 * logits_PC.softmax(dim=1)).sum(dim=0)
+        logits_PC = logits_PC + (goal_C.clamp(min=LEAST_PART) / parts_C.clamp(min=LEAST_PART)).log()
+    return logits_PC.softmax(dim=1)
+
+
 def matching_loss(
     scores_BM: Tensor,
     target_users_P: Tensor,
     target_items_P: Tensor,
     *,
+    positives_P: Tensor | None = None,
     log_q_M: Tensor | None = None,
     negatives: Negatives | None = None,
 ) -> Tensor:
@@ -86,6 +127,8 @@ def matching_loss(
         Score of every user of the batch with every distinct item of the batch, ``[B, M]``.
     target_users_P, target_items_P
         Positives: user ``target_users_P[p]`` takes item ``target_items_P[p]``; int64 ``[P]``.
+    positives_P
+        Their scores, ``[P]``, where they are not those of ``scores_BM``.
     log_q_M
         Log-probability that an item is drawn as a negative; subtracted from the scores (sampled-softmax
         correction). None leaves scores as they are, as in the paper.
@@ -97,9 +140,10 @@ def matching_loss(
     Tensor
         Loss of every positive, ``[P]``.
     """
+    if positives_P is None:
+        positives_P = scores_BM[target_users_P, target_items_P]
     if log_q_M is not None:
-        scores_BM = scores_BM - log_q_M
-    positives_P = scores_BM[target_users_P, target_items_P]
+        scores_BM, positives_P = scores_BM - log_q_M, positives_P - log_q_M[target_items_P]
     if negatives is not None:
         drawn_PK = scores_BM[target_users_P[:, None], negatives.items_PK]
         return info_nce(positives_P, log_sum_exp(drawn_PK, negatives.excluded_PK))

@@ -112,6 +112,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {  # option: (another value, wh
     "alpha": (20.0, {}),
     "mixture": ("attention", {}),
     "sharpness": (5.0, SOFT),
+    "balance": (0.5, {}),
     "masking": (0.5, {}),
     "masked_weight": (0.5, {}),
     "matching_weight": (0.5, {}),

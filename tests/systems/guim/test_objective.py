@@ -17,6 +17,7 @@ from polyvec.data.dataset import MICROSECONDS_PER_DAY, Dataset
 from polyvec.data.fields import FieldVocabulary
 from polyvec.data.split import cut
 from polyvec.objectives.masked_items import masked_item_loss
+from polyvec.objectives.matching import balanced_shares
 from polyvec.systems.guim.config import GUIMConfig
 from polyvec.systems.guim.network import GUIMNetwork
 from polyvec.systems.guim.objective import Objective, watch
@@ -96,6 +97,25 @@ def test_the_overall_loss_is_the_sum_of_both_tasks_over_all_pairs(make: Make, ne
     assert float(loss.detach()) == pytest.approx((sum(matching) + weight * sum(masked)) / 6, rel=1e-4)
     assert float(figures["matching_loss"]) == pytest.approx(sum(matching) / 6, rel=1e-4)
     assert float(figures["masked_loss"]) == pytest.approx(sum(masked) / 6, rel=1e-4)
+
+
+def test_balanced_targets_are_scored_by_the_vectors_that_they_are_shared_out_to(make: Make) -> None:
+    objective, batch = make(weighting="users", mixture="max", masked_weight=0, balance=0.7)
+    with torch.no_grad():
+        items_MD, users_BCD, _ = objective._encode(batch)
+    users_P, items_P = batch.target_users_P.tolist(), batch.target_items_P.tolist()
+    cosines_PC = torch.cosine_similarity(users_BCD[users_P], items_MD[items_P][:, None], dim=-1)
+    weights_P = 1 / torch.bincount(torch.tensor(users_P))[users_P]
+    shares_PC = balanced_shares(cosines_PC, weights_P, objective.config.sharpness, 0.7)
+    assert not torch.allclose(shares_PC.max(dim=1).values, torch.ones(len(users_P)), atol=0.1)
+    expected = 0.0
+    for place, (user, item) in enumerate(zip(users_P, items_P, strict=True)):
+        table = scores(users_BCD[user], items_MD)
+        table[item] = GUIMConfig.alpha * float((shares_PC[place] * cosines_PC[place]).sum())
+        own = {other for owner, other in zip(users_P, items_P, strict=True) if owner == user}
+        loss = info_nce(table, item, [j for j in range(len(items_MD)) if j not in own])
+        expected += loss * float(weights_P[place]) / len(set(users_P))
+    assert float(objective(batch)[0].detach()) == pytest.approx(expected, rel=1e-4)
 
 
 def test_weighted_by_users_every_user_counts_the_same(make: Make) -> None:

@@ -60,6 +60,10 @@ class GUIMConfig:
         α, scale of the cosine (eq. 2, 3); 20 in the paper.
     mixture, sharpness
         How C cosines become a score while training: see :func:`polyvec.objectives.matching.mix`.
+    balance
+        How far the targets of a batch are shared out evenly among the vectors, so that none dies: 0 … 1 of
+        the way from what each is nearest to, to equal parts, by ``sharpness``. See
+        :func:`polyvec.objectives.matching.balanced_shares`. 0 is the paper's.
     masking
         Share of history items behind the MASK embedding (3.2).
     masked_weight, matching_weight
@@ -110,6 +114,7 @@ class GUIMConfig:
     alpha: Annotated[float, Field(gt=0)] = 10.0
     mixture: Mixture = "max"
     sharpness: Annotated[float, Field(gt=0)] = 20.0
+    balance: Annotated[float, Field(ge=0, le=1)] = 0.0
     masking: Share = 0.15
     masked_weight: Annotated[float, Field(ge=0)] = 2.0
     matching_weight: Annotated[float, Field(ge=0)] = 1.0

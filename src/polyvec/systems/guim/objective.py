@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from polyvec.layers.item_encoder import FieldTensors
 from polyvec.objectives.full_softmax import full_softmax_loss
 from polyvec.objectives.masked_items import masked_item_loss
-from polyvec.objectives.matching import Negatives, cosines, matching_loss, mix
+from polyvec.objectives.matching import Negatives, balanced_shares, cosines, matching_loss, mix
 from polyvec.systems.guim.clusters import Targets, tell
 from polyvec.systems.guim.network import GUIMNetwork, Histories, tensors
 
@@ -105,15 +105,17 @@ class Objective:
         with torch.autocast(self.device.type, enabled=False):
             cosines_BCM = cosines(users_BCD, items_MD)
             scores_BM = self._scores(cosines_BCM)
+            answers_PC = cosines_BCM[users_P, :, items_P]
             losses_P = matching_loss(
                 scores_BM,
                 users_P,
                 items_P,
+                positives_P=self._balanced(answers_PC, weights_P),
                 log_q_M=log_q_M,
                 negatives=self._drawn_for_targets(batch, users_P),
             )
-            figures = watch(users_BCD.detach(), cosines_BCM.detach()[users_P, :, items_P])
-            if self.clusters is not None:
+            figures = watch(users_BCD.detach(), answers_PC.detach())
+            if self.clusters is not None:  # by the score, also where targets are shared out
                 targets = Targets(users_P, items_P, weights_P)
                 fields = FieldTensors.of(self.fields.take(batch.distinct_M), self.device)
                 tell(self.clusters, self.network.f_i, fields, users_BCD, scores_BM, targets, self._scores)
@@ -129,6 +131,13 @@ class Objective:
         items_PK = tensors(batch.drawn_for_targets_PK, self.device)
         excluded_PK = (items_PK < 0) | is_target_BM[users_P[:, None], items_PK.clamp(min=0)]
         return Negatives(items_PK.clamp(min=0), excluded_PK)
+
+    def _balanced(self, cosines_PC: Tensor, weights_P: Tensor) -> Tensor | None:
+        """Scores of the targets by the vectors that they are shared out to, ``[P]``; None if by the best."""
+        if not self.config.balance:
+            return None
+        shares_PC = balanced_shares(cosines_PC, weights_P, self.config.sharpness, self.config.balance)
+        return self.config.alpha * (shares_PC * cosines_PC).sum(dim=1)
 
     def _scores(self, cosines_BCM: Tensor) -> Tensor:
         """Scores from the cosines of the users' vectors. ``[B, C, M] → [B, M]``."""
