@@ -60,6 +60,55 @@ def test_a_run_ends_with_its_page_and_two_runs_are_compared(shop, capsys):
     assert all(row["difference"] == 0 for row in json.loads(capsys.readouterr().out))
 
 
+@pytest.fixture(scope="module")
+def files(shop):
+    """Vectors of the first system, as files of somebody who has never heard of polyvec."""
+    mine = Embeddings.open(shop / "0.emb")
+    np.save(shop / "users.npy", np.asarray(mine.users.vectors)[:, 0])
+    np.save(shop / "items.npy", np.asarray(mine.items.vectors))
+    for side in ("users", "items"):
+        (shop / f"{side}.txt").write_text("\n".join(getattr(mine, side).ids.series), "utf-8")
+    return ["--users", shop / "users.npy", "--user-ids", shop / "users.txt",
+            "--items", shop / "items.npy", "--item-ids", shop / "items.txt"]  # fmt: skip
+
+
+def test_vectors_in_files_score_as_the_same_vectors_in_embeddings(shop, files, capsys):
+    common = [shop / "shop.dataset", "--cutoff", "2001-12-08", "--embeddings", f"mine={shop / '0.emb'}"]
+    assert run(*common, *files, "--name", "theirs", "--out", shop / "both", "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    values = {
+        name: [(row["task"], row["part"], row["metric"], row["value"])
+               for row in content["matching"] if row["ranker"] == name]
+        for name in ("mine", "theirs")
+    }  # fmt: skip
+    assert len(values["mine"]) > 10
+    assert values["theirs"] == values["mine"]
+    assert content["protocol"]["embeddings"]["theirs"] == [str(shop / "users.npy")]
+    assert any(note.startswith("theirs: cannot be checked") for note in content["notes"])
+
+
+def test_without_a_name_vectors_in_files_have_that_of_the_file(shop, files, capsys):
+    common = [shop / "shop.dataset", "--cutoff", "2001-12-08"]
+    assert run(*common, *files, "--score", "max_dot", "--out", shop / "alone", "--json") == 0
+    (costs,) = json.loads(capsys.readouterr().out)["costs"]
+    assert (costs["system"], costs["score"]) == ("users", "max_dot")
+
+
+def test_files_of_items_without_those_of_users_are_refused(shop, files, capsys):
+    arguments = [shop / "shop.dataset", "--embeddings", shop / "0.emb", "--out", shop / "none"]
+    assert run(*arguments, *files[2:]) == 2
+    told = capsys.readouterr().err
+    assert "--user-ids is given without --users" in told
+    assert "mend: name the vectors of the users: --users FILE" in told
+
+
+def test_two_systems_of_one_name_are_refused_where_one_is_in_files(shop, files, capsys):
+    arguments = [shop / "shop.dataset", "--cutoff", "2001-12-08", "--embeddings", f"a={shop / '0.emb'}"]
+    assert run(*arguments, *files, "--name", "a", "--out", shop / "none") == 2
+    assert "the vectors of --users and Embeddings are both called a" in capsys.readouterr().err
+    assert not (shop / "none").exists()
+
+
 def test_a_label_that_the_profiles_lack_is_refused_before_anything_is_asked(shop, capsys):
     pl.DataFrame({"user_id": ["u1"], "taste": ["tea"]}).write_parquet(shop / "users.parquet")
     arguments = [shop / "shop.dataset", "--embeddings", shop / "0.emb", "--cutoff", "2001-12-08"]
@@ -84,7 +133,7 @@ def test_profiles_without_users_are_refused_before_anything_is_asked(shop, capsy
 
 def test_what_is_missing_is_asked_for(shop, capsys):
     assert run(shop / "shop.dataset", "--out", shop / "run3") == 2
-    assert "a benchmark needs a Dataset, --embeddings and --out" in capsys.readouterr().err
+    assert "a benchmark needs a Dataset, --embeddings (or --users) and --out" in capsys.readouterr().err
     assert run(shop / "shop.dataset", "--embeddings", shop / "0.emb", "--out", shop / "run3") == 2
     assert "no cut-off is given" in capsys.readouterr().err
     assert not (shop / "run3").exists()

@@ -12,6 +12,7 @@ import click
 
 from polyvec.cli.tables import print_recall
 from polyvec.cli.truths import DAYS, truths_of
+from polyvec.cli.vector_files import vector_files
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from polyvec.data.dataset import Dataset
-    from polyvec.embeddings import Embeddings
+    from polyvec.embeddings import Embeddings, Score
     from polyvec.evaluation.evaluate import Settings
 
 
@@ -31,6 +32,12 @@ class Options(TypedDict):
     """Options of the verb, as click hands them over."""
 
     embeddings: tuple[str, ...]
+    users: Path | None
+    user_ids: Path | None
+    items: Path | None
+    item_ids: Path | None
+    score: Score | None
+    name: str | None
     out: Path | None
     cutoff: str | None
     history_days: float
@@ -55,6 +62,8 @@ class Options(TypedDict):
     metavar="[NAME=]FOLDER",
     help="Embeddings of a system; one name for several folders: one per seed. Repeatable.",
 )
+@vector_files(required=False)
+@click.option("--name", help="Name of the vectors of --users in the tables.  [the file's own]")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run to write.")
 @click.option("--cutoff", help="Data with timestamps: the moment to ask at, e.g. 2011-11-01.")
 @click.option(
@@ -94,12 +103,15 @@ def command(dataset: Path | None, **options: Unpack[Options]) -> None:
     """Ask every task of every Embeddings, beside the simple methods, and write tables and a page.
 
     Matching (or, for data with an order, the next item), profiles, behaviour, transfer to price levels and
-    item similarity, with intervals and paired differences.
+    item similarity, with intervals and paired differences. Vectors made elsewhere are read as files; import
+    is for what is kept, has seeds, or is to be checked for leaks.
 
     \b
     polyvec bench shop.dataset --embeddings shop.emb --cutoff 2011-11-01 --out run
     polyvec bench shop.dataset --embeddings guim=a.emb --embeddings guim=b.emb --embeddings als=als.emb \\
         --cutoff 2011-11-01 --out run
+    polyvec bench shop.dataset --users users.npy --user-ids users.txt --items items.npy \\
+        --item-ids items.txt --score max_dot --name ALS --cutoff 2011-11-01 --out run
     polyvec bench --compare run1 run2
     """  # noqa: D301
     from polyvec.errors import UsageError
@@ -109,15 +121,17 @@ def command(dataset: Path | None, **options: Unpack[Options]) -> None:
 
         _show_pairs(compare_runs(*options["compare"], options["seed"]), as_json=options["as_json"])
         return
-    if dataset is None or options["out"] is None or not options["embeddings"]:
+    _check_files(options)
+    if dataset is None or options["out"] is None or not (options["embeddings"] or options["users"]):
         raise UsageError(
-            "a benchmark needs a Dataset, --embeddings and --out",
+            "a benchmark needs a Dataset, --embeddings (or --users) and --out",
             expected="polyvec bench shop.dataset --embeddings shop.emb --out run, or --compare RUN RUN",
         )
-    _run(dataset, options["out"], options)
+    with tempfile.TemporaryDirectory() as scratch:
+        _run(dataset, options["out"], options, Path(scratch))
 
 
-def _run(dataset: Path, out: Path, options: Options) -> None:
+def _run(dataset: Path, out: Path, options: Options, scratch: Path) -> None:
     from polyvec.artifact import read_manifest, refuse_existing
     from polyvec.data.dataset import Dataset, parse_time
     from polyvec.embeddings import Embeddings
@@ -127,8 +141,13 @@ def _run(dataset: Path, out: Path, options: Options) -> None:
 
     refuse_existing(out, KIND, overwrite=options["overwrite"])
     folders = _folders(options["embeddings"])
-    _check_sasrec(folders, options["sasrec"])
+    told = {name: [str(path) for path in paths] for name, paths in folders.items()}
     data = Dataset.open(dataset)
+    if options["users"] is not None:
+        name, users = options["name"] or options["users"].stem, options["users"]
+        folders |= _imported(name, users, options, folders, data, scratch)
+        told[name] = [str(users)]
+    _check_sasrec(folders, options["sasrec"])
     settings = Settings(
         options["history_days"], options["target_days"], options["remove_seen"], options["seed"]
     )
@@ -148,7 +167,7 @@ def _run(dataset: Path, out: Path, options: Options) -> None:
         "seen_removed": settings.remove_seen,
         "sasrec_seeds": options["sasrec"],
         "tuning": None if tuning is None else asdict(tuning),
-        "embeddings": {name: [str(path) for path in paths] for name, paths in folders.items()},
+        "embeddings": told,
     }
     parents = {"dataset": read_manifest(dataset, "dataset")}
     for name, paths in folders.items():
@@ -163,6 +182,43 @@ def _run(dataset: Path, out: Path, options: Options) -> None:
     for note in done.notes:
         click.echo(f"note: {note}", err=True)
     click.echo(str(out / PAGE))
+
+
+def _check_files(options: Options) -> None:
+    """Refuse files that belong to vectors which are not given."""
+    from polyvec.errors import UsageError
+
+    for key in ("user_ids", "items", "item_ids", "score", "name"):
+        if options["users"] is None and options[key] is not None:
+            raise UsageError(
+                f"--{key.replace('_', '-')} is given without --users",
+                mend="name the vectors of the users: --users FILE",
+            )
+
+
+def _imported(
+    name: str, users: Path, options: Options, others: Collection[str], data: Dataset, scratch: Path
+) -> dict[str, list[Path]]:
+    """Vectors made elsewhere, as Embeddings in a folder that goes with the run."""
+    from polyvec.errors import UsageError
+    from polyvec.foreign import import_vectors
+
+    if name in others:
+        raise UsageError(
+            f"the vectors of --users and Embeddings are both called {name}", mend="choose another --name"
+        )
+    place = scratch / "vectors.emb"
+    import_vectors(
+        users,
+        place,
+        items=options["items"],
+        user_ids=options["user_ids"],
+        item_ids=options["item_ids"],
+        score=options["score"],
+        provenance={} if options["name"] is None else {"system": name},
+        dataset=data,
+    )
+    return {name: [place]}
 
 
 def _check_sasrec(names: Collection[str], seeds: int) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import click
 
 from polyvec.cli.tables import told_vectors
+from polyvec.cli.vector_files import vector_files
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -35,30 +36,8 @@ class Options(TypedDict):
 
 
 @click.command("import")
-@click.option(
-    "--users",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="npy [users, D] or [users, C, D]; Parquet: user_id and a list, vector or vectors (C·D numbers); "
-    "or a folder: of polyvec export (brings its items along), or a submission of the RecSys Challenge 2025.",
-)
-@click.option(
-    "--user-ids", type=click.Path(path_type=Path), help="Ids of users.npy: npy, Parquet, txt or csv."
-)
-@click.option(
-    "--items",
-    type=click.Path(path_type=Path),
-    help="npy [items, D]; Parquet: item_id and a list, vector; without any, only profile tasks can be asked.",
-)
-@click.option(
-    "--item-ids", type=click.Path(path_type=Path), help="Ids of items.npy: npy, Parquet, txt or csv."
-)
+@vector_files(required=True)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Embeddings folder to write.")
-@click.option(
-    "--score",
-    type=click.Choice(["max_cosine", "max_dot"]),
-    help="How users and items are compared.  [the export's own, or max_cosine]",
-)
 @click.option("--name", help="Name of the system in reports.")
 @click.option("--events-until", help="Date: users were encoded from events before it alone.")
 @click.option("--trained-until", help="Date: the system was trained, and chosen, on events before it alone.")
