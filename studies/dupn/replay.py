@@ -243,19 +243,27 @@ def play(
         if number not in references:
             references[number] = reference(dataset, scratch / "anew", replay, seed, frozen, number)
             add_run(file, {"set": name, "seed": seed, "period": number, "reference": references[number]})
-        updated = DUPN.open(path)
-        if updated.trained_until < start:
+        updated, cost = DUPN.open(path), {"steps": 0, "update_seconds": 0.0}
+        if updated.trained_until < start and has_events(dataset, updated.trained_until, start):
             updated = dupn.update(path, dataset, training, how, until=start, gate=False)
+        if updated.trained_until >= start:  # else a week of holidays
+            cost = told(updated)["updates"][-1]
         line: dict[str, Any] = {
             "period": number,
             "updated": worth_of(updated, dataset, start, stop),
-            "update steps": told(updated)["updates"][-1]["steps"],
-            "update seconds": told(updated)["updates"][-1]["update_seconds"],
+            "update steps": cost["steps"],
+            "update seconds": cost["update_seconds"],
         }
         line |= references[number]
         add_run(played, line)
         print(json.dumps(line), file=sys.stderr, flush=True)
     return {"epochs": frozen.options.epochs, "periods": read_runs(played)}
+
+
+def has_events(dataset: polyvec.Dataset, start: int, stop: int) -> bool:
+    """Whether anything happened in a period."""
+    times = np.asarray(dataset.times)
+    return bool(((times >= start) & (times < stop)).any())
 
 
 def reference(
