@@ -126,9 +126,11 @@ def _balanced() -> dict[str, Recipe]:
 
 
 def _paper() -> dict[str, Recipe]:
-    """The recipe as published, trained until it is best on validation."""
+    """The recipe as published, trained until it is best on validation; and once with log-q correction."""
     found = {}
     for c in (1, 4, 8):
         config, options = guim.paper(c)
         found[f"GUIM C={c}, paper's recipe"] = Recipe("paper", config, options, by_validation=True)
-    return found
+    config, options = guim.paper(4)
+    corrected = Recipe("paper", replace(config, log_q=1.0), options, by_validation=True)
+    return found | {"GUIM C=4, paper's recipe, log q": corrected}
