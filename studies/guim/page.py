@@ -81,7 +81,11 @@ def verdicts(results: Results) -> list[str]:
         (MIXTURE, "GUIM-MH C=4", "4 CLS tokens beat 4 heads (Figures 2, 3)"),
         ("GUIM C=8", "GUIM-MH C=8", "8 CLS tokens beat 8 heads"),
         ("GUIM C=4, D=32", "SASRec D=128", "4 vectors of width 32 beat SASRec's one of width 128"),
-        ("GUIM C=4, D=32, α=10", "SASRec D=128", "and with the preset's α of 10"),
+        (
+            "GUIM C=4, D=32, α=10",
+            "SASRec D=128",
+            "4 vectors of width 32 with the preset's α of 10 beat SASRec's one of width 128",
+        ),
         (MIXTURE, "SASRec D=512", "4 vectors of width 128 beat SASRec's one of width 512"),
     )
     found = [_claim(results, *claim) for claim in claims]
