@@ -71,6 +71,7 @@ def verdicts(results: Results) -> list[str]:
         (PRESET_8, PRESET_1, "with the preset's α of 10, 8 vectors beat one"),
         (PRESET_8, PRESET_4, "with the preset's α of 10, 8 vectors beat 4"),
         (PRESET_4, MIXTURE, "4 vectors with the preset's α of 10 beat 4 with the paper's 20"),
+        ("GUIM C=4, α=10, balance 1", PRESET_4, "4 vectors that share the targets evenly beat 4 that do not"),
         (PAPER_4, PAPER_1, "in the recipe as published, 4 vectors beat one"),
         (PAPER_8, PAPER_4, "in the recipe as published, 8 vectors beat 4"),
         (PRESET_4, PAPER_4, "4 vectors of the default preset beat 4 of the recipe as published"),
