@@ -284,7 +284,12 @@ def test_days_are_told_as_means_over_periods_and_judged_over_seeds(modules, tmp_
     assert "![days_taobao_next](days_taobao_next.svg)" in told
 
 
-def test_days_that_were_played_are_not_played_again(modules, tmp_path, monkeypatch):
+@pytest.fixture
+def player(modules, tmp_path, monkeypatch):
+    """Return a function that plays four days of models that know only when they learned; and what they did.
+
+    The power fails when a fifth answer is asked for, once.
+    """
     replay, learned, asked = modules["replay"], [], []
     meta = {"updates": [{"steps": 1, "update_seconds": 1.0}], "steps": 9, "training_seconds": 9.0}
 
@@ -320,14 +325,32 @@ def test_days_that_were_played_are_not_played_again(modules, tmp_path, monkeypat
         monkeypatch.setattr(replay, name, function)
     log = replace(replay.SETS["taobao"], periods=4)
     monkeypatch.setitem(replay.SETS, "taobao", log)
-    chosen, file = {"rate": 1.0, "passes": 2, "rehearsal": 1.0}, tmp_path / "replay.jsonl"
-    about = (None, tmp_path / "unfinished", "taobao", 0, chosen, file)
+    days, file = [log.moment(number) for number in range(4)], tmp_path / "replay.jsonl"
+    chosen = {"rate": 1.0, "passes": 2, "rehearsal": 1.0}
+
+    def play(with_events):
+        dataset = SimpleNamespace(times=[days[number] for number in with_events])
+        return replay.play(dataset, tmp_path / "unfinished", "taobao", 0, chosen, file)
+
+    return SimpleNamespace(play=play, learned=learned, days=days, replay=replay, file=file)
+
+
+def test_days_that_were_played_are_not_played_again(player):
+    learned, days, replay, file = player.learned, player.days, player.replay, player.file
     with pytest.raises(KeyboardInterrupt):
-        replay.play(*about)
+        player.play(range(4))
     first = [*learned]
-    found = replay.play(*about)
-    days = [log.moment(number) for number in range(4)]
+    found = player.play(range(4))
     assert first == [("frozen", days[0]), ("anew", days[1]), ("updated", days[1]), ("anew", days[2])]
     assert learned[4:] == [("anew", days[2]), ("updated", days[2]), ("anew", days[3]), ("updated", days[3])]
     assert [line["period"] for line in replay.read_runs(file)] == [1, 2, 3]
     assert [line["updated"]["next"] for line in found["periods"]] == [1, 1, 1]
+
+
+def test_a_day_on_which_nothing_happened_is_not_learned_and_costs_nothing(player):
+    with pytest.raises(KeyboardInterrupt):
+        player.play([0, 2])
+    found = player.play([0, 2])
+    updates = [until for name, until in player.learned if name == "updated"]
+    assert updates == [player.days[1], player.days[3]]
+    assert [line["update steps"] for line in found["periods"]] == [1, 0, 1]
