@@ -6,13 +6,13 @@ import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import click
 
 from polyvec.cli.tables import print_recall
 from polyvec.cli.truths import DAYS, truths_of
-from polyvec.cli.vector_files import vector_files
+from polyvec.cli.vector_files import VectorFiles, read_vectors, vector_files
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -21,22 +21,18 @@ if TYPE_CHECKING:
     import polars as pl
 
     from polyvec.data.dataset import Dataset
-    from polyvec.embeddings import Embeddings, Score
+    from polyvec.embeddings import Embeddings
     from polyvec.evaluation.evaluate import Settings
 
 
 SASREC = "SASRec"  # the name that --sasrec trains under
 
 
-class Options(TypedDict):
+class Options(VectorFiles):
     """Options of the verb, as click hands them over."""
 
     embeddings: tuple[str, ...]
     users: Path | None
-    user_ids: Path | None
-    items: Path | None
-    item_ids: Path | None
-    score: Score | None
     name: str | None
     out: Path | None
     cutoff: str | None
@@ -140,14 +136,17 @@ def _run(dataset: Path, out: Path, options: Options, scratch: Path) -> None:
     from polyvec.evaluation.evaluate import Settings
 
     refuse_existing(out, KIND, overwrite=options["overwrite"])
-    folders = _folders(options["embeddings"])
+    folders, users = _folders(options["embeddings"]), options["users"]
     told = {name: [str(path) for path in paths] for name, paths in folders.items()}
-    data = Dataset.open(dataset)
-    if options["users"] is not None:
-        name, users = options["name"] or options["users"].stem, options["users"]
-        folders |= _imported(name, users, options, folders, data, scratch)
-        told[name] = [str(users)]
+    if users is not None:
+        name, place = options["name"] or users.stem, scratch / "vectors.emb"
+        _check_new(name, folders)
+        folders[name], told[name] = [place], [str(users)]
     _check_sasrec(folders, options["sasrec"])
+    data = Dataset.open(dataset)
+    if users is not None:
+        provenance = {} if options["name"] is None else {"system": options["name"]}
+        read_vectors(users, place, options, provenance, data)
     settings = Settings(
         options["history_days"], options["target_days"], options["remove_seen"], options["seed"]
     )
@@ -196,29 +195,14 @@ def _check_files(options: Options) -> None:
             )
 
 
-def _imported(
-    name: str, users: Path, options: Options, others: Collection[str], data: Dataset, scratch: Path
-) -> dict[str, list[Path]]:
-    """Vectors made elsewhere, as Embeddings in a folder that goes with the run."""
+def _check_new(name: str, others: Collection[str]) -> None:
+    """Refuse vectors in files that are called like Embeddings: one would replace the other."""
     from polyvec.errors import UsageError
-    from polyvec.foreign import import_vectors
 
     if name in others:
         raise UsageError(
             f"the vectors of --users and Embeddings are both called {name}", mend="choose another --name"
         )
-    place = scratch / "vectors.emb"
-    import_vectors(
-        users,
-        place,
-        items=options["items"],
-        user_ids=options["user_ids"],
-        item_ids=options["item_ids"],
-        score=options["score"],
-        provenance={} if options["name"] is None else {"system": name},
-        dataset=data,
-    )
-    return {name: [place]}
 
 
 def _check_sasrec(names: Collection[str], seeds: int) -> None:

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from polyvec.cli.tables import told_vectors
-from polyvec.cli.vector_files import vector_files
+from polyvec.cli.vector_files import VectorFiles, read_vectors, vector_files
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from polyvec.data.dataset import Dataset
-    from polyvec.embeddings import Embeddings, Score
+    from polyvec.embeddings import Embeddings
 
 
-class Options(TypedDict):
+class Options(VectorFiles):
     """Options of the verb, as click hands them over."""
 
-    items: Path | None
-    user_ids: Path | None
-    item_ids: Path | None
-    score: Score | None
     name: str | None
     events_until: str | None
     trained_until: str | None
@@ -70,21 +66,11 @@ def command(users: Path, out: Path, **options: Unpack[Options]) -> None:
     """  # noqa: D301
     from polyvec.artifact import refuse_existing
     from polyvec.data.dataset import Dataset
-    from polyvec.foreign import import_vectors
 
     refuse_existing(out, "embeddings", overwrite=options["overwrite"])
     data = None if options["dataset"] is None else Dataset.open(options["dataset"])
-    embeddings = import_vectors(
-        users,
-        out,
-        items=options["items"],
-        user_ids=options["user_ids"],
-        item_ids=options["item_ids"],
-        score=options["score"],
-        provenance=_provenance(options, data),
-        dataset=data,
-        overwrite=options["overwrite"],
-    )
+    provenance = _provenance(options, data)
+    embeddings = read_vectors(users, out, options, provenance, data, overwrite=options["overwrite"])
     _say(out, embeddings, data, as_json=options["as_json"])
 
 

@@ -1,14 +1,26 @@
-"""Options of the verbs that read vectors made elsewhere: the files, and how users and items are compared."""
+"""What the verbs share that read vectors made elsewhere: their options, and the reading."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from polyvec.data.dataset import Dataset
+    from polyvec.embeddings import Embeddings, Score
+
+
+class VectorFiles(TypedDict):
+    """Options of :func:`vector_files` beside ``--users``, as click hands them over."""
+
+    user_ids: Path | None
+    items: Path | None
+    item_ids: Path | None
+    score: Score | None
 
 
 def vector_files(*, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -47,3 +59,28 @@ def vector_files(*, required: bool) -> Callable[[Callable[..., Any]], Callable[.
         return command
 
     return decorated
+
+
+def read_vectors(
+    users: Path,
+    out: Path,
+    files: VectorFiles,
+    provenance: Mapping[str, Any],
+    dataset: Dataset | None,
+    *,
+    overwrite: bool = False,
+) -> Embeddings:
+    """Write Embeddings of the files; what is refused is told by :func:`polyvec.foreign.import_vectors`."""
+    from polyvec.foreign import import_vectors
+
+    return import_vectors(
+        users,
+        out,
+        items=files["items"],
+        user_ids=files["user_ids"],
+        item_ids=files["item_ids"],
+        score=files["score"],
+        provenance=dict(provenance),
+        dataset=dataset,
+        overwrite=overwrite,
+    )
