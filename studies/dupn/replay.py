@@ -38,6 +38,7 @@ from sets import taobao
 import polyvec
 from polyvec.artifact import copy_whole
 from polyvec.data.dataset import days, parse_date
+from polyvec.data.split import has_events
 from polyvec.evaluation.runs import add_run, over_runs, read_runs
 from polyvec.systems import dupn
 from polyvec.systems.dupn import DUPN, DUPNConfig, Task
@@ -243,11 +244,11 @@ def play(
         if number not in references:
             references[number] = reference(dataset, scratch / "anew", replay, seed, frozen, number)
             add_run(file, {"set": name, "seed": seed, "period": number, "reference": references[number]})
-        updated, cost = DUPN.open(path), {"steps": 0, "update_seconds": 0.0}
+        updated = DUPN.open(path)
         if updated.trained_until < start and has_events(dataset, updated.trained_until, start):
             updated = dupn.update(path, dataset, training, how, until=start, gate=False)
-        if updated.trained_until >= start:  # else a week of holidays
-            cost = told(updated)["updates"][-1]
+        is_learned = updated.trained_until >= start  # not after a week of holidays
+        cost = told(updated)["updates"][-1] if is_learned else {"steps": 0, "update_seconds": 0.0}
         line: dict[str, Any] = {
             "period": number,
             "updated": worth_of(updated, dataset, start, stop),
@@ -258,12 +259,6 @@ def play(
         add_run(played, line)
         print(json.dumps(line), file=sys.stderr, flush=True)
     return {"epochs": frozen.options.epochs, "periods": read_runs(played)}
-
-
-def has_events(dataset: polyvec.Dataset, start: int, stop: int) -> bool:
-    """Whether anything happened in a period."""
-    times = np.asarray(dataset.times)
-    return bool(((times >= start) & (times < stop)).any())
 
 
 def reference(

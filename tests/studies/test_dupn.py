@@ -329,7 +329,7 @@ def player(modules, tmp_path, monkeypatch):
     chosen = {"rate": 1.0, "passes": 2, "rehearsal": 1.0}
 
     def play(with_events):
-        dataset = SimpleNamespace(times=[days[number] for number in with_events])
+        dataset = SimpleNamespace(times=np.array([days[number] for number in with_events]))
         return replay.play(dataset, tmp_path / "unfinished", "taobao", 0, chosen, file)
 
     return SimpleNamespace(play=play, learned=learned, days=days, replay=replay, file=file)

@@ -248,6 +248,11 @@ def check_time_kind(learned: TimeKind, dataset: Dataset) -> None:
         )
 
 
+def has_events(dataset: Dataset, start: int, stop: int) -> bool:
+    """Whether anything happened from a moment on and before another."""
+    return bool(np.any((dataset.times >= start) & (dataset.times < stop)))
+
+
 def period_after(dataset: Dataset, since: int, until: int | None) -> tuple[int, int]:
     """First moment of what is new, and the first after it.
 
@@ -275,7 +280,7 @@ def period_after(dataset: Dataset, since: int, until: int | None) -> tuple[int, 
             expected="the log with what came since, and with what was before: that are the histories",
             mend="prepare the new events together with those before them",
         )
-    if not np.any((dataset.times >= since) & (dataset.times < stop)):
+    if not has_events(dataset, since, stop):
         first, last = (format_time(moment, dataset.time_kind) for moment in dataset.time_span)
         moment = format_time(since, dataset.time_kind)
         raise DataError(
