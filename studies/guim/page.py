@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from collect import LIST, MIXTURE, PAPER_1, PAPER_4, PAPER_8, PRESET_1, PRESET_4, PRESET_8, REFERENCE
+from collect import CHANGES, LIST, MIXTURE, PAPER_1, PAPER_4, PAPER_8, PRESET_1, PRESET_4, PRESET_8, REFERENCE
 from sets import SETS
 
 from polyvec.evaluation.markdown import NOTHING, cell, study_page, table
@@ -50,10 +50,10 @@ def page(results: Results) -> str:
         _figures(results),
         _by_history(results),
         _epochs(results),
-        _part(results, "ablations", "## One change at a time (C = 4)", MIXTURE),
-        _part(results, "paper", "## The recipe as published", MIXTURE),
+        _part(results, "ablations", "## One change at a time (C = 4)"),
+        _part(results, "paper", "## The recipe as published"),
         _equal_bytes(results),
-        _part(results, "balance", "## Targets shared out evenly, or softly (C = 4, α = 10)", PRESET_4),
+        _part(results, "balance", "## Targets shared out evenly, or softly (C = 4, α = 10)"),
         _diagnostics(results),
     ]
     return study_page(Path(__file__).parent, verdicts(results), sections)
@@ -304,9 +304,9 @@ def _ratio(times: Results, model: str) -> str:
     return f"{times['ratios'][model]:.2f}" if model in times["ratios"] else NOTHING
 
 
-def _part(results: Results, part: str, title: str, base: str) -> str:
+def _part(results: Results, part: str, title: str) -> str:
     """Models of a part under the one that they change, and what each has more or less, paired by user."""
-    sections = [title]
+    sections, base = [title], CHANGES[part]
     for name, models in results["sets"].items():
         chosen = [model for model, figures in models.items() if figures["part"] == part]
         rows = [
