@@ -367,7 +367,11 @@ def _read_table(path: Path, name: str) -> _Found:
     column = next((column for column in VECTOR_COLUMNS if column in table.column_names), None)
     with _naming(path):
         if column is None:
-            raise DataError("there is no column of vectors", expected=" or ".join(VECTOR_COLUMNS))
+            raise DataError(
+                "there is no column of vectors",
+                expected=" or ".join(VECTOR_COLUMNS),
+                mend=f"rename the one that holds them; the table has {', '.join(table.column_names)}",
+            )
         ids = normalise_ids(_series(table, _id_column(table, name), name), name)
         vectors = _numbers(table[column], column, ids)
         if name == "user_id" and "interest" in table.column_names:

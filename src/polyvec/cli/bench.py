@@ -213,7 +213,7 @@ def _check_sasrec(names: Collection[str], seeds: int) -> None:
         raise UsageError(
             f"Embeddings are given under the name {SASREC}, which --sasrec trains under",
             expected="one name for each system",
-            mend="choose another name with --embeddings NAME=FOLDER, or leave out --sasrec",
+            mend="choose another name with --embeddings NAME=FOLDER or --name, or leave out --sasrec",
         )
 
 

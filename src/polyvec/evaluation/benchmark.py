@@ -265,7 +265,7 @@ def _check_names(own: Collection[str], others: Collection[str]) -> None:
             raise UsageError(
                 f"a system has the name of a built-in method: {name}",
                 expected=f"another name than {', '.join(others)}",
-                mend="give it one: --embeddings NAME=FOLDER",
+                mend="give it one: --embeddings NAME=FOLDER, or --name for vectors of --users",
             )
 
 
